@@ -1,0 +1,26 @@
+"""Reconciles contact requests into a graph of who is who, in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from identity_cli.normalize import ContactRequest, Normalizer
+    from identity_cli.service import ConsolidatedContact, IdentityService, Outcome
+
+__version__ = "0.1.0"
+
+__all__ = ["ConsolidatedContact", "ContactRequest", "IdentityService", "Normalizer", "Outcome"]
+
+
+def __getattr__(name: str) -> object:
+    # The command line must not pay for the database driver just to print its help.
+    if name in ("ContactRequest", "Normalizer"):
+        from identity_cli import normalize
+
+        return getattr(normalize, name)
+    if name in __all__:
+        from identity_cli import service
+
+        return getattr(service, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,153 @@
+"""Connections to PostgreSQL, and the one place where driver errors become ours."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors as pg
+
+from identity_cli.errors import (
+    ConnectionLostError,
+    DatabaseError,
+    DatabaseFullError,
+    DatabaseReadOnlyError,
+    DatabaseUnreachableError,
+    DatabaseUnsuitableError,
+    IdentityError,
+    PermissionDeniedError,
+    RetryableError,
+    SchemaNotAtHeadError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+OLDEST_SERVER = 150000  # PostgreSQL 15
+CONNECT_SECONDS = 10
+
+# The same request can be sent again: a deadlock, a conflict with a concurrent transaction, a primary
+# that was merged away between the look-up and the foreign key, a value brought in by someone else.
+RETRYABLE = (
+    pg.DeadlockDetected,
+    pg.SerializationFailure,
+    pg.ForeignKeyViolation,
+    pg.UniqueViolation,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database that can be connected to; `parameters` are libpq's."""
+
+    parameters: dict[str, str]
+    embedded: bool
+
+    @property
+    def place(self) -> str:
+        """Where it is, without user and password."""
+        host = self.parameters.get("host") or self.parameters.get("hostaddr") or "the local socket"
+        port = self.parameters.get("port")
+        name = self.parameters.get("dbname")
+        return f"{host}{f':{port}' if port else ''}{f'/{name}' if name else ''}"
+
+    def connect(self, *, application: str = "identity") -> psycopg.Connection[Any]:
+        """An autocommit connection to a server that can hold the graph.
+
+        Raises `DatabaseUnreachableError`, `DatabaseUnsuitableError`.
+        """
+        parameters: dict[str, Any] = {
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": application,
+            **self.parameters,
+            "client_encoding": "UTF8",
+        }
+        try:
+            connection = psycopg.connect(**parameters, autocommit=True)
+        except psycopg.Error as error:
+            raise self._unreachable(error) from None  # chained, it would show the parameters
+        try:
+            self._check_server(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _unreachable(self, error: psycopg.Error) -> DatabaseError:
+        reason = error.diag.message_primary or str(error).strip().rpartition("\n")[2]
+        return DatabaseUnreachableError(
+            f"the database at {self.place} is out of reach: {reason}",
+            hint="see that the server runs and that --database-url or DATABASE_URL is right",
+        )
+
+    def _check_server(self, connection: psycopg.Connection[Any]) -> None:
+        if connection.info.server_version < OLDEST_SERVER:
+            raise DatabaseUnsuitableError(
+                f"the server is PostgreSQL {connection.info.server_version // 10000}",
+                hint="use PostgreSQL 15 or newer",
+            )
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise DatabaseUnsuitableError(
+                f"the database's encoding is {encoding}, which cannot hold every value",
+                hint="make it with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+            )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors raised in the block become errors of this package."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> IdentityError:
+    """The error of this package for a driver error: by class and SQLSTATE, never by text.
+
+    The server's DETAIL and CONTEXT are left out, they repeat values.
+    """
+    state = error.sqlstate or ""
+    message = error.diag.message_primary or "the connection to the database was lost"
+    if isinstance(error, RETRYABLE):
+        return RetryableError(f"a concurrent request got in the way ({state})")
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return DatabaseReadOnlyError()
+    if isinstance(error, (pg.UndefinedTable, pg.UndefinedFunction, pg.UndefinedColumn)):
+        return SchemaNotAtHeadError("the database lacks a part of the schema")
+    if isinstance(error, pg.InsufficientPrivilege):
+        return PermissionDeniedError(message, hint="connect as a role that may, or grant it")
+    if isinstance(error, (pg.DiskFull, pg.OutOfMemory)):
+        return DatabaseFullError(message)
+    if is_connection_lost(error):
+        return ConnectionLostError(
+            f"the connection to the database was lost: {message}",
+            hint="give the same command again when the server is back",
+        )
+    return DatabaseError(f"PostgreSQL refused: {message} ({state})")
+
+
+def is_connection_lost(error: psycopg.Error) -> bool:
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    # 08: connection; 57P: terminated, crashed, shutting down, starting up.
+    return state.startswith("08") or state in {"57P01", "57P02", "57P03", "57P05"}
+
+
+def engine(database: Database) -> Engine:
+    """An SQLAlchemy engine over the same connections, for Alembic."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    def connect() -> psycopg.Connection[Any]:
+        connection = database.connect()
+        connection.autocommit = False
+        return connection
+
+    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)

@@ -1,0 +1,239 @@
+"""The one door: raw values become a `ContactRequest`, or an `InvalidRequestError`.
+
+A value that came through twice is unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from identity_cli.errors import InvalidRequestError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Goes up when the same raw value would come out differently; stored in the database.
+PROFILE_VERSION = 1
+
+EMAIL_MAX = 320
+PHONE_MAX = 64
+
+REJECT_CODES = {
+    "no_identifier": "neither an email nor a phone number is left",
+    "bad_email": "not an email address",
+    "bad_phone": "not a phone number",
+    "too_long": f"an email over {EMAIL_MAX} characters, a phone number over {PHONE_MAX}",
+    "control_character": "a NUL, or a control character inside a value",
+    "bad_encoding": "bytes that are not text in the input's encoding",
+    "bad_row": "a CSV row with more or fewer cells than the header, an ambiguous object",
+    "bad_json": "a line that is not one JSON object with distinct keys",
+}
+
+_ABSENT = frozenset({"", "null", "none", "nil", "n/a", "na", "nan", "undefined", "unknown", "-"})
+_CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
+_SEPARATORS = str.maketrans("", "", " -.()/")
+
+# What most rows hold already: nothing to do but to look.
+_plain_email = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9.-]+").fullmatch
+_plain_phone = re.compile(r"\+?[0-9]+").fullmatch
+
+
+class ContactRequest:
+    """One request: an email, a phone number, or both, normalised.
+
+    `phone` may be a whole number, as JSON has them. `region` is an ISO 3166 country code; with it
+    phone numbers become E.164.
+
+    Raises `InvalidRequestError`.
+    """
+
+    __slots__ = ("email", "phone", "region")
+
+    email: str | None
+    phone: str | None
+    region: str | None
+
+    def __init__(
+        self, email: object = None, phone: object = None, *, region: str | None = None
+    ) -> None:
+        normal_email = normalize_email(email)
+        normal_phone = normalize_phone(phone, region)
+        if normal_email is None and normal_phone is None:
+            raise InvalidRequestError("no_identifier", "no email and no phone number")
+        set_field = object.__setattr__
+        set_field(self, "email", normal_email)
+        set_field(self, "phone", normal_phone)
+        set_field(self, "region", region)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a ContactRequest is immutable")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ContactRequest):
+            return NotImplemented
+        return (self.email, self.phone, self.region) == (other.email, other.phone, other.region)
+
+    def __hash__(self) -> int:
+        return hash((self.email, self.phone, self.region))
+
+    def __repr__(self) -> str:
+        return "ContactRequest(…)"  # no contact data in logs and tracebacks
+
+
+def check_region(region: str | None) -> str | None:
+    """The region in upper case; `UsageError` when no phone numbers are known for it."""
+    if region is None:
+        return None
+    import phonenumbers
+
+    region = region.upper()
+    if region not in phonenumbers.SUPPORTED_REGIONS:
+        raise UsageError(
+            f"no phone numbers are known for region {region!r}",
+            hint="give an ISO 3166 country code, for example --region US",
+        )
+    return region
+
+
+def normalize_email(value: object) -> str | None:
+    """Lower case, the domain in its IDNA form; None when absent."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidRequestError("bad_email", "an email must be text", field="email")
+    if len(value) <= EMAIL_MAX and _plain_email(value):
+        return value
+    text = _clean(value, EMAIL_MAX, "email")
+    if text is None:
+        return None
+    if any(map(str.isspace, text)):
+        raise InvalidRequestError("bad_email", "white space inside the email", field="email")
+    local, at, domain = text.partition("@")
+    if not at or "@" in domain:
+        raise InvalidRequestError("bad_email", "an email needs exactly one @", field="email")
+    if not local or not domain:
+        raise InvalidRequestError(
+            "bad_email", "an email needs something on both sides of the @", field="email"
+        )
+    text = f"{unicodedata.normalize('NFC', local.lower())}@{_ascii_domain(domain)}"
+    if len(text) > EMAIL_MAX:
+        raise _too_long("email", EMAIL_MAX)
+    return text
+
+
+def normalize_phone(value: object, region: str | None = None) -> str | None:
+    """Digits with an optional leading +, E.164 when a region is given; None when absent."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        value = _number_text(value)
+    if len(value) <= PHONE_MAX and _plain_phone(value):
+        return value if region is None else _e164(value, region)
+    text = _clean(value, PHONE_MAX, "phone")
+    if text is None:
+        return None
+    text = "".join([_ascii_digit(c) for c in text.translate(_SEPARATORS)])
+    if not _plain_phone(text):
+        raise InvalidRequestError(
+            "bad_phone", "a phone number is digits, with a + at the front at most", field="phone"
+        )
+    return text if region is None else _e164(text, region)
+
+
+def _clean(value: str, limit: int, field: str) -> str | None:
+    """NFC without outer white space and control characters; None for an absent value."""
+    if "\0" in value:
+        raise InvalidRequestError("control_character", "a NUL character", field=field)
+    text = value.strip()
+    if not text.isprintable():
+        text = _strip_control(text)
+        for character in text:
+            category = unicodedata.category(character)
+            if category == "Cs":
+                raise InvalidRequestError("bad_encoding", f"{field} is not text", field=field)
+            if category in _CONTROL:
+                raise InvalidRequestError(
+                    "control_character", "a control character inside the value", field=field
+                )
+    text = unicodedata.normalize("NFC", text)
+    if len(text) > limit:
+        raise _too_long(field, limit)
+    return None if text.lower() in _ABSENT else text
+
+
+def _strip_control(text: str) -> str:
+    def outer(character: str) -> bool:
+        return character.isspace() or unicodedata.category(character) in _CONTROL
+
+    start, end = 0, len(text)
+    while start < end and outer(text[start]):
+        start += 1
+    while start < end and outer(text[end - 1]):
+        end -= 1
+    return text[start:end]
+
+
+def _too_long(field: str, limit: int) -> InvalidRequestError:
+    return InvalidRequestError(
+        "too_long", f"more than the {limit} characters of {_ARTICLE[field]}", field=field
+    )
+
+
+_ARTICLE = {"email": "an email", "phone": "a phone number"}
+
+
+def _number_text(value: object) -> str:
+    if isinstance(value, float) and value.is_integer() and value < 2**53:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidRequestError(
+            "bad_phone", "a phone number must be text or a whole number", field="phone"
+        )
+    if value >= 10**PHONE_MAX:  # before str(), which refuses huge numbers
+        raise _too_long("phone", PHONE_MAX)
+    return str(value)
+
+
+def _ascii_digit(character: str) -> str:
+    digit = unicodedata.decimal(character, None)
+    return character if digit is None else str(digit)
+
+
+def _ascii_domain(domain: str) -> str:
+    if domain.isascii():
+        return domain.lower()
+    try:
+        return _idna_encode()(domain)
+    except UnicodeError as error:
+        raise InvalidRequestError(
+            "bad_email", "the domain has no IDNA form", field="email"
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _idna_encode() -> Callable[[str], str]:
+    import idna
+
+    return lru_cache(maxsize=4096)(lambda domain: idna.encode(domain, uts46=True).decode().lower())
+
+
+@lru_cache(maxsize=65536)
+def _e164(text: str, region: str) -> str:
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException as error:
+        raise _not_in_region(region) from error
+    if not phonenumbers.is_possible_number(number):
+        raise _not_in_region(region)
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _not_in_region(region: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        "bad_phone", f"cannot be a phone number in region {region}", field="phone"
+    )

@@ -1,0 +1,178 @@
+"""The schema's revision: what the database has, what this program needs, and the way between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors as pg
+
+from identity_cli.database import Database, engine, translated
+from identity_cli.errors import ProfileMismatchError, SchemaNotAtHeadError
+from identity_cli.normalize import PROFILE_VERSION
+
+if TYPE_CHECKING:
+    import psycopg
+    from alembic.config import Config
+
+# The newest revision in migrations/versions. Written down here because a normal command must not
+# import Alembic only to know it.
+HEAD = "0001"
+
+_STATE = """
+    SELECT version_num, version, region
+    FROM alembic_version LEFT JOIN normalization_profile ON true
+"""
+_USER_TABLES = """
+    SELECT count(*) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How the values of a database were normalised."""
+
+    version: int
+    region: str | None
+
+    def __str__(self) -> str:
+        region = f"region {self.region}" if self.region else "no region"
+        return f"{region}, version {self.version}"
+
+
+def connect(
+    database: Database, *, application: str = "identity"
+) -> tuple[psycopg.Connection[Any], Profile | None]:
+    """A connection to a database at head, and the profile of its values if it has any.
+
+    The embedded database and an empty one are migrated on the way.
+    Raises `SchemaNotAtHeadError` for any other that is not at head.
+    """
+    connection = database.connect(application=application)
+    try:
+        revision, profile = _read_state(connection)
+        if revision != HEAD:
+            if not (database.embedded or (revision is None and _is_empty(connection))):
+                raise _not_at_head(revision)
+            upgrade(database)
+            revision, profile = _read_state(connection)
+            if revision != HEAD:
+                raise _not_at_head(revision)
+    except BaseException:
+        connection.close()
+        raise
+    return connection, profile
+
+
+def claim_profile(
+    connection: psycopg.Connection[Any], stored: Profile | None, region: str | None
+) -> None:
+    """Hold the database to one profile: the first write stores it.
+
+    Raises `ProfileMismatchError` when the database has another one.
+    """
+    wanted = Profile(PROFILE_VERSION, region)
+    if stored is None:
+        with translated():
+            connection.execute(
+                "INSERT INTO normalization_profile (version, region) VALUES (%s, %s)"
+                " ON CONFLICT DO NOTHING",
+                (wanted.version, wanted.region),
+            )
+        _, stored = _read_state(connection)
+    if stored != wanted:
+        raise profile_mismatch(stored, wanted)
+
+
+def profile_mismatch(stored: Profile | None, wanted: Profile) -> ProfileMismatchError:
+    if stored is not None and stored.version == wanted.version:
+        mend = f"give --region {stored.region}" if stored.region else "leave --region out"
+    else:
+        mend = "use the release of identity that wrote it, or import into a new database"
+    return ProfileMismatchError(
+        f"the database holds values normalised with {stored}, not with {wanted}", hint=mend
+    )
+
+
+def current(connection: psycopg.Connection[Any]) -> str | None:
+    """The revision of the database, None when it has no schema."""
+    return _read_state(connection)[0]
+
+
+def upgrade(database: Database) -> None:
+    """Migrate to head; a second upgrade at the same time waits and finds nothing to do."""
+    from alembic import command
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
+
+    with engine(database).connect() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+            connection.commit()
+        except CommandError as error:
+            raise _not_at_head("unknown") from error
+        except DBAPIError as error:
+            if isinstance(error.orig, pg.Error):
+                with translated():
+                    raise error.orig from None
+            raise
+
+
+def differences(database: Database) -> list[str]:
+    """What differs between the database and the models, a line each; empty at head."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from identity_cli.models import metadata
+
+    with engine(database).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        return [str(difference) for difference in compare_metadata(context, metadata)]
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, wherever the package is installed."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _migrations() -> Path:
+    package = Path(__file__).parent
+    # In the wheel they are inside the package, in a checkout beside it.
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+def _read_state(connection: psycopg.Connection[Any]) -> tuple[str | None, Profile | None]:
+    try:
+        with translated():
+            row = connection.execute(_STATE).fetchone()
+    except SchemaNotAtHeadError:
+        return None, None
+    if row is None:
+        return None, None
+    revision, version, region = row
+    return revision, None if version is None else Profile(version, region)
+
+
+def _is_empty(connection: psycopg.Connection[Any]) -> bool:
+    row = connection.execute(_USER_TABLES).fetchone()
+    return row is not None and row[0] == 0
+
+
+def _not_at_head(revision: str | None) -> SchemaNotAtHeadError:
+    if revision is not None and (not revision.isdecimal() or revision > HEAD):
+        return SchemaNotAtHeadError(
+            f"the database is at a revision that this program does not know, not at {HEAD}",
+            hint="upgrade identity: the database was written by a newer release",
+        )
+    have = "has no schema of identity" if revision is None else f"is at revision {revision}"
+    return SchemaNotAtHeadError(f"the database {have}, this program needs {HEAD}")

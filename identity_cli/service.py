@@ -1,0 +1,266 @@
+"""The shared service: the command line, the import and HTTP reconcile through it.
+
+The rule itself is the SQL function `reconcile` (`sql/reconcile.sql`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import psycopg
+
+from identity_cli import schema
+from identity_cli.database import RETRYABLE, translate, translated
+from identity_cli.errors import ContactNotFoundError, InvalidRequestError, UsageError
+from identity_cli.normalize import ContactRequest, normalize_email, normalize_phone
+from identity_cli.schema import Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+OutcomeName = Literal["created", "linked", "merged", "unchanged"]
+
+RECONCILE = (
+    "SELECT outcome, primary_id, contact_id FROM reconcile(%s, %s, clock_timestamp(), NULL, NULL)"
+)
+MEMBERS = """
+    SELECT id, email, phone_number, linked_id FROM contact
+    WHERE id = %(primary)s OR linked_id = %(primary)s
+    ORDER BY linked_id IS NOT NULL, created_at, id
+"""
+ROOT_BY_ID = "SELECT coalesce(linked_id, id) FROM contact WHERE id = %s"
+ROOT_BY_EMAIL = "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AND anchors_email"
+ROOT_BY_PHONE = (
+    "SELECT coalesce(linked_id, id) FROM contact WHERE phone_number = %s AND anchors_phone"
+)
+
+# A session's plans are made while the tables are small and kept while they grow: never a scan.
+SESSION_SETTINGS = "SET enable_seqscan = off; SET jit = off"
+
+_CALL = (
+    "CALL reconcile_batch(%b::text[], %b::text[], %b::timestamptz[], %b::bigint, %b::bigint[], %b)"
+)
+_ATTEMPTS = 20
+_STREAM_BATCH = 500
+
+
+class Outcome(NamedTuple):
+    """What one request did. `contact_id` is None when no row was stored."""
+
+    name: OutcomeName
+    primary_id: int
+    contact_id: int | None
+
+
+class RunRequest(NamedTuple):
+    """A request of an import: its line, counted through the run's inputs, and its time."""
+
+    request: ContactRequest
+    line: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolidatedContact:
+    """All that is known of one identity; the primary's own values come first."""
+
+    primary_id: int
+    emails: list[str]
+    phone_numbers: list[str]
+    secondary_ids: list[int]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of the protocol, its spelling included."""
+        return {
+            "contact": {
+                "primaryContatctId": self.primary_id,
+                "emails": self.emails,
+                "phoneNumbers": self.phone_numbers,
+                "secondaryContactIds": self.secondary_ids,
+            }
+        }
+
+
+def consolidate(rows: Sequence[Sequence[Any]]) -> ConsolidatedContact:
+    """The consolidated contact of an identity's (id, email, phone number, …) rows, primary first."""
+    return ConsolidatedContact(
+        rows[0][0],
+        list(dict.fromkeys(row[1] for row in rows if row[1] is not None)),
+        list(dict.fromkeys(row[2] for row in rows if row[2] is not None)),
+        [row[0] for row in rows[1:]],
+    )
+
+
+class IdentityService:
+    """Reconciles contact requests over one connection to a database at head.
+
+    The first request that is written stores the normalisation profile (`region`); a database
+    with another one raises `ProfileMismatchError`.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        *,
+        profile: Profile | None = None,
+        region: str | None = None,
+    ) -> None:
+        self.connection = connection
+        self.region = region
+        self.profile = profile
+        self.retries = 0
+        self._claimed = False
+        with translated():
+            connection.execute(SESSION_SETTINGS)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, database_url: str | None = None, *, region: str | None = None
+    ) -> Iterator[IdentityService]:
+        """A service on the database of the URL, of `DATABASE_URL`, or the embedded one."""
+        from identity_cli.settings import open_database
+
+        with open_database(database_url) as database:
+            connection, profile = schema.connect(database)
+            with connection:
+                yield cls(connection, profile=profile, region=region)
+
+    def claim(self) -> None:
+        """Hold the database to this service's profile, once."""
+        if not self._claimed:
+            schema.claim_profile(self.connection, self.profile, self.region)
+            self._claimed = True
+
+    def reconcile(self, request: ContactRequest) -> Outcome:
+        """Reconcile one request in a transaction of its own."""
+        self._check_region(request)
+        self.claim()
+        for attempt in range(_ATTEMPTS):
+            try:
+                row = self.connection.execute(RECONCILE, (request.email, request.phone)).fetchone()
+            except RETRYABLE as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise translate(error) from error
+                self.retries += 1
+                pause_before_retry(attempt)
+            except psycopg.Error as error:
+                raise translate(error) from error
+            else:
+                assert row is not None  # noqa: S101 - a function call returns one row
+                return Outcome(*row)
+        raise AssertionError("unreachable")
+
+    def identify(self, request: ContactRequest) -> ConsolidatedContact:
+        """Reconcile one request and read the identity that it led to."""
+        return self._read(self.reconcile(request).primary_id)
+
+    def find(
+        self,
+        *,
+        email: str | None = None,
+        phone: str | int | None = None,
+        contact_id: int | None = None,
+    ) -> ConsolidatedContact:
+        """The identity of exactly one of these, without writing anything.
+
+        Raises `ContactNotFoundError`, `InvalidRequestError`.
+        """
+        if sum(value is not None for value in (email, phone, contact_id)) != 1:
+            raise UsageError(
+                "look up by exactly one of email, phone number and id",
+                hint="give --email, --phone or --id",
+            )
+        value: str | int | None
+        if contact_id is not None:
+            query, value = ROOT_BY_ID, contact_id
+        elif email is not None:
+            query, value = ROOT_BY_EMAIL, normalize_email(email)
+        else:
+            region = self.profile.region if self.profile else self.region
+            query, value = ROOT_BY_PHONE, normalize_phone(phone, region)
+        if value is None:
+            raise InvalidRequestError("no_identifier", "no email and no phone number")
+        with translated():
+            row = self.connection.execute(query, (value,)).fetchone()
+        if row is None:
+            raise ContactNotFoundError(hint="identity export lists every contact")
+        return self._read(row[0])
+
+    def reconcile_stream(self, requests: Iterable[ContactRequest]) -> Iterator[Outcome]:
+        """Reconcile requests in order, each in a transaction of its own; outcomes in order.
+
+        They travel in batches, so an outcome comes out some hundreds of requests after its
+        request went in. Requests before one that fails stand.
+        """
+        from datetime import UTC, datetime, timedelta
+        from itertools import islice
+
+        self.claim()
+        remaining = iter(requests)
+        at = datetime.now(UTC)
+        while batch := list(islice(remaining, _STREAM_BATCH)):
+            at = max(at + timedelta(microseconds=1), datetime.now(UTC))
+            numbered = []
+            for request in batch:
+                self._check_region(request)
+                at += timedelta(microseconds=1)
+                numbered.append(RunRequest(request, 0, at))
+            try:
+                yield from self.call(numbered, run_id=None)
+            except RETRYABLE:
+                # Which of them failed is not known: one by one, those that were done are unchanged.
+                self.retries += 1
+                yield from map(self.reconcile, batch)
+
+    def call(
+        self, batch: Sequence[RunRequest], run_id: int | None, *, commit_each: bool = True
+    ) -> list[Outcome]:
+        """One CALL for a batch: a transaction for each request, or none with `commit_each` off.
+
+        Raises driver errors as they are. After one, the requests before the failing one stand.
+        """
+        row = self.connection.execute(
+            _CALL,
+            (
+                [item.request.email for item in batch],
+                [item.request.phone for item in batch],
+                [item.at for item in batch],
+                run_id,
+                [item.line for item in batch],
+                commit_each,
+            ),
+            binary=True,
+        ).fetchone()
+        assert row is not None  # noqa: S101 - CALL returns its INOUT parameters
+        return list(map(Outcome, *row))
+
+    def _check_region(self, request: ContactRequest) -> None:
+        if request.region != self.region:
+            raise UsageError(
+                f"the request was normalised with region {request.region},"
+                f" the service has {self.region}",
+                hint="give the same region to ContactRequest and to IdentityService",
+            )
+
+    def _read(self, primary_id: int) -> ConsolidatedContact:
+        while True:
+            with translated():
+                rows = self.connection.execute(MEMBERS, {"primary": primary_id}).fetchall()
+            if not rows:
+                raise ContactNotFoundError
+            linked_id = rows[0][3]
+            if linked_id is None:
+                return consolidate(rows)
+            # A merge has moved the identity since its primary was looked up.
+            primary_id = linked_id
+
+
+def pause_before_retry(attempt: int) -> None:
+    """Back off, with jitter so that two that collided do not collide again."""
+    time.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311 - not for secrets
