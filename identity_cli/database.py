@@ -55,6 +55,22 @@ class Database:
         name = self.parameters.get("dbname")
         return f"{host}{f':{port}' if port else ''}{f'/{name}' if name else ''}"
 
+    @property
+    def url(self) -> str:
+        """A URL for psql and others, without the password."""
+        from urllib.parse import quote, urlencode
+
+        rest = {k: v for k, v in self.parameters.items() if "password" not in k}
+        user, host, port, name = (rest.pop(key, "") for key in ("user", "host", "port", "dbname"))
+        if host.startswith("/") or "," in host:  # a socket's folder, several hosts
+            rest |= {"host": host, "port": port}
+            host = port = ""
+        if ":" in host:
+            host = f"[{host}]"
+        authority = f"{f'{quote(user)}@' if user else ''}{host}{f':{port}' if port else ''}"
+        query = urlencode({k: v for k, v in rest.items() if v}, safe="/")
+        return f"postgresql://{authority}/{quote(name)}{f'?{query}' if query else ''}"
+
     def connect(self, *, application: str = "identity") -> psycopg.Connection[Any]:
         """An autocommit connection to a server that can hold the graph.
 

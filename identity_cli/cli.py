@@ -1,0 +1,108 @@
+"""The command line: the application, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from identity_cli import errors, output
+from identity_cli.commands import db, export, identify, import_, runs, show, verify
+from identity_cli.commands.options import HELP_NAMES
+
+app = typer.Typer(
+    name="identity",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=HELP_NAMES,
+)
+app.command("identify")(identify.identify)
+app.command("show")(show.show)
+app.command("import")(import_.import_files)
+app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.add_typer(runs.app, name="runs")
+app.add_typer(db.app, name="db")
+
+# The first class that matches gives the code.
+EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
+    (errors.UsageError, 2),
+    (errors.InvalidRequestError, 2),
+    (errors.InputNotFoundError, 2),
+    (errors.OutputError, 2),
+    (errors.ResumeError, 2),
+    (errors.ContactNotFoundError, 4),
+    (errors.InputUnreadableError, 4),
+    (errors.InputBusyError, 6),
+    (errors.DatabaseError, 5),
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from identity_cli import __version__
+
+        output.line(f"identity {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _identity(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Reconcile contact requests into a graph of who is who, in PostgreSQL.
+
+    \b
+    Example:
+      identity import contacts.csv
+      identity show --email lorraine@hillvalley.edu
+    """
+
+
+def exit_code(error: errors.IdentityError) -> int:
+    """The exit code of an error; 1 for one that nobody thought of."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; the exit code. Errors are on standard error when it returns."""
+    try:
+        code = app(arguments, prog_name="identity", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except errors.IdentityError as error:
+        if output.debug:
+            raise
+        output.error(error)
+        return exit_code(error)
+    except typer.TyperException as error:
+        if error.exit_code == 0:
+            return 0
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "identity"
+        if message := error.format_message():
+            output.error(errors.UsageError(message, hint=f"{command} --help"))
+        return error.exit_code
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        if output.debug:
+            raise
+        output.error(
+            errors.IdentityError(
+                f"unexpected: {type(error).__name__}",
+                hint="give --debug for the details; this is a defect, please report it",
+            )
+        )
+        return 1

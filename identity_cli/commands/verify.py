@@ -1,0 +1,7 @@
+"""`identity verify`."""
+
+from __future__ import annotations
+
+
+def verify() -> None:
+    """Being written."""
