@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from identity_cli.normalize import ContactRequest, Normalizer
+    from identity_cli.normalize import ContactRequest
     from identity_cli.service import ConsolidatedContact, IdentityService, Outcome
 
 __version__ = "0.1.0"
 
-__all__ = ["ConsolidatedContact", "ContactRequest", "IdentityService", "Normalizer", "Outcome"]
+__all__ = ["ConsolidatedContact", "ContactRequest", "IdentityService", "Outcome"]
 
 
 def __getattr__(name: str) -> object:
     # The command line must not pay for the database driver just to print its help.
-    if name in ("ContactRequest", "Normalizer"):
-        from identity_cli import normalize
+    if name == "ContactRequest":
+        from identity_cli.normalize import ContactRequest
 
-        return getattr(normalize, name)
+        return ContactRequest
     if name in __all__:
         from identity_cli import service
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from identity_cli import errors, output
-from identity_cli.commands import db, export, identify, import_, runs, show, verify
+from identity_cli.commands import db, export, identify, import_, runs, serve, show, verify
 from identity_cli.commands.options import HELP_NAMES
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("show")(show.show)
 app.command("import")(import_.import_files)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 
@@ -91,8 +92,10 @@ def run(arguments: list[str]) -> int:
             return 0
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "identity"
-        if message := error.format_message():
-            output.error(errors.UsageError(message, hint=f"{command} --help"))
+        if type(error).__name__ == "NoArgsIsHelpError":  # Typer does not export the class
+            output.note(error.format_message())
+        else:
+            output.error(errors.UsageError(error.format_message(), hint=f"{command} --help"))
         return error.exit_code
     except typer.Abort:
         return 130

@@ -94,7 +94,8 @@ class Database:
         return connection
 
     def _unreachable(self, error: psycopg.Error) -> DatabaseError:
-        reason = error.diag.message_primary or str(error).strip().rpartition("\n")[2]
+        said = error.diag.message_primary or str(error).strip()
+        reason = said.partition("\n")[0].rpartition("failed: ")[2]
         return DatabaseUnreachableError(
             f"the database at {self.place} is out of reach: {reason}",
             hint="see that the server runs and that --database-url or DATABASE_URL is right",

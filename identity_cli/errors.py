@@ -83,7 +83,9 @@ class DatabaseReadOnlyError(DatabaseError):
 class DatabaseFullError(DatabaseError):
     """The server has no room left on its disk."""
 
-    hint = "make room on the server and give the same command again: nothing that was reported is lost"
+    hint = (
+        "make room on the server and give the same command again: nothing that was reported is lost"
+    )
 
 
 class PermissionDeniedError(DatabaseError):

@@ -75,9 +75,7 @@ contact = Table(
     CheckConstraint(
         "coalesce(least(email, phone_number), '') <> ''", name="contact_has_an_identifier"
     ),
-    Index(
-        "contact_email_anchor", "email", unique=True, postgresql_where=text("anchors_email")
-    ),
+    Index("contact_email_anchor", "email", unique=True, postgresql_where=text("anchors_email")),
     Index(
         "contact_phone_anchor", "phone_number", unique=True, postgresql_where=text("anchors_phone")
     ),
@@ -121,7 +119,6 @@ import_run = Table(
     Column("checkpoint", JSONB),
     # {"read", "created", "linked", "merged", "unchanged", "rejected", "retries"}
     Column("rows", JSONB, nullable=False),
-    Column("exit_code", Integer),
     # Time at work, over all the sessions that a resumed run took.
     Column("seconds", Double, nullable=False, server_default=text("0")),
     Column("started_at", _moment, nullable=False),

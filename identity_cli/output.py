@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from identity_cli.errors import IdentityError
+    from identity_cli.importer import Importer, Progress
+    from identity_cli.runs import Run
     from identity_cli.service import ConsolidatedContact
 
 # Set by --debug: errors keep their traceback.
@@ -53,21 +58,22 @@ def consolidated(contact: ConsolidatedContact, *, as_json: bool) -> None:
     if as_json:
         document(contact.as_json())
         return
-    fields = {
-        "primary": [str(contact.primary_id)],
-        "emails": contact.emails,
-        "phone numbers": contact.phone_numbers,
-        "secondaries": [str(contact_id) for contact_id in contact.secondary_ids],
-    }
-    if sys.stdout.isatty():
-        table([(name, "\n".join(values)) for name, values in fields.items()])
-    else:
-        for name, values in fields.items():
-            line(f"{name}: {', '.join(values)}")
+    fields(
+        {
+            "primary": str(contact.primary_id),
+            "emails": _listed(contact.emails),
+            "phone numbers": _listed(contact.phone_numbers),
+            "secondaries": _listed([str(one) for one in contact.secondary_ids]),
+        }
+    )
+
+
+def _listed(values: list[str]) -> str:
+    return ("\n" if sys.stdout.isatty() else ", ").join(values)
 
 
 def table(
-    rows: list[tuple[str, ...]], header: tuple[str, ...] = (), *, to_stderr: bool = False
+    rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = (), *, to_stderr: bool = False
 ) -> None:
     """A small table for a terminal; the cells are text, never markup."""
     from rich import box
@@ -81,3 +87,80 @@ def table(
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     Console(stderr=to_stderr, highlight=False, soft_wrap=False).print(drawn)
+
+
+@contextmanager
+def import_progress(*, hidden: bool) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar by bytes on a terminal, a counter where the size is not known."""
+    # Rich would draw into a pipe under FORCE_COLOR.
+    if hidden or not sys.stderr.isatty():
+        yield lambda _progress: None
+        return
+    from rich.console import Console
+    from rich import progress as rich_progress
+
+    bar = rich_progress.Progress(
+        rich_progress.BarColumn(),
+        rich_progress.DownloadColumn(),
+        rich_progress.TextColumn("{task.fields[rows]:,} rows"),
+        rich_progress.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("import", total=None, rows=0)
+        yield lambda progress: bar.update(
+            task, completed=progress.offset, total=progress.total, rows=progress.counts.read
+        )
+
+
+def import_report(importer: Importer, summary: dict[str, Any]) -> None:
+    """Notes, the first few rejects, where the others are, and a table of counts and the rate."""
+    for text in importer.notes:
+        note(f"note: {text}")
+    for reject in importer.first_rejects:
+        note(f"{reject.name}:{reject.line}: error: {reject.reason}")
+    counts = importer.counts
+    if counts.rejected:
+        places = ", ".join(importer.rejects_paths)
+        note(f"{counts.rejected} rejected{f': see {places}' if places else ''}")
+    names = ("read", "created", "linked", "merged", "unchanged", "rejected")
+    rate = f"{summary['rows_per_second']:,.0f} rows/s"
+    if sys.stderr.isatty():
+        rows = [(name, f"{summary['rows'][name]:,}") for name in names]
+        table([*rows, ("rate", rate)], to_stderr=True)
+    else:
+        note("  ".join(f"{name} {summary['rows'][name]}" for name in names))
+    dry = ", dry run: nothing was kept" if summary["dry_run"] else ""
+    note(f"{summary['status']} in {summary['seconds']:.1f} s, {rate}{dry}")
+
+
+def fields(values: dict[str, str]) -> None:
+    """Names and values: a table on a terminal, plain lines into a pipe."""
+    if sys.stdout.isatty():
+        table(list(values.items()))
+    else:
+        for name, value in values.items():
+            line(f"{name}: {value}")
+
+
+def runs(found: list[Run]) -> None:
+    """A line a run: a table on a terminal, tab-separated into a pipe."""
+    header = ("run", "started", "status", "read", "rejected", "rows/s", "input")
+    rows = [
+        (
+            str(run.id),
+            run.started_at.isoformat(sep=" ", timespec="seconds"),
+            run.state,
+            str(run.rows["read"]),
+            str(run.rows["rejected"]),
+            f"{run.rows_per_second:.0f}",
+            ", ".join(run.paths),
+        )
+        for run in found
+    ]
+    if sys.stdout.isatty():
+        table(rows, header)
+    else:
+        for row in (header, *rows):
+            line("\t".join(map(printable, row)))

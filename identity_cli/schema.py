@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # import Alembic only to know it.
 HEAD = "0001"
 
-_STATE = """
+STATE = """
     SELECT version_num, version, region
     FROM alembic_version LEFT JOIN normalization_profile ON true
 """
@@ -154,7 +154,7 @@ def _migrations() -> Path:
 def _read_state(connection: psycopg.Connection[Any]) -> tuple[str | None, Profile | None]:
     try:
         with translated():
-            row = connection.execute(_STATE).fetchone()
+            row = connection.execute(STATE).fetchone()
     except SchemaNotAtHeadError:
         return None, None
     if row is None:

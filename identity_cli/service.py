@@ -9,19 +9,24 @@ import random
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psycopg
 
 from identity_cli import schema
 from identity_cli.database import RETRYABLE, translate, translated
-from identity_cli.errors import ContactNotFoundError, InvalidRequestError, UsageError
+from identity_cli.errors import (
+    ContactNotFoundError,
+    DatabaseError,
+    InvalidRequestError,
+    UsageError,
+)
 from identity_cli.normalize import ContactRequest, normalize_email, normalize_phone
 from identity_cli.schema import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
 OutcomeName = Literal["created", "linked", "merged", "unchanged"]
 
@@ -40,12 +45,13 @@ ROOT_BY_PHONE = (
 )
 
 # A session's plans are made while the tables are small and kept while they grow: never a scan.
-SESSION_SETTINGS = "SET enable_seqscan = off; SET jit = off"
+# The rule looks again after it has waited for a lock, and has to see what the other one did.
+SESSION_SETTINGS = """
+    SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed'
+"""
 
-_CALL = (
-    "CALL reconcile_batch(%b::text[], %b::text[], %b::timestamptz[], %b::bigint, %b::bigint[], %b)"
-)
-_ATTEMPTS = 20
+_CALL = "CALL reconcile_batch(%b::text[], %b::text[], %b::bigint[], %b::bigint, %b::bigint[], %b)"
+ATTEMPTS = 20
 _STREAM_BATCH = 500
 
 
@@ -57,12 +63,21 @@ class Outcome(NamedTuple):
     contact_id: int | None
 
 
+class Refusal(NamedTuple):
+    """A request that the database refuses whatever is tried."""
+
+    sqlstate: str
+
+
 class RunRequest(NamedTuple):
-    """A request of an import: its line, counted through the run's inputs, and its time."""
+    """A request of a run: its line, counted through the run's inputs, and its time.
+
+    `clock` is in microseconds since 1970. Line and run are None for requests from no file.
+    """
 
     request: ContactRequest
-    line: int
-    at: datetime
+    line: int | None
+    clock: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +156,12 @@ class IdentityService:
         """Reconcile one request in a transaction of its own."""
         self._check_region(request)
         self.claim()
-        for attempt in range(_ATTEMPTS):
+        for attempt in count():
             try:
                 row = self.connection.execute(RECONCILE, (request.email, request.phone)).fetchone()
-            except RETRYABLE as error:
-                if attempt == _ATTEMPTS - 1:
-                    raise translate(error) from error
-                self.retries += 1
-                pause_before_retry(attempt)
             except psycopg.Error as error:
-                raise translate(error) from error
+                time.sleep(retry_delay(error, attempt))
+                self.retries += 1
             else:
                 assert row is not None  # noqa: S101 - a function call returns one row
                 return Outcome(*row)
@@ -196,41 +207,41 @@ class IdentityService:
         """Reconcile requests in order, each in a transaction of its own; outcomes in order.
 
         They travel in batches, so an outcome comes out some hundreds of requests after its
-        request went in. Requests before one that fails stand.
+        request went in. Raises `DatabaseError` at a request that the database refuses; the others
+        of its batch stand.
         """
-        from datetime import UTC, datetime, timedelta
-        from itertools import islice
-
         self.claim()
         remaining = iter(requests)
-        at = datetime.now(UTC)
+        clock = 0
         while batch := list(islice(remaining, _STREAM_BATCH)):
-            at = max(at + timedelta(microseconds=1), datetime.now(UTC))
+            clock = max(clock + 1, time.time_ns() // 1000)
             numbered = []
             for request in batch:
                 self._check_region(request)
-                at += timedelta(microseconds=1)
-                numbered.append(RunRequest(request, 0, at))
+                numbered.append(RunRequest(request, None, clock))
+                clock += 1
             try:
-                yield from self.call(numbered, run_id=None)
-            except RETRYABLE:
-                # Which of them failed is not known: one by one, those that were done are unchanged.
-                self.retries += 1
-                yield from map(self.reconcile, batch)
+                outcomes = self.call(numbered, run_id=None)
+            except psycopg.Error as error:
+                raise translate(error) from error
+            for outcome in outcomes:
+                if isinstance(outcome, Refusal):
+                    raise DatabaseError(f"PostgreSQL refused a request ({outcome.sqlstate})")
+                yield outcome
 
     def call(
         self, batch: Sequence[RunRequest], run_id: int | None, *, commit_each: bool = True
-    ) -> list[Outcome]:
+    ) -> list[Outcome | Refusal]:
         """One CALL for a batch: a transaction for each request, or none with `commit_each` off.
 
-        Raises driver errors as they are. After one, the requests before the failing one stand.
+        Raises driver errors as they are; a part of the batch may stand all the same.
         """
         row = self.connection.execute(
             _CALL,
             (
                 [item.request.email for item in batch],
                 [item.request.phone for item in batch],
-                [item.at for item in batch],
+                [item.clock for item in batch],
                 run_id,
                 [item.line for item in batch],
                 commit_each,
@@ -238,7 +249,13 @@ class IdentityService:
             binary=True,
         ).fetchone()
         assert row is not None  # noqa: S101 - CALL returns its INOUT parameters
-        return list(map(Outcome, *row))
+        names, primary_ids, contact_ids, retries = row
+        self.retries += retries
+        outcomes: list[Outcome | Refusal] = list(map(Outcome, names, primary_ids, contact_ids))
+        for i, primary_id in enumerate(primary_ids) if None in primary_ids else ():
+            if primary_id is None:
+                outcomes[i] = Refusal(names[i].removeprefix("refused "))
+        return outcomes
 
     def _check_region(self, request: ContactRequest) -> None:
         if request.region != self.region:
@@ -261,6 +278,12 @@ class IdentityService:
             primary_id = linked_id
 
 
-def pause_before_retry(attempt: int) -> None:
-    """Back off, with jitter so that two that collided do not collide again."""
-    time.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311 - not for secrets
+def retry_delay(error: psycopg.Error, attempt: int) -> float:
+    """Seconds until the same request is sent again after its attempt number `attempt`, from 0.
+
+    Raises the error of this package when it is not to be sent again.
+    """
+    if not isinstance(error, RETRYABLE) or attempt >= ATTEMPTS - 1:
+        raise translate(error) from error
+    # With jitter, so that two that collided do not collide again.
+    return random.uniform(0, min(0.001 * 2**attempt, 0.1))  # noqa: S311 - not for secrets

@@ -2,6 +2,190 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
-def import_files() -> None:
-    """Being written."""
+import typer
+
+from identity_cli import errors, output
+from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+
+if TYPE_CHECKING:
+    from identity_cli.importer import Importer, StopSwitch
+
+FORMATS = ("auto", "csv", "jsonl")
+
+
+def _parse_map(pairs: list[str]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        what, equals, column = pair.partition("=")
+        if what not in ("email", "phone") or not equals or not column:
+            raise errors.UsageError(
+                f"--map {pair} names no column",
+                hint="give --map email=COLUMN or --map phone=COLUMN",
+            )
+        mapping[what] = column
+    return mapping
+
+
+def import_files(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="Inputs; - is standard input.")
+    ],
+    input_format: Annotated[
+        str, typer.Option("--input-format", metavar="|".join(FORMATS), help="auto: by the name.")
+    ] = "auto",
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            "--delimiter",
+            metavar="C",
+            help="Of CSV: a comma, a tab in .tsv files.",
+            show_default=False,
+        ),
+    ] = None,
+    encoding: Annotated[
+        str, typer.Option("--encoding", metavar="NAME", help="Of the text; a BOM is accepted.")
+    ] = "utf-8",
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="WHAT=COLUMN",
+            help="The column of email, of phone.",
+            show_default=False,
+        ),
+    ] = None,
+    region: Region = None,
+    rejects: Annotated[
+        str | None,
+        typer.Option(
+            "--rejects",
+            metavar="PATH",
+            help="Rejected rows, instead of FILE.rejects.csv.",
+            show_default=False,
+        ),
+    ] = None,
+    outcomes: Annotated[
+        str | None,
+        typer.Option(
+            "--outcomes", metavar="PATH", help="JSON Lines, one per request.", show_default=False
+        ),
+    ] = None,
+    summary: Annotated[
+        str | None,
+        typer.Option("--summary", metavar="PATH", help="Counts as JSON.", show_default=False),
+    ] = None,
+    max_rejects: Annotated[
+        int, typer.Option("--max-rejects", metavar="N", min=0, help="More rejects end with code 3.")
+    ] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Connections; 1 gives the same ids every time.",
+            show_default="1 for small inputs, then 2",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do everything, keep nothing.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Read from the top, also after a run that broke off.")
+    ] = False,
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Wait for the disk on every row.")
+    ] = False,
+    json: Json = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Only errors on standard error.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    _debug: Debug = False,
+) -> int:
+    """Reconcile every row of CSV or JSON Lines files, each in a transaction of its own.
+
+    Killed or stopped half-way, the same command goes on where it was.
+
+    \b
+    Example:
+      identity import contacts.csv
+      zcat contacts.jsonl.gz | identity import - --input-format jsonl --region US
+    """
+    from identity_cli.importer import Importer, ImportPlan, StopSwitch
+    from identity_cli.normalize import check_region
+    from identity_cli.readers import InputOptions
+    from identity_cli.settings import open_database
+
+    if input_format not in FORMATS:
+        raise errors.UsageError(
+            f"there is no input format {input_format}", hint=f"give one of {', '.join(FORMATS)}"
+        )
+    plan = ImportPlan(
+        paths=tuple(files),
+        options=InputOptions(
+            None if input_format == "auto" else input_format,  # type: ignore[arg-type]
+            {"\\t": "\t"}.get(delimiter or "", delimiter),
+            encoding,
+            _parse_map(mapping or []),
+        ),
+        region=check_region(region),
+        rejects=rejects,
+        outcomes=outcomes,
+        jobs=jobs,
+        dry_run=dry_run,
+        restart=restart,
+        durable=durable,
+    )
+    switch = StopSwitch()
+    received = _stop_on_signals(switch)
+    with open_database(database_url) as database:
+        importer = Importer(database, plan, switch)
+        code = 1
+        try:
+            with output.import_progress(hidden=quiet) as show:
+                for progress in importer.run():
+                    show(progress)
+            code = 128 + received[0] if importer.status == "stopped" else 0
+            if importer.status == "finished" and importer.counts.rejected > max_rejects:
+                code = 3
+        except errors.IdentityError as error:
+            from identity_cli.cli import exit_code
+
+            code = exit_code(error)
+            raise
+        finally:
+            _report(importer, importer.summary(code), summary, json=json, quiet=quiet)
+    return code
+
+
+def _stop_on_signals(switch: StopSwitch) -> list[int]:
+    """INT and TERM stop between two rows; a second one ends the process."""
+    received: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        switch.request()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return received
+
+
+def _report(
+    importer: Importer, summary: dict[str, Any], path: str | None, *, json: bool, quiet: bool
+) -> None:
+    from identity_cli.results import write_summary
+
+    if not quiet:
+        output.import_report(importer, summary)
+    if path is not None:
+        write_summary(path, summary)
+    if json:
+        output.document(summary)

@@ -2,6 +2,40 @@
 
 from __future__ import annotations
 
+from identity_cli import output
+from identity_cli.commands.options import DatabaseUrl, Debug, Json
+from identity_cli.commands.signals import orderly_end
+from identity_cli.settings import open_database
 
-def verify() -> None:
-    """Being written."""
+
+def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug = False) -> int:
+    """Prove the stored graph right, or list what is wrong with it. Exit code 3 when something is.
+
+    \b
+    Example:
+      identity verify --json
+    """
+    from identity_cli import schema
+    from identity_cli.verify import LISTED
+    from identity_cli.verify import verify as recompute
+
+    with orderly_end():
+        with open_database(database_url) as database, schema.connect(database)[0] as connection:
+            found = recompute(connection)
+        if json:
+            output.document(found.as_json())
+        else:
+            output.line(f"contacts: {found.contacts}")
+            output.line(f"identities: {found.identities}")
+            output.line(f"digest: {found.digest}")
+            for violation in found.violations:
+                about = "" if violation.contact_id is None else f" contact {violation.contact_id}:"
+                output.line(f"{violation.code}:{about} {violation.message}")
+        if found.ok:
+            output.note("the graph is right")
+            return 0
+        kinds = ", ".join(f"{count} {code}" for code, count in found.counts.items())
+        output.note(f"{sum(found.counts.values())} violations: {kinds}")
+        if found.is_cut:
+            output.note(f"the first {LISTED} of each kind are listed")
+    return 3

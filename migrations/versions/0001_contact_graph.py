@@ -108,7 +108,6 @@ def upgrade() -> None:
         sa.Column("lock_key", sa.BigInteger, nullable=False),
         sa.Column("checkpoint", postgresql.JSONB),
         sa.Column("rows", postgresql.JSONB, nullable=False),
-        sa.Column("exit_code", sa.Integer),
         sa.Column("seconds", sa.Double, nullable=False, server_default=sa.text("0")),
         sa.Column("started_at", _moment, nullable=False),
         sa.Column("finished_at", _moment),
@@ -125,9 +124,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("only_row", name="normalization_profile_pkey"),
         sa.CheckConstraint("only_row", name="normalization_profile_one_row"),
     )
-    op.execute(
-        "CREATE TYPE reconciliation AS (outcome text, primary_id bigint, contact_id bigint)"
-    )
+    op.execute("CREATE TYPE reconciliation AS (outcome text, primary_id bigint, contact_id bigint)")
     install_functions(op)
     op.execute(
         "CREATE TRIGGER contact_identifiers_inserted AFTER INSERT ON contact FOR EACH ROW"

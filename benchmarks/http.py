@@ -1,0 +1,254 @@
+"""POST /identify against pgbench of the same function and a bare FastAPI endpoint with SELECT 1.
+
+Everything runs on this machine: one server process, PostgreSQL, and one client process that keeps
+as many connections busy as there are clients. A round is repeated, the middle one counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlencode
+from urllib.request import urlopen
+
+import psycopg
+from fastapi import FastAPI, Request
+from psycopg_pool import AsyncConnectionPool
+
+from identity_cli import schema
+from identity_cli.database import Database
+from identity_cli.embedded import _binaries
+from identity_cli.settings import open_database
+
+CLIENTS = (1, 16, 64)
+SECONDS = 4.0
+ROUNDS = 3
+PEOPLE = 20_000
+POOL = 10
+
+# The same mixture for both: half the requests of a person name email and phone, a quarter the
+# email alone, a quarter another email with the phone.
+PGBENCH = f"""
+\\set person random(1, {PEOPLE})
+\\set kind random(0, 3)
+SELECT outcome FROM reconcile(
+    CASE WHEN :kind = 3 THEN 'other' ELSE 'person' END || :person || '@example.com',
+    CASE WHEN :kind <> 2 THEN (5550000 + :person)::text END);
+"""
+
+
+def identify_body() -> bytes:
+    person, kind = random.randint(1, PEOPLE), random.randint(0, 3)
+    return json.dumps(
+        {
+            "email": f"{'other' if kind == 3 else 'person'}{person}@example.com",
+            "phoneNumber": str(5550000 + person) if kind != 2 else None,
+        }
+    ).encode()
+
+
+def run() -> None:
+    """Print the table of the README."""
+    with _scratch_database() as url:
+        print(f"{'':28}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
+        rates: dict[tuple[str, int], float] = {}
+        with _service(url) as port:
+            _measure("POST /identify", port, "/identify", identify_body, url, rates)
+        with _bare(url) as port:
+            _measure("bare FastAPI, SELECT 1", port, "/", lambda: b"{}", url, rates)
+        for clients in CLIENTS:
+            found = _middle([_pgbench(url, clients) for _ in range(ROUNDS)])
+            _print_row("pgbench, reconcile()", clients, *found)
+    for clients in CLIENTS:
+        ratio = rates["POST /identify", clients] / rates["bare FastAPI, SELECT 1", clients]
+        print(f"POST /identify / bare, {clients} clients: {ratio:.2f}")
+
+
+def _measure(
+    name: str,
+    port: int,
+    path: str,
+    body: Callable[[], bytes],
+    url: str,
+    rates: dict[tuple[str, int], float],
+) -> None:
+    for clients in CLIENTS:
+        rounds = []
+        for _ in range(ROUNDS):
+            _empty(url)
+            rounds.append(asyncio.run(_load(port, path, body, clients)))
+        found = _middle(rounds)
+        rates[name, clients] = found[0]
+        _print_row(name, clients, *found)
+
+
+def _print_row(name: str, clients: int, rate: float, p50: float, p99: float) -> None:
+    print(f"{name:28}{clients:>8}{rate:>12,.0f}{p50:>9.2f}{p99:>9.2f}", flush=True)
+
+
+def _middle(rounds: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    return sorted(rounds)[len(rounds) // 2]
+
+
+async def _load(
+    port: int, path: str, body: Callable[[], bytes], clients: int
+) -> tuple[float, float, float]:
+    """Requests a second, and the median and the 99th percentile in milliseconds."""
+    times: list[float] = []
+    start = time.perf_counter()
+    await asyncio.gather(
+        *(_client(port, path, body, start + SECONDS, times) for _ in range(clients))
+    )
+    rate = len(times) / (time.perf_counter() - start)
+    percentiles = statistics.quantiles(times, n=100)
+    return rate, percentiles[49] * 1000, percentiles[98] * 1000
+
+
+async def _client(
+    port: int, path: str, body: Callable[[], bytes], until: float, times: list[float]
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while (start := time.perf_counter()) < until:
+        content = body()
+        writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n".encode()
+            + content
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        found = re.search(rb"content-length: (\d+)", head)
+        assert found is not None
+        await reader.readexactly(int(found[1]))
+        times.append(time.perf_counter() - start)
+    writer.close()
+    await writer.wait_closed()
+
+
+def _pgbench(url: str, clients: int) -> tuple[float, float, float]:
+    _empty(url)
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "reconcile.sql"
+        script.write_text(PGBENCH)
+        output = subprocess.run(
+            [
+                *(_binaries() / "pgbench", "-n", "-M", "prepared", "-f", script),
+                *("-c", str(clients), "-j", "2", "-T", str(int(SECONDS)), "-l"),
+                *("--max-tries=100", url),
+            ],
+            cwd=folder,
+            env={**os.environ, "PGOPTIONS": "-c enable_seqscan=off -c jit=off"},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        # A line of the log: client, number, microseconds, …
+        times = [
+            int(line.split()[2]) / 1000
+            for log in Path(folder).glob("pgbench_log.*")
+            for line in log.read_text().splitlines()
+        ]
+    rate = re.search(r"tps = ([\d.]+)", output)
+    assert rate is not None
+    percentiles = statistics.quantiles(times, n=100)
+    return float(rate[1]), percentiles[49], percentiles[98]
+
+
+def _empty(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("TRUNCATE contact, link_evidence RESTART IDENTITY")
+        connection.execute("CHECKPOINT")
+
+
+@contextmanager
+def _scratch_database() -> Iterator[str]:
+    """A database at head on the server of DATABASE_URL, or on the embedded one."""
+    name = f"identity_benchmark_{uuid.uuid4().hex[:8]}"
+    with open_database() as database, database.connect() as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+        scratch = Database(database.parameters | {"dbname": name}, embedded=False)
+        try:
+            schema.upgrade(scratch)
+            rest = urlencode(database.parameters | {"dbname": name}, quote_via=quote)
+            yield f"postgresql:///?{rest}"
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def _service(url: str) -> Iterator[int]:
+    """The service as a user starts it, its log going nowhere; the port."""
+    command = [sys.executable, "-m", "identity_cli", "serve", "--pool", str(POOL)]
+    with _started([*command, "--port", str(port := _free_port())], url, port):
+        yield port
+
+
+@contextmanager
+def _bare(url: str) -> Iterator[int]:
+    """`bare` on the same ASGI server with the same settings; the port."""
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.http:bare", "--no-access-log"]
+    with _started([*command, "--port", str(port := _free_port())], url, port):
+        yield port
+
+
+@contextmanager
+def _started(command: list[str], url: str, port: int) -> Iterator[None]:
+    process = subprocess.Popen(
+        command, env={**os.environ, "DATABASE_URL": url}, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"did not start: {' '.join(command)}")
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
+    async with AsyncConnectionPool(
+        os.environ["DATABASE_URL"], kwargs={"autocommit": True}, min_size=POOL, open=False
+    ) as pool:
+        yield {"pool": pool}
+
+
+bare = FastAPI(lifespan=_lifespan)
+
+
+@bare.post("/")
+async def select_1(request: Request) -> dict[str, int]:
+    """What such an endpoint costs at least: FastAPI, the pool, one round trip."""
+    async with request.state.pool.connection() as connection:
+        row = await (await connection.execute("SELECT 1")).fetchone()
+    return {"one": row[0]}

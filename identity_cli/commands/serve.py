@@ -1,0 +1,119 @@
+"""`identity serve`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from identity_cli import errors
+from identity_cli.commands.options import DatabaseUrl, Debug, Region
+from identity_cli.settings import open_database
+
+_EXTRA = ("fastapi", "fastapi_offline", "prometheus_client", "psycopg_pool", "uvicorn")
+_LOOPBACK = ("127.", "::1", "localhost")
+
+# In-flight requests get this long after SIGTERM; Docker kills after ten seconds.
+_GRACE_SECONDS = 8
+
+
+def serve(
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    pool: Annotated[int, typer.Option(min=1, help="Database connections per process.")] = 10,
+    region: Region = None,
+    database_url: DatabaseUrl = None,
+    _debug: Debug = False,
+) -> None:
+    """Answer POST /identify over HTTP, until INT or TERM.
+
+    With IDENTITY_HTTP_TOKEN set, callers need it as a bearer token.
+
+    \b
+    Example:
+      identity serve --port 8000
+      curl -d '{"email": "mcfly@hillvalley.edu"}' -H 'Content-Type: application/json' \\
+        http://127.0.0.1:8000/identify
+    """
+    if not all(map(find_spec, _EXTRA)):
+        raise errors.UsageError(
+            "identity serve needs packages that are not installed",
+            hint="pip install 'identity-cli[http]'",
+        )
+    from identity_cli.http import log
+    from identity_cli.http.service import prepare
+    from identity_cli.normalize import check_region
+
+    region = check_region(region or os.environ.get("IDENTITY_REGION") or None)
+    # The application, in this process or in workers, reads its settings from the environment.
+    os.environ["IDENTITY_REGION"] = region or ""
+    os.environ["IDENTITY_HTTP_POOL"] = str(pool)
+    if database_url:
+        os.environ["DATABASE_URL"] = database_url
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listen(host, port))
+        prepare(stack.enter_context(open_database()), region)
+        if workers > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="identity-metrics-")
+            )
+        if not (host.startswith(_LOOPBACK) or os.environ.get("IDENTITY_HTTP_TOKEN")):
+            log.write("warning", message="anybody who reaches this port may ask: no token is set")
+        address, bound_port = listener.getsockname()[:2]
+        at = f"[{address}]" if ":" in address else address
+        log.write("listening", url=f"http://{at}:{bound_port}", workers=workers)
+        _serve(listener, workers)
+    log.write("stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise errors.UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            hint="give another --host or --port",
+        ) from error
+
+
+def _serve(listener: socket.socket, workers: int) -> None:
+    from uvicorn import Config, Server
+    from uvicorn.config import STARTUP_FAILURE
+    from uvicorn.supervisors import Multiprocess
+
+    from identity_cli.http import log
+
+    config = Config(
+        "identity_cli.http:app",
+        workers=workers,
+        lifespan="on",
+        access_log=False,
+        log_config=log.CONFIGURATION,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    codes: list[int | None]
+    if workers > 1:
+        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor.run()
+        codes = [process.exitcode for process in supervisor.processes]
+    else:
+        # uvicorn raises the signal again when all is done; that must not end us by it.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            Server(config).run(sockets=[listener])
+        except SystemExit as stopped:
+            codes = [STARTUP_FAILURE if stopped.code else 0]
+        else:
+            codes = [0]
+    if STARTUP_FAILURE in codes:
+        raise errors.IdentityError("the service did not start", hint="see the log above")

@@ -1,0 +1,5 @@
+"""The shared service over HTTP: `identity_cli.http:app` for any ASGI server."""
+
+from identity_cli.http.app import app
+
+__all__ = ["app"]

@@ -1,0 +1,111 @@
+"""What travels, for the OpenAPI document; the values themselves go through `normalize`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from identity_cli.normalize import EMAIL_MAX, PHONE_MAX
+
+_EXAMPLE_EMAILS = ["lorraine@hillvalley.edu", "mcfly@hillvalley.edu"]
+
+
+class ContactBody(BaseModel):
+    """A contact request: an email, a phone number, or both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"email": "mcfly@hillvalley.edu", "phoneNumber": "123456"},
+                {"email": None, "phoneNumber": 123456},
+            ]
+        }
+    )
+
+    # Any, so that what is wrong is told in the words of normalisation.
+    email: Annotated[
+        Any,
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        Field(description=f"At most {EMAIL_MAX} characters."),
+    ] = None
+    phoneNumber: Annotated[  # noqa: N815 - the protocol's spelling
+        Any,
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "null"}]}
+        ),
+        Field(description=f"Text or a whole number, at most {PHONE_MAX} digits."),
+    ] = None
+
+
+class Consolidated(BaseModel):
+    """All that is known of one identity; the primary's own values come first."""
+
+    primaryContatctId: int  # noqa: N815
+    emails: list[str]
+    phoneNumbers: list[str]  # noqa: N815
+    secondaryContactIds: list[int]  # noqa: N815
+
+
+class Counts(BaseModel):
+    """How many there are of each, with `?summary=1`."""
+
+    primaryContatctId: int  # noqa: N815
+    emails: int
+    phoneNumbers: int  # noqa: N815
+    secondaryContactIds: int  # noqa: N815
+
+
+class ContactDocument(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "contact": {
+                        "primaryContatctId": 1,
+                        "emails": _EXAMPLE_EMAILS,
+                        "phoneNumbers": ["123456"],
+                        "secondaryContactIds": [2],
+                    }
+                }
+            ]
+        }
+    )
+
+    contact: Consolidated | Counts
+
+
+class Rejection(BaseModel):
+    """One thing that is wrong: where, in words, and as a stable code."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Rejected(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "detail": [
+                        {
+                            "loc": ["body", "email"],
+                            "msg": "an email needs exactly one @",
+                            "type": "bad_email",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    detail: list[Rejection]
+
+
+class Problem(BaseModel):
+    detail: str
+
+
+class Health(BaseModel):
+    status: str

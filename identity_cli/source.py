@@ -1,0 +1,237 @@
+"""The bytes of an input: opened, counted, hashed as they are read, decompressed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import stat
+import sys
+import zlib
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from identity_cli.errors import InputNotFoundError, InputUnreadableError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from typing_extensions import Buffer
+
+STDIN = "-"
+
+# Whole blocks, also from a pipe: the same input gives the same positions, which a resumed run
+# compares.
+BLOCK = 1 << 16
+# Of compressed bytes at a time: Zstandard grows 4 bytes to 128 KiB at most, so a bomb stays
+# small.
+_ZSTD_FEED = 512
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class Position(NamedTuple):
+    """How far an input was read: bytes as they are on disk, and their SHA-256."""
+
+    offset: int
+    sha256: str
+
+
+class Source:
+    """An open input. `size` is None where it is not known (standard input, a pipe).
+
+    `while_reading` is entered around every read that may block.
+    Raises `InputNotFoundError` when it cannot be opened.
+    """
+
+    def __init__(
+        self, path: str, *, while_reading: AbstractContextManager[Any] | None = None
+    ) -> None:
+        self.path = path
+        self.name = "standard input" if path == STDIN else path
+        self._file, self.size = _open(path)
+        self._raw = _Raw(self._file, while_reading or nullcontext())
+        try:
+            self.beginning = self._raw.peek_block()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def offset(self) -> int:
+        return self._raw.offset
+
+    @property
+    def position(self) -> Position:
+        return Position(self._raw.offset, self._raw.digest.hexdigest())
+
+    def read_to(self, offset: int) -> Position:
+        """Read on to `offset` or the end for the position there; `rewind` after it."""
+        while self._raw.offset < offset and self._raw.readinto(
+            memoryview(bytearray(min(BLOCK, offset - self._raw.offset)))
+        ):
+            pass
+        return self.position
+
+    def rewind(self) -> None:
+        self._file.seek(0)
+        self._raw.reset()
+
+    def stream(self) -> BinaryIO:
+        """The bytes, decompressed. Broken compression raises `InputUnreadableError`."""
+        buffered = io.BufferedReader(self._raw, BLOCK)
+        unpacked: Any
+        if self.beginning.startswith(_GZIP_MAGIC):
+            unpacked = gzip.GzipFile(fileobj=buffered, mode="rb")
+        elif self.beginning.startswith(_ZSTD_MAGIC):
+            unpacked = _Zstandard(buffered)
+        else:
+            return buffered
+        return io.BufferedReader(_Unpacked(unpacked, self.name), BLOCK)
+
+    def close(self) -> None:
+        if self.path != STDIN:
+            self._file.close()
+
+
+def _open(path: str) -> tuple[BinaryIO, int | None]:
+    if path == STDIN:
+        return sys.stdin.buffer, None
+    try:
+        status = Path(path).stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputNotFoundError(f"{path} is a directory", hint="name the files in it")
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Source.close
+    except OSError as error:
+        hint = {
+            FileNotFoundError: "see the path for a typing error",
+            PermissionError: "give yourself permission to read it",
+        }.get(type(error), "see that it can be read")
+        raise InputNotFoundError(f"{path}: {error.strerror}", hint=hint) from error
+    except ValueError as error:  # a NUL in the path
+        raise InputNotFoundError("a path with a NUL character", hint="see the path") from error
+    return file, status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+class _Raw(io.RawIOBase):
+    """Hands the bytes on in whole blocks and hashes them."""
+
+    def __init__(self, file: BinaryIO, while_reading: AbstractContextManager[Any]) -> None:
+        self._file = file
+        self._while_reading = while_reading
+        self.reset()
+
+    def reset(self) -> None:
+        self.offset = 0
+        self.digest = hashlib.sha256()
+        self._peeked = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def peek_block(self) -> bytes:
+        if not self._peeked:
+            self._peeked = self._read(BLOCK)
+        return self._peeked
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        if self._peeked:
+            data, self._peeked = self._peeked[: len(view)], self._peeked[len(view) :]
+        else:
+            data = self._read(len(view))
+        view[: len(data)] = data
+        self.offset += len(data)
+        self.digest.update(data)
+        return len(data)
+
+    def _read(self, wanted: int) -> bytes:
+        parts: list[bytes] = []
+        while wanted:
+            with self._while_reading:
+                part = self._file.read(wanted)
+            if not part:
+                break
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+
+class _Zstandard:
+    """Zstandard frames one after the other; unlike the library's reader it sees a cut-off end."""
+
+    def __init__(self, compressed: BinaryIO) -> None:
+        import zstandard
+
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._frame = self._decompressor.decompressobj()
+        self._compressed = compressed
+        self._rest = b""
+        self._begun = False
+
+    def read(self, _wanted: int) -> bytes:
+        while True:
+            data = self._rest or self._compressed.read(_ZSTD_FEED)
+            self._rest = b""
+            if not data:
+                if self._begun and not self._frame.eof:
+                    raise EOFError
+                return b""
+            if self._frame.eof:
+                self._frame = self._decompressor.decompressobj()
+            self._begun = True
+            out = self._frame.decompress(data)
+            if self._frame.eof:
+                self._rest = self._frame.unused_data
+            if out:
+                return out
+
+
+class _Unpacked(io.RawIOBase):
+    """A decompressor as a raw stream, its errors turned into ours."""
+
+    def __init__(self, unpacked: Any, name: str) -> None:
+        self._unpacked = unpacked
+        self._name = name
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        data = self._rest or self._read(len(view))
+        self._rest = data[len(view) :]
+        data = data[: len(view)]
+        view[: len(data)] = data
+        return len(data)
+
+    def _read(self, wanted: int) -> bytes:
+        try:
+            data: bytes = self._unpacked.read(wanted)
+        except (EOFError, OSError, zlib.error) as error:
+            reason = "ends too early" if isinstance(error, EOFError) else "is broken"
+            raise self._broken(reason) from error
+        except Exception as error:
+            if type(error).__name__ != "ZstdError":
+                raise
+            raise self._broken("is broken") from error
+        return data
+
+    def _broken(self, reason: str) -> InputUnreadableError:
+        return InputUnreadableError(
+            self._name,
+            f"the compressed data {reason}",
+            hint="make the file again; the rows before this place are imported",
+        )
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether both paths lead to one file; two that are not there are compared by name."""
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return Path(one).absolute() == Path(other).absolute()

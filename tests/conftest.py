@@ -1,0 +1,225 @@
+"""A real PostgreSQL for the tests: the server of DATABASE_URL, or the embedded one.
+
+Every test gets a database of its own, cloned from a template that was migrated once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import hypothesis
+import psycopg
+import pytest
+
+from identity_cli import schema
+from identity_cli.database import Database
+from identity_cli.embedded import EmbeddedServer
+from identity_cli.errors import IdentityError
+from identity_cli.service import IdentityService
+from identity_cli.settings import connection_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# What a developer's shell may hold must not reach the program under test.
+_SERVER_URL = os.environ.pop("DATABASE_URL", None) or None
+for _name in list(os.environ):
+    if _name.startswith(("IDENTITY_", "PG", "ALEMBIC")) or _name in {
+        "COLUMNS",
+        "FORCE_COLOR",
+        "NO_COLOR",
+        "PYTHONWARNINGS",
+    }:
+        del os.environ[_name]
+
+hypothesis.settings.register_profile("identity", deadline=None)
+hypothesis.settings.load_profile("identity")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker what the scrubbed environment said."""
+    node.workerinput["server_url"] = _SERVER_URL
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """libpq's parameters of a server on which databases can be made."""
+    worker = getattr(request.config, "workerinput", None)
+    url = worker["server_url"] if worker is not None else _SERVER_URL
+    if url is not None:
+        with _failing_with_the_mend():
+            parameters = connection_parameters(url)
+            Database(parameters, embedded=False).connect().close()
+        yield parameters
+        return
+    with temporary_home() as home, _failing_with_the_mend(), EmbeddedServer(home) as embedded:
+        yield embedded.connection_parameters() | {"dbname": "postgres"}
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A folder for an embedded server, which other users can reach when we are root."""
+    home = Path(tempfile.mkdtemp(prefix="identity-", dir="/var/lib" if os.geteuid() == 0 else None))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+@contextmanager
+def _failing_with_the_mend() -> Iterator[None]:
+    try:
+        yield
+    except IdentityError as error:
+        pytest.fail(
+            f"the tests need PostgreSQL: {error}\nhint: {error.hint or 'see above'}; set "
+            "DATABASE_URL to a server whose role may CREATE DATABASE, or unset it for the "
+            "embedded one",
+            pytrace=False,
+        )
+
+
+@contextmanager
+def _database(server: dict[str, str], *, template: str | None = None) -> Iterator[dict[str, str]]:
+    name = f"identity_test_{uuid.uuid4().hex[:16]}"
+    with psycopg.connect(**server, autocommit=True) as admin:
+        source = f"TEMPLATE {template}" if template else "TEMPLATE template0 ENCODING 'UTF8'"
+        admin.execute(f"CREATE DATABASE {name} {source}")
+    try:
+        yield server | {"dbname": name}
+    finally:
+        with psycopg.connect(**server, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _url(parameters: dict[str, str]) -> str:
+    rest = {key: value for key, value in parameters.items() if key != "dbname"}
+    return f"postgresql:///{parameters['dbname']}?{urlencode(rest, quote_via=quote)}"
+
+
+@pytest.fixture(scope="session")
+def template_database(server: dict[str, str]) -> Iterator[str]:
+    """The name of a database at head that tests clone."""
+    with _database(server) as parameters:
+        schema.upgrade(Database(parameters, embedded=False))
+        yield parameters["dbname"]
+
+
+@pytest.fixture
+def database_url(server: dict[str, str], template_database: str) -> Iterator[str]:
+    """A database at head with nothing in it."""
+    with _database(server, template=template_database) as parameters:
+        yield _url(parameters)
+
+
+@pytest.fixture
+def empty_database_url(server: dict[str, str]) -> Iterator[str]:
+    """A database without any table."""
+    with _database(server) as parameters:
+        yield _url(parameters)
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """An autocommit connection to `database_url`."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def service(database_url: str) -> Iterator[IdentityService]:
+    """A service without region, on a connection of its own to `database_url`."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield IdentityService(connection)
+
+
+@pytest.fixture
+def identity_home() -> Iterator[Path]:
+    """A folder for IDENTITY_HOME; a server that was left running in it is stopped."""
+    with temporary_home() as home:
+        try:
+            yield home
+        finally:
+            EmbeddedServer(home).stop()
+
+
+def _environment(tmp_path: Path, changes: dict[str, str | None] | None, url: str) -> dict[str, str]:
+    """What the program under test sees; a change to None takes a variable away."""
+    wanted = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "LANG": "C.UTF-8",
+        "PYTHONWARNINGS": "error::ResourceWarning",
+        "IDENTITY_HOME": str(tmp_path / "identity-home"),
+        "DATABASE_URL": url,
+        **(changes or {}),
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+@pytest.fixture
+def run_identity(
+    database_url: str, tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `identity …` on `database_url` to its end, in `tmp_path`."""
+
+    def run(
+        *arguments: object,
+        input: str | None = None,  # noqa: A002 - as subprocess calls it
+        env: dict[str, str | None] | None = None,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "identity_cli", *map(str, arguments)],
+            input=input if input is not None else "",
+            env=_environment(tmp_path, env, database_url),
+            cwd=tmp_path,
+            timeout=timeout,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_identity(
+    database_url: str, tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `identity …` on `database_url` and go on; it is killed when the test ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(
+        *arguments: object, env: dict[str, str | None] | None = None
+    ) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "identity_cli", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(tmp_path, env, database_url),
+            cwd=tmp_path,
+            encoding="utf-8",
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        process.wait()
