@@ -25,6 +25,7 @@ from urllib.parse import quote, urlencode
 from urllib.request import urlopen
 
 import psycopg
+import uvloop
 from fastapi import FastAPI, Request
 from psycopg_pool import AsyncConnectionPool
 
@@ -33,11 +34,13 @@ from identity_cli.database import Database
 from identity_cli.embedded import _binaries
 from identity_cli.settings import open_database
 
+_content_length = re.compile(rb"content-length: (\d+)").search
+
 CLIENTS = (1, 16, 64)
 SECONDS = 4.0
 ROUNDS = 3
 PEOPLE = 20_000
-POOL = 10
+POOL = 16
 
 # The same mixture for both: half the requests of a person name email and phone, a quarter the
 # email alone, a quarter another email with the phone.
@@ -89,7 +92,7 @@ def _measure(
         rounds = []
         for _ in range(ROUNDS):
             _empty(url)
-            rounds.append(asyncio.run(_load(port, path, body, clients)))
+            rounds.append(uvloop.run(_load(port, path, body, clients)))
         found = _middle(rounds)
         rates[name, clients] = found[0]
         _print_row(name, clients, *found)
@@ -108,34 +111,62 @@ async def _load(
 ) -> tuple[float, float, float]:
     """Requests a second, and the median and the 99th percentile in milliseconds."""
     times: list[float] = []
+    loop = asyncio.get_running_loop()
     start = time.perf_counter()
-    await asyncio.gather(
-        *(_client(port, path, body, start + SECONDS, times) for _ in range(clients))
-    )
+    connections = [
+        await loop.create_connection(lambda: _Client(path, body, times), "127.0.0.1", port)
+        for _ in range(clients)
+    ]
+    for _, client in connections:
+        await client.done
     rate = len(times) / (time.perf_counter() - start)
     percentiles = statistics.quantiles(times, n=100)
     return rate, percentiles[49] * 1000, percentiles[98] * 1000
 
 
-async def _client(
-    port: int, path: str, body: Callable[[], bytes], until: float, times: list[float]
-) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while (start := time.perf_counter()) < until:
-        content = body()
-        writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n".encode()
-            + content
+class _Client(asyncio.Protocol):
+    """One connection that always has one request under way. As thin as can be: it runs on the same
+    cores as what it measures."""
+
+    def __init__(self, path: str, body: Callable[[], bytes], times: list[float]) -> None:
+        self.done = asyncio.get_running_loop().create_future()
+        self._path = path
+        self._body = body
+        self._times = times
+        self._until = time.perf_counter() + SECONDS
+        self._answer = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        body = self._body()
+        self._start = time.perf_counter()
+        self._transport.write(
+            b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (self._path.encode(), len(body), body)
         )
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        found = re.search(rb"content-length: (\d+)", head)
-        assert found is not None
-        await reader.readexactly(int(found[1]))
-        times.append(time.perf_counter() - start)
-    writer.close()
-    await writer.wait_closed()
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        head, found, content = self._answer.partition(b"\r\n\r\n")
+        length = _content_length(head)
+        if not found or length is None or len(content) < int(length[1]):
+            return
+        now = time.perf_counter()
+        self._times.append(now - self._start)
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.done.set_exception(RuntimeError(head.decode()))
+        self._answer = b""
+        if now < self._until:
+            self._send()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 def _pgbench(url: str, clients: int) -> tuple[float, float, float]:

@@ -23,7 +23,7 @@ from identity_cli.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -46,6 +46,8 @@ class Database:
 
     parameters: dict[str, str]
     embedded: bool
+    # Starts a server that is ours again when it has died.
+    revive: Callable[[], None] = lambda: None
 
     @property
     def place(self) -> str:

@@ -55,8 +55,7 @@ class EmbeddedServer:
     def __enter__(self) -> Self:
         self._users = self._hold_shared()
         try:
-            if not self.is_running():
-                self._start()
+            self.ensure_running()
         except BaseException:
             self._users.close()
             raise
@@ -97,6 +96,10 @@ class EmbeddedServer:
         except OSError:
             return False
         return True
+
+    def ensure_running(self) -> None:
+        if not self.is_running():
+            self._start()
 
     def start(self) -> None:
         """Start the server and leave it running until `stop`."""

@@ -150,6 +150,10 @@ def _clean(value: str, limit: int, field: str) -> str | None:
     text = value.strip()
     if not text.isprintable():
         text = _strip_control(text)
+    # NFC makes one character out of four at most. Its time can go with the square of the length.
+    if len(text) > 4 * limit:
+        raise _too_long(field, limit)
+    if not text.isprintable():
         for character in text:
             category = unicodedata.category(character)
             if category == "Cs":
@@ -222,18 +226,26 @@ def _idna_encode() -> Callable[[str], str]:
 
 @lru_cache(maxsize=65536)
 def _e164(text: str, region: str) -> str:
+    normal = _parsed_and_formatted(text, region)
+    # Some impossible numbers lose a trunk prefix each time they are read.
+    if normal is None or (normal != text and _parsed_and_formatted(normal, region) != normal):
+        raise InvalidRequestError(
+            "bad_phone", f"cannot be a phone number in region {region}", field="phone"
+        )
+    return normal
+
+
+def _parsed_and_formatted(text: str, region: str) -> str | None:
     import phonenumbers
 
     try:
         number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException as error:
-        raise _not_in_region(region) from error
-    if not phonenumbers.is_possible_number(number):
-        raise _not_in_region(region)
+    except phonenumbers.NumberParseException:
+        return None
+    # "Possible" takes a number without its area code, too: that is nobody's E.164.
+    reason = phonenumbers.is_possible_number_with_reason(number)
+    if reason != phonenumbers.ValidationResult.IS_POSSIBLE and not phonenumbers.is_valid_number(
+        number
+    ):
+        return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-
-def _not_in_region(region: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        "bad_phone", f"cannot be a phone number in region {region}", field="phone"
-    )

@@ -118,11 +118,11 @@ def import_report(importer: Importer, summary: dict[str, Any]) -> None:
     """Notes, the first few rejects, where the others are, and a table of counts and the rate."""
     for text in importer.notes:
         note(f"note: {text}")
-    for reject in importer.first_rejects:
-        note(f"{reject.name}:{reject.line}: error: {reject.reason}")
+    for reject in importer.ledger.first_rejects:
+        note(f"{reject.path}:{reject.line}: error: {reject.reason}")
     counts = importer.counts
     if counts.rejected:
-        places = ", ".join(importer.rejects_paths)
+        places = ", ".join(importer.ledger.rejects_paths)
         note(f"{counts.rejected} rejected{f': see {places}' if places else ''}")
     names = ("read", "created", "linked", "merged", "unchanged", "rejected")
     rate = f"{summary['rows_per_second']:,.0f} rows/s"

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 InputFormat = Literal["csv", "jsonl"]
 
-# The longest line and the longest field, in characters. More is a missing line end or quote.
-LINE_MAX = 1 << 24
+# The longest line and the longest field, in characters. More is a missing line end or quote, and
+# would take many times its size in memory when it is all commas or brackets.
+LINE_MAX = 1 << 22
+# Bytes that are no text become lone surrogates, one each; written again, they are those bytes.
+KEEP_BYTES = "identity-keep-bytes"
 
 REJECT_COLUMNS = ("_line", "_code", "_reason")
 
@@ -28,12 +31,16 @@ _ALIASES = {
     "email": frozenset({"email", "mail", "emailaddress"}),
     "phone": frozenset({"phone", "phonenumber", "mobile", "tel", "telephone"}),
 }
+_BOM = "\ufeff"
+_KEY_ENDS = (b'":', b" :", b"\t:", b"\r:", b"\n:")
 _BETWEEN_WORDS = str.maketrans("", "", " -_")
+# Objects with the same keys are looked at once; what is remembered of them stays small.
 _KNOWN_SHAPES = 1024
+_SHAPE_BYTES = 4096
 
 
 class Row(NamedTuple):
-    """A row of the input as it stands: raw values, the cells or the line, and what is wrong with it."""
+    """A row as it stands: raw values, the cells or the line, and what is wrong with it."""
 
     line: int
     email: object
@@ -105,13 +112,25 @@ def open_reader(source: Source, options: InputOptions) -> Reader:
 
 
 def _text(source: Source, encoding: str) -> io.TextIOWrapper:
-    normal = codecs.lookup(encoding).name
-    # A BOM belongs to the file, not to the first column's name.
-    wanted = "utf-8-sig" if normal == "utf-8" else encoding
-    # One bad byte is one bad row, where the encoding can go on after it.
-    wide = normal.startswith(("utf-16", "utf-32"))
-    errors = "strict" if wide else "surrogateescape"
-    return io.TextIOWrapper(source.stream(), encoding=wanted, errors=errors, newline="")
+    # One bad byte is one bad row: the encoding goes on after it.
+    return io.TextIOWrapper(source.stream(), encoding=encoding, errors=KEEP_BYTES, newline="")
+
+
+def _keep_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Like Python's "surrogateescape", which does so from byte 128 on only."""
+    if isinstance(error, UnicodeDecodeError):
+        bad = error.object[error.start : error.end]
+        return "".join([chr(0xDC00 + byte) for byte in bad]), error.end
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    kept = [ord(character) - 0xDC00 for character in error.object[error.start : error.end]]
+    # A single byte has no place between the wide units of UTF-16 and UTF-32.
+    if error.encoding.startswith(("utf-16", "utf-32")) or not all(0 <= one < 256 for one in kept):
+        return "\ufffd" * len(kept), error.end
+    return bytes(kept), error.end
+
+
+codecs.register_error(KEEP_BYTES, _keep_bytes)
 
 
 class CsvReader:
@@ -147,17 +166,20 @@ class CsvReader:
 
     def _lines(self) -> Iterator[str]:
         readline = self._text.readline
-        while line := readline(LINE_MAX):
+        # A BOM belongs to the file, not to the first column's name.
+        line = readline(LINE_MAX).removeprefix(_BOM)
+        while line:
             if len(line) == LINE_MAX and line[-1] not in "\r\n":
                 raise csv.Error(f"a line of more than {LINE_MAX} characters")
             self.characters += len(line)
             yield line
+            line = readline(LINE_MAX)
 
     def _header(self, encoding: str) -> list[str]:
         try:
             for cells in self._records:
+                self.line = self._records.line_num
                 if any(map(str.strip, cells)):
-                    self.line = self._records.line_num
                     break
             else:
                 raise InputUnreadableError(
@@ -166,7 +188,7 @@ class CsvReader:
                     hint="the first line must name the columns, for example email,phone",
                 )
         except (csv.Error, UnicodeError) as error:
-            raise self._unreadable(1, error) from error
+            raise self._unreadable(self.line + 1, error) from error
         if any("\0" in cell for cell in cells) and codecs.lookup(encoding).name == "utf-8":
             raise InputUnreadableError(
                 f"{self._name}:1",
@@ -288,11 +310,17 @@ class JsonLinesReader:
     def _values(self, value: object, data: bytes) -> tuple[object, object]:
         if type(value) is not dict:
             raise InvalidRequestError("bad_json", "not a JSON object")
-        # As many `":` as keys: none is twice. Else look closely.
-        if data.count(b'":') != len(value):
+        # As many colons as keys: none is twice. Colons stand in values too, but seldom right
+        # behind a quote or white space. Else look closely.
+        if data.count(b":") != len(value) and sum(map(data.count, _KEY_ENDS)) != len(value):
             _refuse_duplicate_keys(data)
         keys = tuple(value)
-        shape = self._shapes[keys] if keys in self._shapes else self._learn_shape(keys)
+        if keys in self._shapes:
+            shape = self._shapes[keys]
+        else:
+            shape = self._shape(keys)
+            if len(self._shapes) < _KNOWN_SHAPES and len(data) <= _SHAPE_BYTES:
+                self._shapes[keys] = shape
         if shape is None:
             raise InvalidRequestError(
                 "bad_row", "several keys could be the email or the phone number"
@@ -305,7 +333,7 @@ class JsonLinesReader:
 
     def _lines(self) -> Iterator[bytes]:
         readline = self._readline()
-        data = readline().removeprefix(codecs.BOM_UTF8)
+        data = readline().removeprefix(_BOM.encode())
         while data:
             yield data
             while len(data) >= LINE_MAX and data[-1] != 0x0A:  # the rest of an overlong line
@@ -316,18 +344,16 @@ class JsonLinesReader:
         if codecs.lookup(self._encoding).name in {"utf-8", "utf-8-sig", "ascii"}:
             return partial(self._source.stream().readline, LINE_MAX)
         text = _text(self._source, self._encoding)
-        return lambda: text.readline(LINE_MAX).encode("utf-8", "surrogateescape")
+        # A byte that was no text must not become a part of the JSON: it stays none.
+        return lambda: text.readline(LINE_MAX).encode("utf-8", "surrogatepass")
 
-    def _learn_shape(self, keys: tuple[str, ...]) -> tuple[str | None, str | None] | None:
+    def _shape(self, keys: tuple[str, ...]) -> tuple[str | None, str | None] | None:
         """Which keys hold the email and the phone number; None when that is not clear."""
         email = self._find_keys(keys, "email")
         phone = self._find_keys(keys, "phone")
-        shape = None
-        if len(email) <= 1 and len(phone) <= 1:
-            shape = (email[0] if email else None, phone[0] if phone else None)
-        if len(self._shapes) < _KNOWN_SHAPES:
-            self._shapes[keys] = shape
-        return shape
+        if len(email) > 1 or len(phone) > 1 or (email and email == phone):
+            return None
+        return (email[0] if email else None, phone[0] if phone else None)
 
     def _find_keys(self, keys: Sequence[str], what: str) -> list[str]:
         wanted = self._mapping.get(what)

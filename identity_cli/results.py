@@ -6,16 +6,18 @@ checkpoint and goes on writing.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import os
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from identity_cli.errors import OutputError, ResumeError
-from identity_cli.readers import REJECT_COLUMNS
+from identity_cli.readers import KEEP_BYTES, REJECT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,16 +38,18 @@ class ResultFile:
         self.path = path
         self.used = False
         self._file: IO[bytes] | None = None
+        self._size = 0  # counted: a pipe does not tell
 
     @property
     def size(self) -> int | None:
         """Bytes written, None while there is no file."""
-        return None if self._file is None else self._file.tell()
+        return None if self._file is None else self._size
 
     def open(self) -> IO[bytes]:
         """Begin a new file in the place of one that may be there."""
         with _writing(self.path):
-            self._file = open(self.path, "wb", opener=_private)
+            self._file = open(self.path, "wb", opener=_private)  # noqa: SIM115 - kept open
+        self._size = 0
         self.used = True
         return self._file
 
@@ -53,13 +57,14 @@ class ResultFile:
         file = self._file or self.open()
         with _writing(self.path):
             file.write(data)
+        self._size += len(data)
 
     def sync(self) -> None:
         """Bring what was written to the disk."""
         if self._file is not None:
             with _writing(self.path):
                 self._file.flush()
-                if self._file.seekable():
+                if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
                     os.fsync(self._file.fileno())
 
     def cut_back(self, size: int | None) -> None:
@@ -81,6 +86,7 @@ class ResultFile:
             file.truncate(size)
             file.seek(size)
         self._file = file
+        self._size = size
         self.used = True
 
     def close(self) -> None:
@@ -112,50 +118,66 @@ class RejectsWriter:
         self._format = input_format
         self._encoding = encoding
         self._delimiter = delimiter
+        self._is_unicode = codecs.lookup(encoding).name.startswith("utf-")
+        self._encoder: codecs.IncrementalEncoder | None = None
         # A rejects file that is imported again does not grow the columns twice.
         self._grown = tuple(columns[-3:]) == REJECT_COLUMNS
         self._columns = columns[:-3] if self._grown else columns
 
     def write(self, row: Row, code: str, reason: str) -> None:
         verdict = (row.line, code, reason)
+        begun = self.file.size is not None
         if self._format == "jsonl":
-            self.file.write(
-                _reject_line(row.content, dict(zip(REJECT_COLUMNS, verdict, strict=True)))
-            )
+            found = dict(zip(REJECT_COLUMNS, verdict, strict=True))
+            line = _reject_line(row.content, found, as_ascii=not self._is_unicode)
+            self.file.write(self._encode(line, begun=begun))
             return
-        if self.file.size is None:
-            self.file.write(self._csv_line([*self._columns, *REJECT_COLUMNS]))
+        if not begun:
+            header = self._csv_line([*self._columns, *REJECT_COLUMNS])
+            self.file.write(self._encode(header, begun=False))
         width = len(self._columns)
         cells: list[str] = row.content
         own = cells[:width] + [""] * (width - len(cells))
         # What is over comes last, so that the columns keep their places and nothing is lost.
         over = cells[width + 3 * self._grown :]
-        self.file.write(self._csv_line([*own, *map(str, verdict), *over]))
+        self.file.write(self._encode(self._csv_line([*own, *map(str, verdict), *over]), begun=True))
 
-    def _csv_line(self, cells: list[str]) -> bytes:
+    def _csv_line(self, cells: list[str]) -> str:
         line = io.StringIO()
-        csv.writer(line, delimiter=self._delimiter, lineterminator="\n").writerow(cells)
-        return line.getvalue().encode(self._encoding, "surrogateescape")
+        # Of the characters of a line end, csv quotes those that are its own.
+        csv.writer(line, delimiter=self._delimiter, lineterminator="\r\n").writerow(cells)
+        return line.getvalue().removesuffix("\r\n") + "\n"
+
+    def _encode(self, text: str, *, begun: bool) -> bytes:
+        """The text in the input's encoding, a BOM at the beginning of the file only."""
+        if self._encoder is None or not begun:
+            self._encoder = codecs.getincrementalencoder(self._encoding)(KEEP_BYTES)
+            if begun:
+                self._encoder.encode("")
+        return self._encoder.encode(text)
 
 
-def _reject_line(content: bytes, verdict: dict[str, Any]) -> bytes:
+def _reject_line(content: bytes, verdict: dict[str, Any], *, as_ascii: bool) -> str:
     try:
-        value = json.loads(content)
-        if not isinstance(value, dict) or len(value) == 0:
+        if verdict["_code"] == "bad_json":
             raise ValueError
+        value = json.loads(content)
         document = {key: item for key, item in value.items() if key not in REJECT_COLUMNS}
-        text = json.dumps(document | verdict, ensure_ascii=False)
-        return text.encode() + b"\n"
+        if not document:
+            raise ValueError
+        text = json.dumps(document | verdict, ensure_ascii=as_ascii)
+        text.encode()  # a lone surrogate has no encoding
     except (ValueError, RecursionError):
-        # Not an object: the line goes along as it is, for a person to mend.
+        # Not an object that says the same: the line goes along as it is, for a person to mend.
         raw = content.decode("utf-8", "backslashreplace").rstrip("\r\n")
-        return json.dumps({"_raw": raw} | verdict, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps({"_raw": raw} | verdict, ensure_ascii=as_ascii)
+    return f"{text}\n"
 
 
 def outcome_line(line: int, outcome: Outcome, path: str | None) -> bytes:
     """A line of an outcomes file; `path` is given where a run has several inputs."""
     contact_id = "null" if outcome.contact_id is None else outcome.contact_id
-    where = "" if path is None else f', "input": {json.dumps(path, ensure_ascii=False)}'
+    where = "" if path is None else f', "input": {json.dumps(path)}'
     return (
         f'{{"line": {line}, "outcome": "{outcome.name}", '
         f'"primaryContactId": {outcome.primary_id}, "contactId": {contact_id}{where}}}\n'
@@ -164,19 +186,24 @@ def outcome_line(line: int, outcome: Outcome, path: str | None) -> bytes:
 
 def write_summary(path: str, summary: dict[str, Any]) -> None:
     """Write the summary beside its place and rename it: a reader sees a whole one or none."""
-    beside = f"{path}.{os.getpid()}.tmp"
+    data = f"{json.dumps(summary)}\n".encode()  # in ASCII: a path may be no text
     with _writing(path):
+        target = Path(path)
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)  # renaming over /dev/null would take it away from everybody
+            return
+        target = target.resolve()  # a symbolic link stays one
+        beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         try:
-            with open(beside, "w", encoding="utf-8", opener=_private) as file:
-                json.dump(summary, file, ensure_ascii=False)
-                file.write("\n")
-            Path(beside).replace(path)
+            with open(beside, "wb", opener=_private) as file:
+                file.write(data)
+            beside.replace(target)
         except BaseException:
-            Path(beside).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
 
 
-def _private(path: str, flags: int) -> int:
+def _private(path: str | Path, flags: int) -> int:
     return os.open(path, flags, _PRIVATE)
 
 

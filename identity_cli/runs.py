@@ -49,7 +49,7 @@ class Checkpoint:
 
     `input` is the index of the current input, `rows` how many of its rows are done, `first_line`
     the number of lines in the inputs before it, `position` how far it had been read by then.
-    `contact_mark` and `evidence_mark` are ids: what the run stored after this checkpoint has
+    `marks` are ids of contacts and of evidence: what the run stored after this checkpoint has
     larger ones. `clock` is the time of line 0, in microseconds since 1970.
     """
 
@@ -61,8 +61,7 @@ class Checkpoint:
     retries: int = 0
     seconds: float = 0.0
     clock: int = 0
-    contact_mark: int = 0
-    evidence_mark: int = 0
+    marks: tuple[int, int] = (0, 0)
     rejects: list[int | None] = field(default_factory=list)
     outcomes: int | None = None
 
@@ -70,6 +69,7 @@ class Checkpoint:
     def from_json(cls, value: dict[str, Any]) -> Checkpoint:
         known = {**value, "counts": Counts(**value["counts"])}
         known["position"] = tuple(known["position"])
+        known["marks"] = tuple(known["marks"])
         return cls(**known)
 
 
@@ -175,7 +175,7 @@ class RunJournal:
     def start(self, checkpoint: Checkpoint) -> None:
         """A new run, or the interrupted one goes on."""
         if self.run_id is None:
-            checkpoint.contact_mark, checkpoint.evidence_mark = self.marks()
+            checkpoint.marks = self.marks()
             self.run_id = self._one(
                 "INSERT INTO import_run (status, inputs, fingerprint, lock_key, checkpoint, rows,"
                 " started_at) VALUES ('running', %s, %s, %s, %s, %s, clock_timestamp())"
@@ -271,8 +271,8 @@ class RunJournal:
                 """,
                 {
                     "run": self.run_id,
-                    "contact_mark": checkpoint.contact_mark,
-                    "evidence_mark": checkpoint.evidence_mark,
+                    "contact_mark": checkpoint.marks[0],
+                    "evidence_mark": checkpoint.marks[1],
                 },
             ).fetchall()
         return {

@@ -33,11 +33,12 @@ OutcomeName = Literal["created", "linked", "merged", "unchanged"]
 RECONCILE = (
     "SELECT outcome, primary_id, contact_id FROM reconcile(%s, %s, clock_timestamp(), NULL, NULL)"
 )
-MEMBERS = """
-    SELECT id, email, phone_number, linked_id FROM contact
-    WHERE id = %(primary)s OR linked_id = %(primary)s
-    ORDER BY linked_id IS NOT NULL, created_at, id
-"""
+MEMBERS = "SELECT id, email, phone_number, linked_id FROM members(%(primary)s)"
+# Both in one: the columns of MEMBERS, then those of RECONCILE.
+IDENTIFY = (
+    "SELECT id, email, phone_number, linked_id, outcome, primary_id, contact_id"
+    " FROM identify(%s, %s)"
+)
 ROOT_BY_ID = "SELECT coalesce(linked_id, id) FROM contact WHERE id = %s"
 ROOT_BY_EMAIL = "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AND anchors_email"
 ROOT_BY_PHONE = (

@@ -87,4 +87,4 @@ def open_database(database_url: str | None = None) -> Iterator[Database]:
     from identity_cli.embedded import EmbeddedServer
 
     with EmbeddedServer(settings.home) as server:
-        yield Database(server.connection_parameters(), embedded=True)
+        yield Database(server.connection_parameters(), embedded=True, revive=server.ensure_running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from psycopg import capabilities
 from psycopg.rows import tuple_row
 
 from identity_cli.database import translated
@@ -15,14 +16,13 @@ if TYPE_CHECKING:
 
     import psycopg
 
-# Times come out the same whatever the server and the role are set to. A cursor is read to its end:
-# without the fraction the planner would go for a quick first row.
+# Times come out the same whatever the server and the role are set to.
 _SETTINGS = """
     SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
     SET LOCAL TimeZone = 'UTC';
-    SET LOCAL DateStyle = 'ISO, YMD';
-    SET LOCAL cursor_tuple_fraction = 1
+    SET LOCAL DateStyle = 'ISO, YMD'
 """
+_CHUNK = 1000
 
 
 @contextmanager
@@ -33,17 +33,9 @@ def snapshot(connection: psycopg.Connection[Any]) -> Iterator[None]:
         yield
 
 
-def batches(
-    connection: psycopg.Connection[Any], query: LiteralString, *, size: int = 10_000
-) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of a query inside `snapshot`, `size` at a time; one query at a time."""
-    with connection.cursor("snapshot", row_factory=tuple_row) as cursor:
-        cursor.execute(query, binary=True)
-        while batch := cursor.fetchmany(size):
-            yield batch
-
-
 def rows(connection: psycopg.Connection[Any], query: LiteralString) -> Iterator[tuple[Any, ...]]:
-    """The rows of a query inside `snapshot`; one query at a time."""
-    for batch in batches(connection, query):
-        yield from batch
+    """The rows of a query inside `snapshot` as the server sends them; one query at a time."""
+    # Older client libraries hand the rows out one by one.
+    size = _CHUNK if capabilities.has_stream_chunked() else 1
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        yield from cursor.stream(query, binary=True, size=size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
+import select
 import stat
 import sys
 import zlib
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from identity_cli.errors import InputNotFoundError, InputUnreadableError
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from typing_extensions import Buffer
@@ -30,7 +32,8 @@ BLOCK = 1 << 16
 _ZSTD_FEED = 512
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# pzstd begins with a frame that is to be skipped.
+_ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes((0x50 + i, 0x2A, 0x4D, 0x18)) for i in range(16)))
 
 
 class Position(NamedTuple):
@@ -44,7 +47,7 @@ class Source:
     """An open input. `size` is None where it is not known (standard input, a pipe).
 
     `while_reading` is entered around every read that may block.
-    Raises `InputNotFoundError` when it cannot be opened.
+    Raises `InputNotFoundError` when it cannot be opened, `InputUnreadableError` from any read.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Source:
     ) -> None:
         self.path = path
         self.name = "standard input" if path == STDIN else path
-        self._file, self.size = _open(path)
-        self._raw = _Raw(self._file, while_reading or nullcontext())
+        waiting = while_reading or nullcontext()
+        with waiting:  # for who writes to a named pipe
+            self._file, self.size = _open(path)
+        self._raw = _Raw(self._file, self.name, waiting)
         try:
             self.beginning = self._raw.peek_block()
         except BaseException:
@@ -86,7 +91,7 @@ class Source:
         unpacked: Any
         if self.beginning.startswith(_GZIP_MAGIC):
             unpacked = gzip.GzipFile(fileobj=buffered, mode="rb")
-        elif self.beginning.startswith(_ZSTD_MAGIC):
+        elif self.beginning.startswith(_ZSTD_MAGICS):
             unpacked = _Zstandard(buffered)
         else:
             return buffered
@@ -99,6 +104,10 @@ class Source:
 
 def _open(path: str) -> tuple[BinaryIO, int | None]:
     if path == STDIN:
+        if sys.stdin is None:
+            raise InputNotFoundError(
+                "standard input is closed", hint="give it an input with < FILE"
+            )
         return sys.stdin.buffer, None
     try:
         status = Path(path).stat()
@@ -119,8 +128,11 @@ def _open(path: str) -> tuple[BinaryIO, int | None]:
 class _Raw(io.RawIOBase):
     """Hands the bytes on in whole blocks and hashes them."""
 
-    def __init__(self, file: BinaryIO, while_reading: AbstractContextManager[Any]) -> None:
+    def __init__(
+        self, file: BinaryIO, name: str, while_reading: AbstractContextManager[Any]
+    ) -> None:
         self._file = file
+        self._name = name
         self._while_reading = while_reading
         self.reset()
 
@@ -152,12 +164,25 @@ class _Raw(io.RawIOBase):
         parts: list[bytes] = []
         while wanted:
             with self._while_reading:
-                part = self._file.read(wanted)
+                part = self._read_some(wanted)
             if not part:
                 break
             parts.append(part)
             wanted -= len(part)
         return b"".join(parts)
+
+    def _read_some(self, wanted: int) -> bytes:
+        read: Callable[[int], bytes | None] = self._file.read
+        try:
+            while (part := read(wanted)) is None:  # not blocking, and nothing there yet
+                select.select([self._file], [], [])
+        except OSError as error:
+            raise InputUnreadableError(
+                self._name,
+                f"it cannot be read further: {error.strerror}",
+                hint="see to the disk or the network that it is on; the rows before are imported",
+            ) from error
+        return part
 
 
 class _Zstandard:

@@ -191,16 +191,19 @@ class _Places:
     def __init__(self, ids: array[int]) -> None:
         self.ids = ids
         self._first = ids[0] if ids else 0
-        self._gaps = ids[-1] - self._first + 1 - len(ids) if ids else 0
+        self._span = ids[-1] - self._first + 1 if ids else 0
+        self._gaps = self._span - len(ids)
 
     def of(self, wanted: int) -> int | None:
-        # Never right of where it would stand without gaps, nor further left than there are gaps.
+        # At most where it would stand without gaps, and at least so many gaps before that.
         guess = wanted - self._first
-        size = len(self.ids)
-        place = bisect_left(
-            self.ids, wanted, min(max(guess - self._gaps, 0), size), min(max(guess + 1, 0), size)
-        )
-        return place if place < size and self.ids[place] == wanted else None
+        if not 0 <= guess < self._span:
+            return None
+        ids = self.ids
+        low = guess - self._gaps if guess > self._gaps else 0
+        high = guess if guess < len(ids) else len(ids) - 1
+        place = bisect_left(ids, wanted, low, high)
+        return place if ids[place] == wanted else None
 
 
 class _Components:
@@ -254,7 +257,7 @@ def _compare(connection: psycopg.Connection[Any], violations: _Violations) -> tu
                         )
                 else:
                     node = _known(contacts.of(contact_id))
-                    anchors += anchored
+                    anchors += bool(anchored)
                     if owner is None:
                         owner = node
                     elif roots[node] != roots[owner] and not split:

@@ -29,6 +29,7 @@ from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 # What a developer's shell may hold must not reach the program under test.
 _SERVER_URL = os.environ.pop("DATABASE_URL", None) or None
@@ -115,11 +116,25 @@ def template_database(server: dict[str, str]) -> Iterator[str]:
         yield parameters["dbname"]
 
 
+@pytest.fixture(scope="session")
+def cloned_database(
+    server: dict[str, str], template_database: str
+) -> Callable[[], AbstractContextManager[str]]:
+    """Makes databases at head with nothing in them; their URLs."""
+
+    @contextmanager
+    def clone() -> Iterator[str]:
+        with _database(server, template=template_database) as parameters:
+            yield _url(parameters)
+
+    return clone
+
+
 @pytest.fixture
-def database_url(server: dict[str, str], template_database: str) -> Iterator[str]:
+def database_url(cloned_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A database at head with nothing in it."""
-    with _database(server, template=template_database) as parameters:
-        yield _url(parameters)
+    with cloned_database() as url:
+        yield url
 
 
 @pytest.fixture

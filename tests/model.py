@@ -204,7 +204,7 @@ def problems(
             found.append(f"contact {row.id} is {row.precedence} with link {row.linked_id}")
         if primary not in by_id or by_id[primary].linked_id is not None:
             found.append(f"contact {row.id} does not point at a primary")
-        if age[primary] > age[row.id]:
+        elif age[primary] > age[row.id]:
             found.append(f"contact {row.id} is older than its primary {primary}")
         for value in _values(row.email, row.phone):
             owners.setdefault(value, set()).add(primary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +11,8 @@ from identity_cli import errors, output
 from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
 
 if TYPE_CHECKING:
-    from identity_cli.importer import Importer, StopSwitch
+    from identity_cli.importer import Importer
+    from identity_cli.windows import StopSwitch
 
 FORMATS = ("auto", "csv", "jsonl")
 
@@ -117,10 +117,12 @@ def import_files(
       identity import contacts.csv
       zcat contacts.jsonl.gz | identity import - --input-format jsonl --region US
     """
-    from identity_cli.importer import Importer, ImportPlan, StopSwitch
+    from identity_cli.importer import Importer
     from identity_cli.normalize import check_region
+    from identity_cli.plan import ImportPlan
     from identity_cli.readers import InputOptions
     from identity_cli.settings import open_database
+    from identity_cli.windows import StopSwitch
 
     if input_format not in FORMATS:
         raise errors.UsageError(

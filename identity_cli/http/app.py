@@ -13,7 +13,7 @@ import msgspec
 from fastapi import Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
-from starlette.exceptions import HTTPException
+from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
 from identity_cli import __version__, errors
@@ -96,11 +96,19 @@ Summary = Annotated[bool, Query(description="Counts instead of values.")]
     "/identify",
     response_model=ContactDocument,
     responses=_RESPONSES | _TOO_LARGE,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ContactBody.model_json_schema()}},
+        }
+    },
     tags=["contacts"],
 )
-async def identify(request: Request, body: ContactBody, summary: Summary = False) -> Response:
+async def identify(request: Request, summary: Summary = False) -> Response:
     """Reconcile one contact request and answer the identity that it led to."""
     service = _service(request)
+    # Without FastAPI's own handling of bodies: that costs as much as all the rest of this.
+    body = _contact_body(request.headers.get("content-type", ""), await request.body())
     wanted = ContactRequest(body.email, body.phoneNumber, region=service.region)
     outcome, contact = await service.identify(wanted, counts=summary)
     request.scope[OUTCOME] = outcome.name
@@ -192,13 +200,6 @@ async def _invalid(_request: Request, error: RequestValidationError) -> Response
     return JSONResponse({"detail": detail}, 422)
 
 
-@app.exception_handler(400)
-async def _unreadable(_request: Request, _error: HTTPException) -> Response:
-    # FastAPI says 400 to some bodies that are not JSON, 422 to others.
-    problem = {"loc": ["body"], "msg": "JSON decode error", "type": "json_invalid"}
-    return JSONResponse({"detail": [problem]}, 422)
-
-
 @app.exception_handler(errors.ContactNotFoundError)
 async def _not_found(_request: Request, error: errors.ContactNotFoundError) -> Response:
     return JSONResponse({"detail": str(error)}, 404)
@@ -208,6 +209,22 @@ async def _not_found(_request: Request, error: errors.ContactNotFoundError) -> R
 async def _unavailable(_request: Request, error: errors.DatabaseError) -> Response:
     # The kind only: a message names hosts and roles.
     return unavailable(type(error).__doc__ or "")
+
+
+def _contact_body(content_type: str, body: bytes) -> ContactBody:
+    media_type = content_type.partition(";")[0].strip().lower()
+    # A page of another site can make a browser send text here, but not JSON.
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise RequestValidationError(
+            [{"loc": ("body",), "msg": "The content type is not JSON", "type": "not_json"}]
+        )
+    try:
+        return ContactBody.model_validate_json(body)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError(
+            [problem | {"loc": ("body", *problem["loc"])} for problem in problems]
+        ) from error
 
 
 def _service(request: Request) -> AsyncIdentityService:
@@ -222,3 +239,14 @@ async def _found(request: Request, contact: ConsolidatedContact | ContactCounts)
 
 def _document(contact: ConsolidatedContact | ContactCounts) -> Response:
     return Response(msgspec.json.encode(contact.as_json()), media_type="application/json")
+
+
+def _openapi() -> dict[str, Any]:
+    document = _describe()
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{}, {"token": []}]
+    return document
+
+
+_describe = app.openapi
+app.openapi = _openapi  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    disable_created_metrics,
     generate_latest,
     multiprocess,
 )
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+disable_created_metrics()
 
 # Set before the workers start; prometheus_client then keeps the values in files that they share.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"

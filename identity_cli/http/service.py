@@ -19,6 +19,7 @@ from identity_cli.normalize import PROFILE_VERSION
 from identity_cli.schema import Profile
 from identity_cli.service import (
     ATTEMPTS,
+    IDENTIFY,
     MEMBERS,
     RECONCILE,
     ROOT_BY_EMAIL,
@@ -33,8 +34,7 @@ from identity_cli.service import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-
-    from typing_extensions import Self
+    from typing import Self
 
     from identity_cli.database import Database
     from identity_cli.normalize import ContactRequest
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Connection = psycopg.AsyncConnection[tuple[Any, ...]]
     Pool = AsyncConnectionPool[Connection]
 
-POOL_SIZE = 10
+POOL_SIZE = 16
 POOL_SECONDS = 5.0
 READY_SECONDS = 2.0
 
@@ -58,8 +58,10 @@ _NETWORK = {
 
 # Each value has one anchor, and it is in the identity: no need to tell values apart.
 _COUNTS = """
-    SELECT count(email) FILTER (WHERE anchors_email), count(phone_number) FILTER (WHERE anchors_phone),
-           count(*) - 1, max(linked_id) FILTER (WHERE id = %(primary)s)
+    SELECT count(email) FILTER (WHERE anchors_email),
+           count(phone_number) FILTER (WHERE anchors_phone),
+           count(*) - 1,
+           max(linked_id) FILTER (WHERE id = %(primary)s)
     FROM contact WHERE id = %(primary)s OR linked_id = %(primary)s
     HAVING count(*) > 0
 """
@@ -144,9 +146,16 @@ class AsyncIdentityService:
         async def work(
             connection: Connection,
         ) -> tuple[Outcome, ConsolidatedContact | ContactCounts]:
-            [row] = await _fetch(connection, RECONCILE, (request.email, request.phone))
-            outcome = Outcome(*row)
-            return outcome, await _read(connection, outcome.primary_id, counts)
+            values = (request.email, request.phone)
+            if counts:
+                [row] = await _fetch(connection, RECONCILE, values)
+                outcome = Outcome(*row)
+                return outcome, await _read(connection, outcome.primary_id, counts)
+            rows = await _fetch(connection, IDENTIFY, values)
+            outcome = Outcome(*rows[0][4:])
+            if rows[0][3] is not None:  # a merge came between, as in _read
+                return outcome, await _read(connection, rows[0][3], counts)
+            return outcome, await _consolidated(rows)
 
         return await self._run(work)
 
@@ -246,7 +255,7 @@ async def _configure(connection: Connection) -> None:
 async def _fetch(
     connection: Connection, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None
 ) -> list[tuple[Any, ...]]:
-    cursor = await connection.execute(query, parameters)  # type: ignore[arg-type]
+    cursor = await connection.execute(query, parameters)
     rows = part = await cursor.fetchmany(_SLICE)
     while len(part) == _SLICE:
         await asyncio.sleep(0)
@@ -269,6 +278,10 @@ async def _read(
         primary_id = linked_id
     if counts:
         return ContactCounts(primary_id, *rows[0][:3])
+    return await _consolidated(rows)
+
+
+async def _consolidated(rows: list[tuple[Any, ...]]) -> ConsolidatedContact:
     if len(rows) < _SLICE:
         return consolidate(rows)
     return await asyncio.to_thread(consolidate, rows)

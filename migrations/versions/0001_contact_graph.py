@@ -150,7 +150,8 @@ def downgrade() -> None:
     op.drop_table("import_run")
     op.drop_table("normalization_profile")
     op.execute("DROP PROCEDURE reconcile_batch")
-    op.execute("DROP FUNCTION reconcile")
+    for function in ("identify", "members", "reconcile"):
+        op.execute(f"DROP FUNCTION {function}")
     op.execute("DROP FUNCTION primary_at")
     for event in ("inserted", "updated", "deleted"):
         op.execute(f"DROP FUNCTION guard_identifiers_{event}")

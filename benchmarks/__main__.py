@@ -1,0 +1,49 @@
+"""`python -m benchmarks NAME… [--quick]`: one, several, or `all`; without a name, the list."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import time
+from importlib import import_module
+
+NAMES = {
+    "import_one": "import over one connection against pgbench replaying the same requests",
+    "import_many": "import over several connections against bare INSERTs over several",
+    "request_cpu": "server CPU of a request against that of a bare INSERT",
+    "orm": "import against a loop of ORM sessions",
+    "hot_phone": "the same with 2,000 contacts on one phone number",
+    "growth": "the last 100,000 of 3 million requests against the first",
+    "hot_identity": "requests into an identity of 100,000 contacts against strangers",
+    "merge": "1,000 identities of 1,000 contacts into one against the bare UPDATEs",
+    "memory": "peak memory of 3 million requests against 100,000",
+    "startup": "identity identify against a Python that does one SELECT",
+    "export": "export of contacts against COPY TO STDOUT",
+    "http": "POST /identify against pgbench and a bare endpoint",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(f"  {name:14}{says}" for name, says in NAMES.items()),
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*NAMES, "all", []])
+    parser.add_argument("--quick", action="store_true", help="small inputs: does it work at all")
+    arguments = parser.parse_args()
+    if not arguments.names:
+        parser.print_help()
+    for name in NAMES if "all" in arguments.names else arguments.names:
+        start = time.monotonic()
+        print(f"{name}: {NAMES[name]}", flush=True)
+        run = import_module(f"benchmarks.{name}").run
+        if "quick" in inspect.signature(run).parameters:
+            run(quick=arguments.quick)
+        else:
+            run()
+        print(f"({time.monotonic() - start:.0f} s)\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""A server as the product runs it, in a folder of its own; databases at head; pgbench and psql."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from identity_cli import schema
+from identity_cli.database import Database
+from identity_cli.embedded import EmbeddedServer, _binaries
+from identity_cli.normalize import ContactRequest
+from identity_cli.service import IdentityService
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from benchmarks.requests import Request
+
+# A round trip for so many statements, as for the batches of the import.
+_PIPELINE = 500
+
+# As the service sets its sessions, and as the import commits.
+SESSION_OPTIONS = (
+    "-c synchronous_commit=off -c enable_seqscan=off -c jit=off"
+    " -c default_transaction_isolation=read\\ committed"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """An import that ran to its end: its summary, and the peak of its memory in bytes."""
+
+    summary: dict[str, Any]
+    seconds: float
+    peak_memory: int
+
+
+class Server:
+    """The server that runs in `home`, and the databases made on it."""
+
+    def __init__(self, home: Path, parameters: dict[str, str]) -> None:
+        self.home = home
+        self.parameters = parameters
+        self._numbers = count(1)
+        self._template = "template_at_head"
+        self._create(self._template, "template0")
+        schema.upgrade(self._database(self._template))
+
+    @contextmanager
+    def database(self, template: str | None = None) -> Iterator[Database]:
+        """A database at head with nothing in it, or a copy of the one named."""
+        name = f"benchmark_{next(self._numbers)}"
+        self._create(name, template or self._template)
+        try:
+            yield self._database(name)
+        finally:
+            with self._admin() as admin:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def settle(self) -> None:
+        """Write out what earlier work left behind, so that nobody pays for another's pages."""
+        with self._admin() as admin:
+            admin.execute("CHECKPOINT")
+
+    def _database(self, name: str) -> Database:
+        return Database(self.parameters | {"dbname": name}, embedded=False)
+
+    def _create(self, name: str, template: str) -> None:
+        with self._admin() as admin:
+            admin.execute(
+                f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' STRATEGY file_copy"
+            )
+
+    def _admin(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(**self.parameters | {"dbname": "postgres"}, autocommit=True)  # type: ignore[arg-type]
+
+
+@contextmanager
+def fresh_server() -> Iterator[Server]:
+    """A new embedded server with the product's own settings; gone with the block."""
+    folder = "/var/lib" if os.name == "posix" and os.geteuid() == 0 else None
+    home = Path(tempfile.mkdtemp(prefix="identity-benchmark-", dir=folder))
+    try:
+        with EmbeddedServer(home) as server:
+            yield Server(home, server.connection_parameters())
+    finally:
+        shutil.rmtree(home)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for inputs and scripts."""
+    with tempfile.TemporaryDirectory(prefix="identity-benchmark-") as folder:
+        yield Path(folder)
+
+
+def service(database: Database) -> IdentityService:
+    """A service that commits as the import does."""
+    connection = database.connect()
+    connection.execute("SET synchronous_commit = off")
+    return IdentityService(connection)
+
+
+def reconcile_all(target: IdentityService, requests: Iterable[Request]) -> int:
+    """The requests through the service's batches; how many."""
+    done = target.reconcile_stream(ContactRequest(*request) for request in requests)
+    return sum(1 for _ in done)
+
+
+def import_files(database: Database, *paths: Path, jobs: int | None = 1) -> Imported:
+    """The command in a process of its own, from its start to its end."""
+    command = [sys.executable, "-m", "identity_cli", "import", "--json", "-q"]
+    command += [] if jobs is None else ["--jobs", str(jobs)]
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [*command, *map(str, paths)], stdout=subprocess.PIPE, env=environment(database)
+    ) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if process.returncode != 0:
+        raise RuntimeError(f"the import ended with code {process.returncode}")
+    kibibytes = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+    return Imported(json.loads(output), seconds, kibibytes * 1024)
+
+
+def environment(database: Database) -> dict[str, str]:
+    """What a command sees; nothing of the caller's that would change what is measured."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return kept | {"DATABASE_URL": database.url}
+
+
+def pgbench(
+    database: Database, scripts: Sequence[Path], *, mode: str = "extended"
+) -> tuple[float, str]:
+    """Run every script once, each over a connection of its own; (seconds, output).
+
+    The seconds are pgbench's: without its start, its parsing of the scripts and the connecting.
+    """
+    merged = scripts[0]
+    if len(scripts) > 1:
+        # pgbench draws a script for each transaction; a condition gives each client its own.
+        merged = scripts[0].with_name(f"{len(scripts)}_clients.sql")
+        with open(merged, "w", encoding="utf-8") as file:
+            for number, script in enumerate(scripts):
+                file.write(f"\\if :client_id = {number}\n{script.read_text()}\\endif\n")
+    clients = str(len(scripts))
+    output = subprocess.run(
+        [
+            *(_binaries() / "pgbench", "-n", "-M", mode, "-f", merged, "-t", "1"),
+            *("-c", clients, "-j", clients, database.url),
+        ],
+        env=environment(database) | {"PGOPTIONS": SESSION_OPTIONS},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    failed = re.search(r"number of failed transactions: (\d+)", output)
+    found = re.search(r"tps = ([\d.]+)", output)
+    if found is None or failed is None or failed[1] != "0":
+        raise RuntimeError(f"pgbench did not finish:\n{output}")
+    return len(scripts) / float(found[1]), output
+
+
+def psql(database: Database, *arguments: str) -> list[str]:
+    return [str(_binaries() / "psql"), "-X", "-q", *arguments, database.url]
+
+
+def write_script(path: Path, statements: Iterable[str]) -> Path:
+    """The statements for pgbench, pipelined, each a transaction of its own by the sync after it."""
+    with open(path, "w", encoding="utf-8") as file:
+        open_in_pipeline = 0
+        for statement in statements:
+            if open_in_pipeline == 0:
+                file.write("\\startpipeline\n")
+            file.write(f"{statement};\n\\syncpipeline\n")
+            open_in_pipeline += 1
+            if open_in_pipeline == _PIPELINE:
+                file.write("\\endpipeline\n")
+                open_in_pipeline = 0
+        if open_in_pipeline:
+            file.write("\\endpipeline\n")
+    return path
+
+
+def literal(value: object) -> str:
+    """A value in a script; only what the benchmarks make up themselves gets here."""
+    if value is None:
+        return "NULL"
+    return str(value) if isinstance(value, int) else f"'{value}'"

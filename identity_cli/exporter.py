@@ -1,0 +1,247 @@
+"""The graph out: one snapshot, ordered by id, in constant memory.
+
+The same graph gives the same bytes, whatever the server, the role and the locale are set to.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import os
+import tempfile
+from contextlib import contextmanager
+from itertools import groupby, starmap
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, assert_never
+
+from identity_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import psycopg
+
+    from identity_cli.service import ConsolidatedContact
+
+FileFormat = Literal["csv", "jsonl", "parquet", "graphml"]
+What = Literal["contacts", "identities"]
+
+CONTACT_COLUMNS = (
+    "id",
+    "email",
+    "phone_number",
+    "linked_id",
+    "link_precedence",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+)
+IDENTITY_COLUMNS = ("primaryContatctId", "emails", "phoneNumbers", "secondaryContactIds")
+
+_SUFFIXES: dict[str, FileFormat] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".graphml": "graphml",
+}
+
+# The driver hands an enum out as bytes, so it goes as text.
+_CONTACTS = """
+    SELECT id, email, phone_number, linked_id, link_precedence::text,
+           created_at, updated_at, deleted_at
+    FROM contact ORDER BY id
+"""
+# Within an identity in the order of the consolidated contact.
+_MEMBERS = """
+    SELECT id, email, phone_number, coalesce(linked_id, id) AS identity FROM contact
+    ORDER BY identity, linked_id IS NOT NULL, created_at, id
+"""
+_COPY = """
+    COPY (SELECT id, {email} AS email, {phone_number} AS phone_number, linked_id, link_precedence,
+                 created_at, updated_at, deleted_at
+          FROM contact ORDER BY id) TO STDOUT (FORMAT csv, HEADER)
+"""
+_LINKS = "SELECT id, linked_id FROM contact WHERE linked_id IS NOT NULL ORDER BY id"
+# What a spreadsheet would calculate instead of showing.
+_NO_FORMULA = r"""
+    CASE WHEN left({0}, 1) IN ('=', '+', '-', '@', E'\t', E'\r') THEN '''' || {0} ELSE {0} END
+"""
+
+
+def file_format_for(path: Path | None, what: What) -> FileFormat:
+    """The format that a file's name asks for, else the one that suits what is exported."""
+    default: FileFormat = "csv" if what == "contacts" else "jsonl"
+    return _SUFFIXES.get(path.suffix.lower(), default) if path is not None else default
+
+
+def check_format(file_format: FileFormat, *, excel_safe: bool = False) -> None:
+    """Raises `UsageError` for what `export` could not do, before anything is read."""
+    if excel_safe and file_format != "csv":
+        raise UsageError(
+            "--excel-safe is for CSV only", hint="leave it out: nothing else has formulas"
+        )
+    if file_format == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise UsageError(
+                "Parquet needs pyarrow", hint="pip install 'identity-cli[parquet]'"
+            ) from error
+
+
+def export(
+    connection: psycopg.Connection[Any],
+    stream: BinaryIO,
+    *,
+    what: What = "contacts",
+    file_format: FileFormat | None = None,
+    excel_safe: bool = False,
+) -> None:
+    """Write every contact, or every identity, to the stream.
+
+    `excel_safe` puts an apostrophe before CSV values that a spreadsheet takes for a formula.
+    Raises `OutputError`; a pipe that was closed is a `BrokenPipeError`.
+    """
+    from identity_cli.snapshot import rows, snapshot
+
+    file_format = file_format or file_format_for(None, what)
+    check_format(file_format, excel_safe=excel_safe)
+    with snapshot(connection), _reported("the output"):
+        if file_format == "csv":
+            if what == "contacts":
+                _copy_contacts(connection, stream, excel_safe=excel_safe)
+            else:
+                # A list in its brackets and a number are no formula.
+                _write_csv(stream, identities(connection))
+        elif file_format == "jsonl":
+            if what == "contacts":
+                _write_jsonl(stream, _objects(rows(connection, _CONTACTS)))
+            else:
+                _write_jsonl(stream, (identity.as_json() for identity in identities(connection)))
+        elif file_format == "parquet":
+            from identity_cli import parquet
+
+            if what == "contacts":
+                parquet.write_contacts(stream, rows(connection, _CONTACTS))
+            else:
+                parquet.write_identities(stream, identities(connection))
+        elif file_format == "graphml":
+            from identity_cli import graphml
+
+            if what == "contacts":
+                graphml.write_contacts(
+                    stream, rows(connection, _CONTACTS), rows(connection, _LINKS)
+                )
+            else:
+                graphml.write_identities(stream, identities(connection))
+        else:
+            assert_never(file_format)
+        stream.flush()
+
+
+def identities(connection: psycopg.Connection[Any]) -> Iterator[ConsolidatedContact]:
+    """Every consolidated contact by the id of its primary; inside a `snapshot`.
+
+    Holds one identity at a time.
+    """
+    from identity_cli.service import consolidate
+    from identity_cli.snapshot import rows
+
+    for _, members in groupby(rows(connection, _MEMBERS), itemgetter(3)):
+        yield consolidate(list(members))
+
+
+@contextmanager
+def replaced_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
+    """A file that stands at `path`, whole and on disk, once the block has ended without an error.
+
+    Until then, and after an error, `path` is as it was. Raises `UsageError` when there is a file
+    and `force` is off, `OutputError`.
+    """
+    target = path.resolve()  # a symbolic link stays one
+    if target.is_dir():
+        raise OutputError(f"{path} is a directory", hint="give the path of a file")
+    if target.exists():
+        if not target.is_file():
+            # Renaming over /dev/null would take it away from everybody.
+            raise OutputError(f"{path} is not a file", hint=f"leave -o out and write > {path}")
+        if not force:
+            raise UsageError(f"{path} exists already", hint="give --force to replace it")
+    if not target.parent.is_dir():
+        raise OutputError(f"there is no folder {path.parent}", hint="make it first")
+    with _reported(str(path)):
+        # Only the owner can read it: it is full of personal data.
+        number, name = tempfile.mkstemp(dir=target.parent, prefix=".identity-", suffix=".partial")
+        try:
+            with open(number, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(number)
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+        _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def _reported(place: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{place} cannot be written: {error.strerror or error}",
+            hint="see that there is room and that you may write there",
+        ) from error
+
+
+def _copy_contacts(
+    connection: psycopg.Connection[Any], stream: BinaryIO, *, excel_safe: bool
+) -> None:
+    email, phone_number = "email", "phone_number"
+    if excel_safe:
+        email, phone_number = _NO_FORMULA.format(email), _NO_FORMULA.format(phone_number)
+    query = _COPY.format(email=email, phone_number=phone_number)
+    with connection.cursor() as cursor, cursor.copy(query) as copy:
+        stream.writelines(copy)
+
+
+def _write_csv(stream: BinaryIO, records: Iterable[ConsolidatedContact]) -> None:
+    import msgspec
+
+    encode = msgspec.json.Encoder().encode
+    writer = csv.writer(codecs.getwriter("utf-8")(stream), lineterminator="\n")
+    writer.writerow(IDENTITY_COLUMNS)
+    for record in records:
+        primary_id, *lists = record.as_json()["contact"].values()
+        writer.writerow([primary_id, *(encode(cell).decode() for cell in lists)])
+
+
+def _write_jsonl(stream: BinaryIO, records: Iterable[Any]) -> None:
+    import msgspec
+
+    encode = msgspec.json.Encoder().encode
+    for record in records:
+        stream.write(encode(record) + b"\n")
+
+
+def _objects(contacts: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    """Contacts as objects whose keys msgspec writes as JSON has them: phoneNumber, linkedId, …"""
+    import msgspec
+
+    contact = msgspec.defstruct("Contact", CONTACT_COLUMNS, rename="camel")
+    return starmap(contact, contacts)

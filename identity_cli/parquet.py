@@ -1,0 +1,83 @@
+"""The graph as Parquet; needs the extra `parquet`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from identity_cli.exporter import CONTACT_COLUMNS, IDENTITY_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from identity_cli.service import ConsolidatedContact
+
+# Contacts in a row group, which is what is held in memory at a time.
+ROW_GROUP = 65_536
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+_CONTACT_TYPES = (
+    pa.int64(),
+    pa.string(),
+    pa.string(),
+    pa.int64(),
+    pa.string(),
+    _MOMENT,
+    _MOMENT,
+    _MOMENT,
+)
+_IDENTITY_TYPES = (
+    pa.int64(),
+    pa.list_(pa.string()),
+    pa.list_(pa.string()),
+    pa.list_(pa.int64()),
+)
+
+
+def write_contacts(stream: BinaryIO, contacts: Iterable[tuple[Any, ...]]) -> None:
+    """A row a contact, as in CSV."""
+    schema = pa.schema(list(zip(CONTACT_COLUMNS, _CONTACT_TYPES, strict=True)))
+    _write(stream, schema, ((contact, 1) for contact in contacts))
+
+
+def write_identities(stream: BinaryIO, identities: Iterable[ConsolidatedContact]) -> None:
+    """A row an identity, its values as lists."""
+    schema = pa.schema(list(zip(IDENTITY_COLUMNS, _IDENTITY_TYPES, strict=True)))
+    _write(
+        stream,
+        schema,
+        (
+            (tuple(identity.as_json()["contact"].values()), 1 + len(identity.secondary_ids))
+            for identity in identities
+        ),
+    )
+
+
+def _write(
+    stream: BinaryIO, schema: pa.Schema, weighed: Iterable[tuple[tuple[Any, ...], int]]
+) -> None:
+    """Write rows, each with the number of contacts that it holds."""
+    with pq.ParquetWriter(stream, schema) as writer:
+        for group in _row_groups(weighed):
+            columns = [
+                pa.array(column, field.type)
+                for column, field in zip(zip(*group, strict=True), schema, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _row_groups(
+    weighed: Iterable[tuple[tuple[Any, ...], int]],
+) -> Iterator[list[tuple[Any, ...]]]:
+    rows: list[tuple[Any, ...]] = []
+    contacts = 0
+    for row, weight in weighed:
+        rows.append(row)
+        contacts += weight
+        if contacts >= ROW_GROUP:
+            yield rows
+            rows, contacts = [], 0
+    if rows:
+        yield rows

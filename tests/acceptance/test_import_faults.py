@@ -1,0 +1,285 @@
+"""An import that is killed goes on, and ends as one that was never stopped.
+
+The moments of the kills come from a seed that is in the test's name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from identity_cli.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+ROWS = 3000
+# Checkpoints are a second apart; a test has no time for that.
+PROGRAM = """
+import sys
+from identity_cli import importer
+importer.CHECKPOINT_SECONDS = 0.05
+from identity_cli.cli import main
+main(sys.argv[1:])
+"""
+
+
+def mixed_rows(seed: int) -> str:
+    """New people, links, merges, repeats, and now and then a bad row."""
+    rnd = random.Random(seed)
+    lines = ["email,phone"]
+    seen: list[tuple[str, str]] = []
+    for i in range(ROWS):
+        kind = rnd.random()
+        if kind < 0.01:
+            lines.append(rnd.choice([f"nobody{i},", ",", f"a{i}@example.com,1,2", f",12x{i}"]))
+            continue
+        if kind < 0.35 or len(seen) < 10:
+            row = (f"user{i}@example.com", f"555{i:06d}")
+        elif kind < 0.6:
+            email, phone = rnd.choice(seen)
+            row = (email, f"666{i:06d}") if kind < 0.45 else (f"alt{i}@example.com", phone)
+        elif kind < 0.75:
+            row = (rnd.choice(seen)[0], rnd.choice(seen)[1])
+        else:
+            row = rnd.choice(seen)
+        seen.append(row)
+        lines.append(",".join(row))
+    return "\n".join(lines) + "\n"
+
+
+class Command:
+    """`identity import` on one file, again and again, until it has ended."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], *options: str) -> None:
+        self.folder = folder
+        self._environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
+        self._options = options
+
+    def start(self) -> subprocess.Popen[str]:
+        paths = ("--outcomes", "outcomes.jsonl", "--summary", "summary.json")
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, "import", "rows.csv", *paths, *self._options],
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def run(self) -> int:
+        process = self.start()
+        _, said = process.communicate(timeout=120)
+        assert process.returncode in (0, 3, 5), said
+        assert "Traceback" not in said
+        return process.returncode
+
+    def result(self, url: str) -> dict[str, Any]:
+        """All that the run left, its ids replaced by their rank: a crash leaves gaps in them."""
+        with psycopg.connect(url) as connection:
+            contacts = connection.execute(
+                "SELECT id, email, phone_number, linked_id, link_precedence, initial_linked_id, line,"
+                " anchors_email, anchors_phone FROM contact ORDER BY id"
+            ).fetchall()
+            evidence = connection.execute(
+                "SELECT email, phone_number, primary_id, merged_id, line"
+                " FROM link_evidence ORDER BY id"
+            ).fetchall()
+            in_order = connection.execute(
+                "SELECT count(*) FROM (SELECT created_at <= lag(created_at) OVER (ORDER BY line) back"
+                " FROM contact) AS times WHERE back"
+            ).fetchone()
+        rank = {row[0]: number for number, row in enumerate(contacts, 1)}
+        rank[None] = None
+        outcomes = [
+            json.loads(line) for line in (self.folder / "outcomes.jsonl").read_text().splitlines()
+        ]
+        for outcome in outcomes:
+            outcome["primaryContactId"] = rank[outcome["primaryContactId"]]
+            outcome["contactId"] = rank[outcome["contactId"]]
+        return {
+            "contacts": [
+                (rank[one], *values, rank[linked], word, rank[initial], *rest)
+                for one, *values, linked, word, initial, line, a, b in contacts
+                for rest in [(line, a, b)]
+            ],
+            "evidence": [(e, p, rank[one], rank[two], line) for e, p, one, two, line in evidence],
+            "outcomes": outcomes,
+            "rejects": (self.folder / "rows.csv.rejects.csv").read_text(),
+            "counts": json.loads((self.folder / "summary.json").read_text())["rows"],
+            "newer before older": in_order,
+        }
+
+
+@pytest.fixture
+def expected(
+    tmp_path: Path,
+    cloned_database: Callable[[], AbstractContextManager[str]],
+    request: pytest.FixtureRequest,
+) -> Iterator[dict[str, Any]]:
+    """What the same rows give when nobody disturbs them."""
+    folder = tmp_path / "undisturbed"
+    folder.mkdir()
+    seed = request.node.callspec.params["seed"]
+    (folder / "rows.csv").write_text(mixed_rows(seed))
+    with cloned_database() as url:
+        command = Command(folder, {"DATABASE_URL": url})
+        assert command.run() == 3
+        yield command.result(url)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    made = tmp_path / "disturbed"
+    made.mkdir()
+    (made / "rows.csv").write_text(mixed_rows(request.node.callspec.params["seed"]))
+    return made
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_client_killed_at_random_moments(
+    seed: int, expected: dict[str, Any], folder: Path, database_url: str
+) -> None:
+    rnd = random.Random(seed)
+    command = Command(folder, {"DATABASE_URL": database_url})
+    killed = 0
+    for _ in range(8):
+        process = command.start()
+        assert process.stderr is not None
+        with process.stderr:
+            time.sleep(rnd.uniform(0.3, 1.0))
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+        if process.returncode != -signal.SIGKILL:
+            break
+    assert killed
+    if process.returncode == -signal.SIGKILL:
+        assert command.run() == 3
+    assert command.result(database_url) == expected
+
+
+@pytest.mark.parametrize("seed", [3])
+def test_backends_killed_at_random_moments(
+    seed: int, expected: dict[str, Any], folder: Path, database_url: str
+) -> None:
+    rnd = random.Random(seed)
+    command = Command(folder, {"DATABASE_URL": database_url})
+    process = command.start()
+    killed = 0
+    with psycopg.connect(database_url, autocommit=True) as killer:
+        while process.poll() is None:
+            time.sleep(rnd.uniform(0.05, 0.3))
+            row = killer.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity"
+                " WHERE application_name = 'identity import' AND datname = current_database()"
+                " ORDER BY random() LIMIT 1) AS victim"
+            ).fetchone()
+            assert row is not None
+            killed += row[0] if killed < 8 else 0
+            if killed >= 8:
+                break
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    assert killed
+    assert command.result(database_url) == expected
+
+
+@pytest.mark.parametrize("seed", [4])
+def test_server_killed_at_random_moments(
+    seed: int, expected: dict[str, Any], folder: Path, identity_home: Path
+) -> None:
+    """The embedded server stops at once, without writing anything: only the disk counts."""
+    rnd = random.Random(seed)
+    server = EmbeddedServer(identity_home)
+    command = Command(folder, {"IDENTITY_HOME": str(identity_home)})
+    with server:
+        process = command.start()
+        killed = 0
+        while process.poll() is None and killed < 4:
+            time.sleep(rnd.uniform(0.4, 0.9))
+            with suppress(OSError, ValueError, IndexError):
+                pid = int((server.data / "postmaster.pid").read_text().splitlines()[0])
+                os.kill(pid, signal.SIGQUIT)
+                killed += 1
+        _, said = process.communicate(timeout=120)
+        if process.returncode == 5:
+            server.ensure_running()
+            assert command.run() == 3
+        else:
+            assert process.returncode == 3, said
+        assert killed
+        parameters = server.connection_parameters()
+        url = f"postgresql://postgres@/identity?host={parameters['host']}"
+        assert command.result(url) == expected
+
+
+@pytest.mark.parametrize("seed", [5])
+def test_client_and_server_killed_together(
+    seed: int, expected: dict[str, Any], folder: Path, identity_home: Path
+) -> None:
+    rnd = random.Random(seed)
+    server = EmbeddedServer(identity_home)
+    command = Command(folder, {"IDENTITY_HOME": str(identity_home)})
+    with server:
+        for _ in range(4):
+            process = command.start()
+            assert process.stderr is not None
+            with process.stderr:
+                time.sleep(rnd.uniform(0.5, 1.2))
+                pid = int((server.data / "postmaster.pid").read_text().splitlines()[0])
+                os.kill(pid, signal.SIGQUIT)
+                process.kill()
+                process.wait()
+            server.ensure_running()
+        assert command.run() == 3
+        parameters = server.connection_parameters()
+        url = f"postgresql://postgres@/identity?host={parameters['host']}"
+        assert command.result(url) == expected
+
+
+@pytest.mark.parametrize("seed", [6])
+def test_killed_with_several_connections(
+    seed: int, expected: dict[str, Any], folder: Path, database_url: str
+) -> None:
+    """Ids are not promised then: the same identities with the same primaries are."""
+    rnd = random.Random(seed)
+    command = Command(folder, {"DATABASE_URL": database_url}, "--jobs", "3")
+    for _ in range(5):
+        process = command.start()
+        assert process.stderr is not None
+        with process.stderr:
+            time.sleep(rnd.uniform(0.3, 0.8))
+            process.kill()
+            process.wait()
+    command.run()
+    found = command.result(database_url)
+    assert _primaries(found) == _primaries(expected)
+    assert sorted(row["line"] for row in found["outcomes"]) == [
+        row["line"] for row in expected["outcomes"]
+    ]
+    assert found["rejects"] == expected["rejects"]
+    assert sum(found["counts"].values()) == 2 * found["counts"]["read"]
+
+
+def _primaries(result: dict[str, Any]) -> set[tuple[tuple[str, str], frozenset[str]]]:
+    """Each identity as its primary's values and all its values."""
+    values: dict[int, set[str]] = {}
+    primaries: dict[int, tuple[str, str]] = {}
+    for one, email, phone, linked, *_ in result["contacts"]:
+        values.setdefault(linked or one, set()).update({email, phone} - {None})
+        if linked is None:
+            primaries[one] = (email, phone)
+    return {(primaries[root], frozenset(found)) for root, found in values.items()}

@@ -1,0 +1,230 @@
+"""What a request costs does not depend on how much is stored: index scans only, few buffers."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from identity_cli import IdentityService
+from identity_cli.service import MEMBERS, RECONCILE, ROOT_BY_EMAIL, ROOT_BY_ID, ROOT_BY_PHONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="module")
+def large(cloned_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Connection]:
+    """100,000 contacts: an identity of 50,000 on the phone number 7, and 25,000 identities of 2.
+
+    The session has the service's settings, and planned its statements while the tables were empty.
+    """
+    with cloned_database() as url, psycopg.connect(url, autocommit=True) as connection:
+        IdentityService(connection)
+        with connection.transaction(force_rollback=True):
+            for line in range(10):
+                connection.execute(RECONCILE, (f"{line}@x.org", str(line % 3)))
+                connection.execute(RECONCILE, (f"{line}@x.org", str(line % 4)))
+        columns = "id, email, phone_number, linked_id, link_precedence, anchors_phone"
+        connection.execute(
+            f"""
+            INSERT INTO contact ({columns}) OVERRIDING SYSTEM VALUE
+            SELECT n, 'h' || n || '@x.org', '7', CASE WHEN n > 1 THEN 1 END,
+                   CASE WHEN n > 1 THEN 'secondary' ELSE 'primary' END::link_precedence, n = 1
+            FROM generate_series(1, 50000) AS n;
+            INSERT INTO contact ({columns}) OVERRIDING SYSTEM VALUE
+            SELECT 50000 + n, 'a' || n || '@x.org', '100' || n, NULL, 'primary', true
+            FROM generate_series(1, 25000) AS n;
+            INSERT INTO contact ({columns}) OVERRIDING SYSTEM VALUE
+            SELECT 75000 + n, 'b' || n || '@x.org', '100' || n, 50000 + n, 'secondary', false
+            FROM generate_series(1, 25000) AS n;
+            INSERT INTO link_evidence (email, phone_number, primary_id, created_at)
+            SELECT 'e' || n || '@x.org', n, 1, now() FROM generate_series(1, 20000) AS n;
+            SELECT setval(pg_get_serial_sequence('contact', 'id'), 100000);
+            """
+        )
+        connection.execute("VACUUM ANALYZE contact, link_evidence")
+        yield connection
+
+
+REQUESTS = {
+    "created": ("new@x.org", "999"),
+    "created, email only": ("new@x.org", None),
+    "created, phone number only": (None, "999"),
+    "linked by email": ("a5@x.org", "999"),
+    "linked by phone number": ("new@x.org", "1005"),
+    "linked into the large identity": ("new@x.org", "7"),
+    "merged": ("a10@x.org", "10011"),
+    "merged into the large identity": ("b20@x.org", "7"),
+    "unchanged": ("a30@x.org", "10030"),
+    "unchanged in the large identity": ("h40000@x.org", "7"),
+    "unchanged, email only": ("a30@x.org", None),
+    "unchanged, phone number only": (None, "7"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_scans_no_table(large: Connection, name: str) -> None:
+    with large.transaction(force_rollback=True):
+        before = _scans(large)
+        row = large.execute(RECONCILE, REQUESTS[name]).fetchone()
+        assert row is not None
+        assert name.startswith(row[0])
+        sequential, by_index = (
+            after - then for after, then in zip(_scans(large), before, strict=True)
+        )
+    assert sequential == 0
+    assert by_index > 0
+
+
+def test_new_evidence_scans_no_table(large: Connection) -> None:
+    with large.transaction(force_rollback=True):
+        for request in [("a50@x.org", "10051"), ("a51@x.org", "10050"), ("a51@x.org", "10050")]:
+            before = _scans(large)
+            large.execute(RECONCILE, request)
+            assert _scans(large)[0] == before[0]
+
+
+def test_a_look_up_scans_no_table(large: Connection) -> None:
+    service = IdentityService(large)
+    with large.transaction(force_rollback=True):
+        before = _scans(large)
+        for found in (
+            service.find(email="b7@x.org"),
+            service.find(phone="1007"),
+            service.find(contact_id=75007),
+        ):
+            assert (found.primary_id, found.secondary_ids) == (50007, [75007])
+        assert _scans(large)[0] == before[0]
+
+
+def _scans(connection: Connection) -> tuple[int, int]:
+    row = connection.execute(
+        "SELECT sum(seq_scan), sum(idx_scan) FROM pg_stat_xact_user_tables"
+        " WHERE relname IN ('contact', 'link_evidence')"
+    ).fetchone()
+    assert row is not None
+    return int(row[0] or 0), int(row[1] or 0)
+
+
+# The parameters of a statement in `reconcile`, by the names of its variables.
+VARIABLES = {
+    "request_email": ("text", "a5@x.org"),
+    "request_phone": ("text", "1005"),
+    "email_root": ("bigint", 50005),
+    "phone_root": ("bigint", 50006),
+    "found_primaries[1]": ("bigint", 50005),
+    "merged": ("bigint", 50006),
+    "request_at": ("timestamptz", "2026-01-01"),
+}
+STATEMENTS = [
+    "FROM contact WHERE email = request_email AND anchors_email",
+    "FROM contact WHERE phone_number = request_phone AND anchors_phone",
+    "FROM contact WHERE id = coalesce(email_root, phone_root) AND linked_id IS NULL",
+    "FROM link_evidence WHERE email = request_email AND phone_number = request_phone",
+    "FROM contact WHERE id IN (email_root, phone_root) AND linked_id IS NULL"
+    " ORDER BY id FOR UPDATE",
+    "UPDATE contact SET linked_id = found_primaries[1], link_precedence = 'secondary',"
+    " updated_at = request_at WHERE id = merged OR linked_id = merged",
+]
+
+
+def test_these_are_the_statements_of_the_rule() -> None:
+    lines = (files("identity_cli.sql") / "reconcile.sql").read_text().splitlines()
+    rule = " ".join(" ".join(line.partition("--")[0] for line in lines).split())
+    for statement in STATEMENTS:
+        assert statement in rule
+        rule = rule.replace(statement, "")
+    for table in ("contact", "link_evidence"):
+        assert f"FROM {table} " not in rule
+        assert f"UPDATE {table} " not in rule
+
+
+@pytest.mark.parametrize("plan", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_statement_of_the_rule_is_planned_by_index(
+    large: Connection, statement: str, plan: str
+) -> None:
+    used = [name for name in VARIABLES if name in statement]
+    for number, name in enumerate(used, 1):
+        statement = statement.replace(name, f"${number}")
+    if statement.startswith("FROM"):
+        statement = f"SELECT id {statement}"
+    types = ", ".join(VARIABLES[name][0] for name in used)
+    values = ", ".join(f"'{VARIABLES[name][1]}'" for name in used)
+    large.execute(f"SET plan_cache_mode = {plan}")
+    large.execute(f"PREPARE planned ({types}) AS {statement}")
+    try:
+        check_plan(_explain(large, f"EXECUTE planned ({values})"))
+    finally:
+        large.execute("DEALLOCATE planned")
+        large.execute("RESET plan_cache_mode")
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (ROOT_BY_ID, ["7"]),
+        (ROOT_BY_EMAIL, ["a7@x.org"]),
+        (ROOT_BY_PHONE, ["1007"]),
+        (MEMBERS, {"primary": 50007}),
+    ],
+)
+def test_a_look_up_is_planned_by_index(large: Connection, query: str, parameters: Any) -> None:
+    check_plan(_explain(large, query, parameters))
+
+
+def _explain(connection: Connection, statement: str, parameters: Any = None) -> dict[str, Any]:
+    row = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchone()
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def check_plan(plan: dict[str, Any]) -> None:
+    """Every table is reached through an index, and every index by a condition."""
+    nodes = [plan]
+    reached = 0
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        kind = node["Node Type"]
+        assert kind != "Seq Scan", plan
+        if kind in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}:
+            assert "Index Cond" in node, plan
+            reached += 1
+    assert reached > 0, plan
+
+
+@pytest.mark.parametrize(
+    ("small", "into_the_large"),
+    [
+        (("new@x.org", "1005"), ("new@x.org", "7")),
+        (("b5@x.org", "1005"), ("h40000@x.org", "7")),
+        (("a10@x.org", "10011"), ("h40000@x.org", "10011")),
+    ],
+    ids=["linked", "unchanged", "merged"],
+)
+def test_an_identity_of_50000_costs_as_one_of_2(
+    large: Connection, small: tuple[str, str], into_the_large: tuple[str, str]
+) -> None:
+    for request in (small, into_the_large):
+        _buffers(large, request)  # fills the session's caches of the catalogue
+    assert _buffers(large, into_the_large) <= 1.5 * _buffers(large, small)
+
+
+def _buffers(connection: Connection, request: tuple[str, str]) -> int:
+    with connection.transaction(force_rollback=True):
+        row = connection.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT reconcile(%s::text, %s::text)", request
+        ).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    touched = int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    assert touched > 0
+    return touched

@@ -1,0 +1,455 @@
+"""The HTTP service over a real socket, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import random
+import re
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import hypothesis
+import psycopg
+import pytest
+import schemathesis
+from hypothesis import strategies
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from identity_cli import errors
+from identity_cli.http import app
+from serving import Served, metric, serving
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+CONTRACT = [
+    ("lorraine@hillvalley.edu", "123456"),
+    ("mcfly@hillvalley.edu", "123456"),
+    ("george@hillvalley.edu", "919191"),
+    ("biffsucks@hillvalley.edu", "717171"),
+    ("george@hillvalley.edu", "717171"),
+]
+
+
+@pytest.fixture
+def served(start_identity: Callable[..., subprocess.Popen[str]]) -> Iterator[Served]:
+    with serving(start_identity) as served:
+        yield served
+
+
+def test_the_examples_of_the_contract(served: Served, connection: psycopg.Connection[Any]) -> None:
+    answers = [served.identify(email, phone) for email, phone in CONTRACT]
+
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert answers[1].json() == {
+        "contact": {
+            "primaryContatctId": 1,
+            "emails": ["lorraine@hillvalley.edu", "mcfly@hillvalley.edu"],
+            "phoneNumbers": ["123456"],
+            "secondaryContactIds": [2],
+        }
+    }
+    assert answers[4].json() == {
+        "contact": {
+            "primaryContatctId": 3,
+            "emails": ["george@hillvalley.edu", "biffsucks@hillvalley.edu"],
+            "phoneNumbers": ["919191", "717171"],
+            "secondaryContactIds": [4],
+        }
+    }
+    rows = connection.execute("SELECT id, linked_id FROM contact ORDER BY id").fetchall()
+    assert rows == [(1, None), (2, 1), (3, None), (4, 3)]
+    outcomes = [line["outcome"] for line in served.log("request") if line["path"] == "/identify"]
+    assert outcomes == ["created", "linked", "created", "created", "merged"]
+    assert served.identify(*CONTRACT[0]).json() == answers[1].json()
+
+
+def test_values_pass_the_one_door(served: Served) -> None:
+    first = served.identify(" Lorraine@HillValley.EDU ", "(123) 456").json()["contact"]
+
+    assert first["emails"] == ["lorraine@hillvalley.edu"]
+    assert first["phoneNumbers"] == ["123456"]
+    assert served.identify("null", 123456).json()["contact"] == first
+    assert served.identify("", 123456.0).json()["contact"] == first
+    assert served.identify(phone="１２３４５６").json()["contact"] == first
+    found = httpx.post(
+        f"{served.url}/identify", json={"phoneNumber": "123456", "name": "unknown keys"}
+    )
+    assert found.json()["contact"] == first
+
+
+@pytest.mark.parametrize(
+    ("body", "location", "code"),
+    [
+        ("{}", ["body"], "no_identifier"),
+        ('{"email": null, "phoneNumber": ""}', ["body"], "no_identifier"),
+        ('{"email": "secretvalue"}', ["body", "email"], "bad_email"),
+        ('{"email": ["secretvalue"]}', ["body", "email"], "bad_email"),
+        ('{"email": "\\ud800secretvalue@x"}', ["body"], "json_invalid"),
+        ('{"email": "secretvalue@x\\u0000"}', ["body", "email"], "control_character"),
+        ('{"phoneNumber": "secretvalue"}', ["body", "phoneNumber"], "bad_phone"),
+        ('{"phoneNumber": 1.5}', ["body", "phoneNumber"], "bad_phone"),
+        ('{"phoneNumber": true}', ["body", "phoneNumber"], "bad_phone"),
+        ('{"phoneNumber": -1}', ["body", "phoneNumber"], "bad_phone"),
+        ('{"phoneNumber": {"secretvalue": 1}}', ["body", "phoneNumber"], "bad_phone"),
+        ('{"phoneNumber": NaN}', ["body", "phoneNumber"], "bad_phone"),
+        (f'{{"phoneNumber": {"9" * 65}}}', ["body", "phoneNumber"], "too_long"),
+        ('["secretvalue"]', ["body"], "model_type"),
+        ('"secretvalue"', ["body"], "model_type"),
+        ('{"email": "secretvalue', ["body"], "json_invalid"),
+        ("[" * 60_000, ["body"], "json_invalid"),
+        ("", ["body"], "json_invalid"),
+        (b'{"email": "secretvalue\xff@x"}', ["body"], "json_invalid"),
+    ],
+)
+def test_what_is_rejected(
+    module_served: Served, body: str | bytes, location: list[str], code: str
+) -> None:
+    answer = httpx.post(
+        f"{module_served.url}/identify", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code == 422
+    [problem] = answer.json()["detail"]
+    assert problem.keys() == {"loc", "msg", "type"}
+    assert (problem["loc"], problem["type"]) == (location, code)
+    assert "secretvalue" not in answer.text
+
+
+def test_other_content_types_are_rejected(module_served: Served) -> None:
+    for headers in ({"Content-Type": "text/plain"}, {}):
+        answer = httpx.post(
+            f"{module_served.url}/identify", content='{"phoneNumber": 1}', headers=headers
+        )
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["type"] == "not_json"
+    vendor = httpx.post(
+        f"{module_served.url}/identify",
+        content='{"phoneNumber": 1}',
+        headers={"Content-Type": "application/vnd.shop+json; charset=utf-8"},
+    )
+    assert vendor.status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_64_kib_is_refused_unread(module_served: Served, chunked: bool) -> None:
+    address = urlsplit(module_served.url).netloc
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.putrequest("POST", "/identify")
+    connection.putheader("Content-Type", "application/json")
+    if chunked:
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        connection.send(b"11000\r\n" + b" " * 0x11000 + b"\r\n")  # and no end
+    else:
+        connection.putheader("Content-Length", str(10**9))
+        connection.endheaders()
+    answer = connection.getresponse()
+
+    assert answer.status == 413
+    assert json.loads(answer.read()) == {"detail": "The body is over 65536 bytes."}
+    assert answer.headers["Connection"] == "close"
+    connection.close()
+
+
+def test_a_body_of_64_kib_is_read(module_served: Served) -> None:
+    body = b'{"phoneNumber": 1}'.ljust(64 * 1024)
+    answer = httpx.post(
+        f"{module_served.url}/identify", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 200
+
+
+def test_looking_up_writes_nothing(served: Served, connection: psycopg.Connection[Any]) -> None:
+    for email, phone in CONTRACT:
+        served.identify(email, phone)
+    before = connection.execute("SELECT * FROM contact").fetchall()
+    lorraine = served.get("/contacts/2").json()
+
+    assert lorraine["contact"]["primaryContatctId"] == 1
+    assert served.get("/contacts?email=MCFLY@hillvalley.edu").json() == lorraine
+    assert served.get("/contacts?phone=123-456").json() == lorraine
+    both = served.get("/contacts?email=mcfly@hillvalley.edu&phone=123456")
+    assert both.json() == lorraine
+    assert served.get("/contacts?phone=123456&email=").json() == lorraine
+    for path in (
+        "/contacts/99",
+        "/contacts?phone=5",
+        "/contacts?email=nobody@hillvalley.edu&phone=123456",
+        "/contacts?email=mcfly@hillvalley.edu&phone=5",
+        "/contacts?email=mcfly@hillvalley.edu&phone=717171",
+    ):
+        answer = served.get(path)
+        assert (path, answer.status_code) == (path, 404)
+        assert answer.json() == {"detail": "No such contact."}
+    for path in (
+        "/contacts",
+        "/contacts?email=nobody",
+        "/contacts?phone=%00",
+        "/contacts/0",
+        "/contacts/x",
+        f"/contacts/{2**63}",
+        "/contacts/1?summary=many",
+    ):
+        answer = served.get(path)
+        assert (path, answer.status_code) == (path, 422)
+        assert all(item.keys() == {"loc", "msg", "type"} for item in answer.json()["detail"])
+    assert connection.execute("SELECT * FROM contact").fetchall() == before
+
+
+def test_a_large_identity(served: Served, connection: psycopg.Connection[Any]) -> None:
+    connection.execute(
+        """
+        INSERT INTO contact (email, phone_number, linked_id, link_precedence)
+        SELECT 'p' || n || '@x.org', n::text, nullif(1, n), CASE n WHEN 1 THEN 'primary'
+               ELSE 'secondary' END::link_precedence
+        FROM generate_series(1, 10000) AS n
+        """
+    )
+    served.identify("p7@x.org")  # warms up
+
+    start = time.perf_counter()
+    contact = served.identify("p9@x.org").json()["contact"]
+    seconds = time.perf_counter() - start
+
+    assert contact["emails"] == [f"p{n}@x.org" for n in range(1, 10001)]
+    assert contact["phoneNumbers"] == [str(n) for n in range(1, 10001)]
+    assert contact["secondaryContactIds"] == list(range(2, 10001))
+    assert seconds < 2
+    counts = {
+        "contact": {
+            "primaryContatctId": 1,
+            "emails": 10000,
+            "phoneNumbers": 10000,
+            "secondaryContactIds": 9999,
+        }
+    }
+    assert served.get("/contacts/500?summary=1").json() == counts
+    assert served.get("/contacts?phone=500&summary=true").json() == counts
+    assert served.identify("p9@x.org", params={"summary": "1"}).json() == counts
+
+
+def test_counts_follow_the_contract(served: Served) -> None:
+    for email, phone in CONTRACT:
+        full = served.identify(email, phone).json()["contact"]
+        counts = served.identify(email, phone, params={"summary": 1}).json()["contact"]
+        assert counts == {
+            "primaryContatctId": full["primaryContatctId"],
+            **{key: len(value) for key, value in full.items() if isinstance(value, list)},
+        }
+    alone = served.identify(email="alone@x.org", params={"summary": 1}).json()["contact"]
+    assert (alone["emails"], alone["phoneNumbers"], alone["secondaryContactIds"]) == (1, 0, 0)
+
+
+def test_64_clients_on_overlapping_people(
+    served: Served,
+    connection: psycopg.Connection[Any],
+    run_identity: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    chance = random.Random(5)
+    requests = [
+        (f"p{chance.randrange(60)}@x.org", str(chance.randrange(60)) if chance.random() < 0.8 else None)
+        for _ in range(1280)
+    ]
+
+    async def client(mine: list[tuple[str, str | None]]) -> list[int]:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as session:
+            return [
+                (
+                    await session.post("/identify", json={"email": email, "phoneNumber": phone})
+                ).status_code
+                for email, phone in mine
+            ]
+
+    async def all_clients() -> list[list[int]]:
+        return await asyncio.gather(*(client(requests[n::64]) for n in range(64)))
+
+    statuses = asyncio.run(all_clients())
+
+    assert {status for mine in statuses for status in mine} == {200}
+    assert components(requests) == stored(connection)
+    verified = run_identity("verify", "--json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    exposition = served.get("/metrics").text
+    assert metric(exposition, "identity_http_requests_total", path="/identify") == 1280
+
+
+def components(requests: list[tuple[str, str | None]]) -> set[frozenset[str]]:
+    """Who is who by the requests alone."""
+    of: dict[str, set[str]] = {}
+    for request in requests:
+        values = {value for value in request if value is not None}
+        joined = values.union(*(of.get(value, set()) for value in values))
+        of |= dict.fromkeys(joined, joined)
+    return {frozenset(values) for values in of.values()}
+
+
+def stored(connection: psycopg.Connection[Any]) -> set[frozenset[str]]:
+    """Who is who in the database."""
+    rows = connection.execute(
+        "SELECT array_agg(email) || array_agg(phone_number) FROM contact"
+        " GROUP BY coalesce(linked_id, id)"
+    ).fetchall()
+    return {frozenset(value for value in row[0] if value is not None) for row in rows}
+
+
+def test_health_metrics_and_what_is_not_there(served: Served) -> None:
+    assert served.get("/health/live").json() == {"status": "live"}
+    assert served.get("/health/ready").json() == {"status": "ready"}
+    served.identify("lorraine@hillvalley.edu", "123456")
+    served.identify("nobody")
+    assert served.get("/contacts/lorraine@hillvalley.edu").status_code == 422
+    assert served.get("/lorraine@hillvalley.edu").status_code == 404
+    assert served.get("/identify").status_code == 405
+
+    answer = served.get("/metrics")
+
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    text = answer.text
+    requests = "identity_http_requests_total"
+    assert metric(text, requests, path="/identify", status="200", outcome="created") == 1
+    assert metric(text, requests, path="/identify", status="422", outcome="rejected") == 1
+    assert metric(text, requests, path="other", status="404") == 1
+    assert metric(text, "identity_http_request_seconds_count", path="/identify") == 3
+    assert metric(text, "identity_http_pool_connections", state="open") == 16
+    assert metric(text, "identity_http_retries_total") == 0
+    assert "hillvalley" not in text
+    assert "hillvalley" not in "".join(served.lines)
+
+
+def test_ready_tells_what_is_wrong_with_the_database(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    answer = served.get("/health/ready")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "schema" in answer.json()["detail"]
+    connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.execute("INSERT INTO normalization_profile (version, region) VALUES (1, 'US')")
+    assert "profile" in served.get("/health/ready").json()["detail"]
+    assert served.identify("lorraine@hillvalley.edu").status_code == 503
+    assert served.get("/health/live").status_code == 200
+
+
+def test_the_docs_need_no_network(module_served: Served) -> None:
+    page = module_served.get("/docs").text
+
+    assert "//" not in re.sub(r"//\s", "", page.replace(module_served.url, ""))
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert module_served.get(asset).status_code == 200
+    assert '"validatorUrl": null' in page  # Swagger UI would ask a server of its makers
+    document = module_served.get("/openapi.json").json()
+    [schema] = document["paths"]["/identify"]["post"]["requestBody"]["content"].values()
+    assert schema["schema"]["examples"][0]["email"] == "mcfly@hillvalley.edu"
+
+
+@pytest.fixture(scope="module")
+def module_served(
+    server: dict[str, str], template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """One service for the tests that leave nothing behind that another one minds."""
+    import subprocess
+    import sys
+
+    from conftest import _database, _environment, _url
+
+    with _database(server, template=template_database) as parameters:
+
+        def start(*arguments: object) -> subprocess.Popen[str]:
+            return subprocess.Popen(
+                [sys.executable, "-m", "identity_cli", *map(str, arguments)],
+                stderr=subprocess.PIPE,
+                env=_environment(tmp_path_factory.getbasetemp(), None, _url(parameters)),
+                encoding="utf-8",
+            )
+
+        with serving(start) as served:
+            yield served
+            served.end()
+            assert served.process.stderr is not None
+            served.process.stderr.close()
+
+
+def test_the_openapi_document_is_true(module_served: Served) -> None:
+    document = schemathesis.openapi.from_url(f"{module_served.url}/openapi.json")
+    operations = [found.ok() for found in document.get_all_operations()]
+    assert len(operations) == 6
+
+    @hypothesis.settings(max_examples=150, derandomize=True, database=None)
+    @hypothesis.given(strategies.sampled_from(operations).flatmap(lambda one: one.as_strategy()))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(
+            checks=[
+                not_a_server_error,
+                status_code_conformance,
+                content_type_conformance,
+                response_schema_conformance,
+            ]
+        )
+
+    check()
+
+
+class Failing:
+    """A service that fails as it is told to."""
+
+    region = None
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    async def identify(self, *_: object, **__: object) -> None:
+        raise self.error
+
+    find = check = identify
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ConnectionLostError("secretvalue"),
+        errors.DatabaseUnreachableError("secretvalue"),
+        errors.RetryableError("secretvalue"),
+        errors.DatabaseReadOnlyError("secretvalue"),
+        errors.SchemaNotAtHeadError("secretvalue"),
+        psycopg.errors.UniqueViolation("secretvalue"),
+        psycopg.OperationalError("secretvalue"),
+        RuntimeError("secretvalue"),
+        KeyError("secretvalue"),
+        TimeoutError("secretvalue"),
+        RecursionError("secretvalue"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("path", ["/identify", "/contacts/1", "/contacts?phone=1", "/health/ready"])
+def test_no_fault_is_a_500(
+    error: Exception, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def with_service(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {"state": {"service": Failing(error)}}, receive, send)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(with_service)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            if path == "/identify":
+                return await client.post(path, json={"email": "secretvalue@x.org"})
+            return await client.get(path)
+
+    answer = asyncio.run(ask())
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "secretvalue" not in answer.text
+    assert list(answer.json()) == ["detail"]
+    written = capsys.readouterr().err
+    assert "secretvalue" not in written
+    assert "Traceback" not in written

@@ -1,0 +1,446 @@
+"""The one door: what comes in, what comes out, what is turned away."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+import phonenumbers
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from identity_cli import ContactRequest, normalize
+from identity_cli.errors import InvalidRequestError, UsageError
+from identity_cli.normalize import (
+    EMAIL_MAX,
+    PHONE_MAX,
+    REJECT_CODES,
+    check_region,
+    normalize_email,
+    normalize_phone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ABSENT = ["", "null", "none", "nil", "n/a", "na", "nan", "undefined", "unknown", "-"]
+REGIONS = [None, "US", "GB", "DE", "AR", "MX", "IT", "KR", "CA"]
+
+
+def rejected(normalise: Callable[..., object], *arguments: object) -> InvalidRequestError | None:
+    try:
+        normalise(*arguments)
+    except InvalidRequestError as error:
+        return error
+    return None
+
+
+def code_of(normalise: Callable[..., object], *arguments: object) -> str | None:
+    """The code of the reject; None for what is let in."""
+    error = rejected(normalise, *arguments)
+    return error and error.code
+
+
+# Absent
+
+
+@pytest.mark.parametrize("word", ABSENT)
+@pytest.mark.parametrize("normalise", [normalize_email, normalize_phone])
+def test_absent_words(normalise: Any, word: str) -> None:
+    for text in (word, word.upper(), word.title(), f" \t{word}\r\n", f"\u00a0{word}\ufeff\x07"):
+        assert normalise(text) is None
+
+
+@pytest.mark.parametrize("normalise", [normalize_email, normalize_phone])
+def test_none_and_white_space_are_absent(normalise: Any) -> None:
+    assert normalise(None) is None
+    for text in (" ", "\u3000", "\r\n", "\ufeff", "\u200b", "\x00"[:0], "\x01\x1f\x7f\x85\u2028"):
+        assert normalise(text) is None
+
+
+def test_a_word_that_only_looks_absent_is_not() -> None:
+    for text in ("nulls", "n / a", "--", "no"):
+        assert code_of(normalize_email, text) == "bad_email"
+        assert code_of(normalize_phone, text) == "bad_phone"
+    assert normalize_email("null@na.com") == "null@na.com"
+
+
+# Emails
+
+
+@pytest.mark.parametrize(
+    ("raw", "normal"),
+    [
+        ("a@b", "a@b"),
+        ("McFly@HillValley.EDU", "mcfly@hillvalley.edu"),
+        ("  a@b.org\t", "a@b.org"),
+        ("\ufeffa@b.org\u200b", "a@b.org"),
+        ("\x07a@b.org\x1b", "a@b.org"),
+        ("first.last+tag@b.org", "first.last+tag@b.org"),
+        ("o'neil/dept=x@b.org", "o'neil/dept=x@b.org"),
+        ('"a"@b.org', '"a"@b.org'),
+        ("a@b..org", "a@b..org"),
+        ("a@under_score.org", "a@under_score.org"),
+        ("a@[127.0.0.1]", "a@[127.0.0.1]"),
+        ("a@B\u00dcCHER.example", "a@xn--bcher-kva.example"),
+        ("a@bu\u0308cher.example", "a@xn--bcher-kva.example"),
+        ("a@XN--BCHER-KVA.example", "a@xn--bcher-kva.example"),
+        ("a@stra\u00dfe.de", "a@xn--strae-oqa.de"),
+        ("a@\uff48\uff49.org", "a@hi.org"),
+        ("a@\u4f8b\u3048\u3002jp", "a@xn--r8jz45g.jp"),
+        ("JOS\u00c9@b.org", "jos\u00e9@b.org"),
+        ("jose\u0301@b.org", "jos\u00e9@b.org"),
+        ("\u212a@b.org", "k@b.org"),
+        ("\u03a3\u03a3@b.org", "\u03c3\u03c2@b.org"),
+        ("\u0130@b.org", "i\u0307@b.org"),
+        ("[bold]@b.org", "[bold]@b.org"),
+        ("null@b.org", "null@b.org"),
+    ],
+)
+def test_email(raw: str, normal: str) -> None:
+    assert normalize_email(raw) == normal
+    assert normalize_email(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ("a", "bad_email"),
+        ("@", "bad_email"),
+        ("a@", "bad_email"),
+        ("@b.org", "bad_email"),
+        ("a@b@c.org", "bad_email"),
+        ("a b@c.org", "bad_email"),
+        ("a@b .org", "bad_email"),
+        ("a\u00a0b@c.org", "bad_email"),
+        ("a\u3000@c.org", "bad_email"),
+        ("a@b.org, c@d.org", "bad_email"),
+        ("a@\u00fc..org", "bad_email"),
+        ("a@-\u00fc.org", "bad_email"),
+        ("a@\uff20.org", "bad_email"),
+        ("a@\u2024\u00fc", "bad_email"),
+        ("a@" + "\u00fc" * 64 + ".org", "bad_email"),
+        ("a\x00@b.org", "control_character"),
+        ("a@b.org\x00", "control_character"),
+        ("\x00", "control_character"),
+        ("a\x07@b.org", "control_character"),
+        ("a@b\u200b.org", "control_character"),
+        ("a\u202e@b.org", "control_character"),
+        ("\ud800@b.org", "bad_encoding"),
+        ("a@\udcff.org", "bad_encoding"),
+        (17, "bad_email"),
+        (1.5, "bad_email"),
+        (True, "bad_email"),
+        (False, "bad_email"),
+        (b"a@b.org", "bad_email"),
+        ([], "bad_email"),
+        ({}, "bad_email"),
+    ],
+)
+def test_bad_email(raw: object, code: str) -> None:
+    assert code_of(normalize_email, raw) == code
+
+
+def test_length_of_an_email() -> None:
+    tail = "@b.org"
+    longest = "a" * (EMAIL_MAX - len(tail)) + tail
+    assert normalize_email(longest) == longest
+    assert normalize_email(f"  {longest.upper()}  ") == longest
+    assert code_of(normalize_email, "a" + longest) == "too_long"
+    assert code_of(normalize_email, "A" + longest) == "too_long"
+    assert code_of(normalize_email, "a" * 1_000_000) == "too_long"
+
+
+def test_an_email_that_grows_over_its_length() -> None:
+    # The IDNA form is longer than what was written, a lower case letter may be, too.
+    tail = "@b\u00fc.org"
+    assert code_of(normalize_email, "a" * (EMAIL_MAX - len(tail)) + tail) == "too_long"
+    assert code_of(normalize_email, "\u0130" * (EMAIL_MAX - 6) + "@b.org") == "too_long"
+
+
+# Phone numbers
+
+
+@pytest.mark.parametrize(
+    ("raw", "normal"),
+    [
+        ("123456", "123456"),
+        ("0", "0"),
+        ("000", "000"),
+        ("+1 (650) 253-0000", "+16502530000"),
+        ("(+44) 20.7946/0000", "+442079460000"),
+        (" 12-34 56\t", "123456"),
+        ("0049 30 1234", "0049301234"),
+        ("--1", "1"),
+        ("+-1", "+1"),
+        ("\uff11\uff12\uff13", "123"),
+        ("\u0661\u0662\u0663", "123"),
+        ("\u0967\u0968", "12"),
+        ("\U0001d7ce", "0"),
+        ("\ufeff12\u200b", "12"),
+        (123456, "123456"),
+        (0, "0"),
+        (10**PHONE_MAX - 1, "9" * PHONE_MAX),
+        (5551234.0, "5551234"),
+        (-0.0, "0"),
+        (float(2**53 - 1), str(2**53 - 1)),
+    ],
+)
+def test_phone(raw: object, normal: str) -> None:
+    assert normalize_phone(raw) == normal
+    assert normalize_phone(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ("+", "bad_phone"),
+        ("++1", "bad_phone"),
+        ("1+2", "bad_phone"),
+        ("1+", "bad_phone"),
+        ("()", "bad_phone"),
+        ("x12", "bad_phone"),
+        ("555 ext. 4", "bad_phone"),
+        ("555x4", "bad_phone"),
+        ("12,5", "bad_phone"),
+        ("12:5", "bad_phone"),
+        ("1e5", "bad_phone"),
+        ("0x10", "bad_phone"),
+        ("1_000", "bad_phone"),
+        ("\u00b2", "bad_phone"),
+        ("\u2460", "bad_phone"),
+        ("\u4e00", "bad_phone"),
+        ("#31#555", "bad_phone"),
+        ("1\x002", "control_character"),
+        ("1\t2", "control_character"),
+        ("1\u200b2", "control_character"),
+        ("1\ud800", "bad_encoding"),
+        (-1, "bad_phone"),
+        (1.5, "bad_phone"),
+        (-1.0, "bad_phone"),
+        (float("nan"), "bad_phone"),
+        (float("inf"), "bad_phone"),
+        (float("-inf"), "bad_phone"),
+        (float(2**53), "bad_phone"),
+        (1e300, "bad_phone"),
+        (True, "bad_phone"),
+        (False, "bad_phone"),
+        (b"12", "bad_phone"),
+        ([12], "bad_phone"),
+        ({}, "bad_phone"),
+        (10**PHONE_MAX, "too_long"),
+        (10**100_000, "too_long"),
+        (-(10**100_000), "bad_phone"),
+    ],
+    ids=lambda value: ascii(value) if not isinstance(value, int) else f"{value.bit_length()} bits",
+)
+def test_bad_phone(raw: object, code: str) -> None:
+    assert code_of(normalize_phone, raw) == code
+
+
+def test_length_of_a_phone_number() -> None:
+    assert normalize_phone("1" * PHONE_MAX) == "1" * PHONE_MAX
+    assert normalize_phone("+" + "1" * (PHONE_MAX - 1)) == "+" + "1" * (PHONE_MAX - 1)
+    assert normalize_phone(f"  {'1' * PHONE_MAX}  ") == "1" * PHONE_MAX
+    assert code_of(normalize_phone, "1" * (PHONE_MAX + 1)) == "too_long"
+    assert code_of(normalize_phone, "+" + "1" * PHONE_MAX) == "too_long"
+    assert code_of(normalize_phone, "1" * 1_000_000) == "too_long"
+
+
+# Regions
+
+
+@pytest.mark.parametrize(
+    ("raw", "region", "normal"),
+    [
+        ("650 253 0000", "US", "+16502530000"),
+        ("1-650-253-0000", "US", "+16502530000"),
+        (6502530000, "US", "+16502530000"),
+        ("011 44 20 7946 0000", "US", "+442079460000"),
+        ("+44 20 7946 0000", "US", "+442079460000"),
+        ("020 7946 0000", "GB", "+442079460000"),
+        ("+44 (0) 20 7946 0000", "GB", "+442079460000"),
+        ("030 123456", "DE", "+4930123456"),
+        ("0049 30 123456", "DE", "+4930123456"),
+        ("02 1234 5678", "IT", "+390212345678"),
+        ("\uff10\uff13\uff10 123456", "DE", "+4930123456"),
+        ("310-1032", "CA", "+13101032"),
+    ],
+)
+def test_phone_of_a_region(raw: object, region: str, normal: str) -> None:
+    assert normalize_phone(raw, region) == normal
+    assert normalize_phone(normal, region) == normal
+
+
+@pytest.mark.parametrize(
+    ("raw", "region"),
+    [
+        ("12", "US"),
+        ("1", "GB"),
+        ("123456789012345678901234", "US"),
+        ("+999 123456", "US"),
+        ("+0 123", "US"),
+        ("+", "US"),
+        ("555x4", "US"),
+        ("253 0000", "US"),
+        ("+1 253 0000", "US"),
+        ("003745791310007", "KR"),
+    ],
+)
+def test_not_a_phone_of_a_region(raw: str, region: str) -> None:
+    assert code_of(normalize_phone, raw, region) == "bad_phone"
+
+
+@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
+def test_the_examples_of_every_region(region: str) -> None:
+    number = phonenumbers.example_number(region)
+    expected = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    for form in (
+        phonenumbers.PhoneNumberFormat.NATIONAL,
+        phonenumbers.PhoneNumberFormat.INTERNATIONAL,
+        phonenumbers.PhoneNumberFormat.E164,
+    ):
+        assert normalize_phone(phonenumbers.format_number(number, form), region) == expected
+
+
+def test_check_region() -> None:
+    assert check_region(None) is None
+    assert check_region("us") == "US"
+    for region in ("ZZ", "USA", "", "001", "\u00fc"):
+        with pytest.raises(UsageError) as caught:
+            check_region(region)
+        assert "--region" in (caught.value.hint or "")
+
+
+# Twice through the door
+
+
+texts = st.text()
+numbers = st.text("0123456789+-(). /\uff10\u0661", max_size=24)
+addresses = st.builds("{}@{}".format, st.text(min_size=1), st.text(min_size=1))
+
+
+@given(st.one_of(texts, addresses, st.emails()))
+@example("\u0345\u0391@b.org")
+@example("\u1e9e@\u1e9e.de")
+@example("a@\u0130.org")
+@example("\u03a3@\u03a3")
+def test_an_email_twice_is_unchanged(raw: str) -> None:
+    try:
+        normal = normalize_email(raw)
+    except InvalidRequestError:
+        return
+    assert normalize_email(normal) == normal
+    if normal is not None:
+        assert normal == unicodedata.normalize("NFC", normal) == normal.lower()
+        assert normal.count("@") == 1
+        assert normal.partition("@")[2].isascii()
+        assert len(normal) <= EMAIL_MAX
+        normal.encode()
+
+
+@given(st.one_of(texts, numbers, st.integers(), st.floats()), st.sampled_from(REGIONS))
+@example("003745791310007", "KR")
+@example("009404", "US")
+@example("+54 9 11 15 2345 6789", "AR")
+def test_a_phone_twice_is_unchanged(raw: object, region: str | None) -> None:
+    try:
+        normal = normalize_phone(raw, region)
+    except InvalidRequestError:
+        return
+    assert normalize_phone(normal, region) == normal
+    if normal is not None:
+        assert normal.removeprefix("+").isdigit()
+        assert normal.isascii()
+        assert normal.startswith("+") or region is None
+        assert len(normal) <= PHONE_MAX
+
+
+@given(st.text(" \t\r\n\u00a0\ufeff\x07"), st.one_of(addresses, numbers))
+def test_what_is_around_does_not_matter(around: str, raw: str) -> None:
+    for normalise in (normalize_email, normalize_phone):
+        code = code_of(normalise, raw)
+        assert code_of(normalise, around + raw + around) == code
+        if code is None:
+            assert normalise(around + raw + around) == normalise(raw)
+
+
+def test_every_character_alone_and_inside() -> None:
+    for point in range(sys.maxunicode + 1):
+        character = chr(point)
+        for normalise, raw in (
+            (normalize_phone, character),
+            (normalize_phone, f"1{character}2"),
+            (normalize_email, character),
+            (normalize_email, f"a{character}b@c.org"),
+        ):
+            try:
+                normal = normalise(raw)
+            except InvalidRequestError:
+                continue
+            assert normalise(normal) == normal, ascii(raw)
+
+
+@pytest.mark.parametrize(
+    "points", [range(0x80, 0x3000), range(0x3000, 0x3400), range(0xFB00, 0x10000)]
+)
+def test_every_character_in_a_domain(points: range) -> None:
+    for point in points:
+        try:
+            normal = normalize_email(f"a@b{chr(point)}c.org")
+        except InvalidRequestError:
+            continue
+        assert normal is not None
+        assert normal.isascii()
+        assert normalize_email(normal) == normal
+
+
+# The request
+
+
+def test_a_request_needs_an_identifier() -> None:
+    for email, phone in [(None, None), ("", ""), ("n/a", "-"), (None, "null")]:
+        assert code_of(ContactRequest, email, phone) == "no_identifier"
+
+
+def test_a_request_with_one_bad_value_is_rejected_whole() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        ContactRequest("a@b.org", "x12")
+    assert (caught.value.code, caught.value.field) == ("bad_phone", "phone")
+    with pytest.raises(InvalidRequestError) as caught:
+        ContactRequest("a", "12")
+    assert (caught.value.code, caught.value.field) == ("bad_email", "email")
+
+
+def test_a_request_is_a_value() -> None:
+    request = ContactRequest("A@b.org", "1 2")
+    assert (request.email, request.phone, request.region) == ("a@b.org", "12", None)
+    assert request == ContactRequest("a@b.org", "12")
+    assert hash(request) == hash(ContactRequest("a@b.org", "12"))
+    assert request != ContactRequest("a@b.org", "13")
+    assert request != ("a@b.org", "12", None)
+    for name in ("email", "phone", "region", "more"):
+        with pytest.raises(AttributeError):
+            setattr(request, name, "c@d.org")
+
+
+def test_a_request_does_not_show_what_it_holds() -> None:
+    assert "b.org" not in repr(ContactRequest("a@b.org", "12"))
+
+
+@given(st.text(min_size=10), st.text(min_size=10))
+@example("planted@planted@planted", "planted planted")
+def test_reasons_show_no_value(email: str, phone: str) -> None:
+    error = rejected(ContactRequest, email, phone)
+    if error is not None:
+        assert email not in error.reason
+        assert phone not in error.reason
+        assert error.code in REJECT_CODES
+
+
+def test_every_reject_code_has_a_meaning() -> None:
+    assert all(code.replace("_", "").isalpha() for code in REJECT_CODES)
+    assert all(REJECT_CODES.values())
+    assert normalize.PROFILE_VERSION == 1
