@@ -1,4 +1,4 @@
-"""1,000 identities of 1,000 contacts become one: each merge against the UPDATE that it cannot do without.
+"""1,000 identities of 1,000 contacts become one: merges against the bare UPDATEs.
 
 Both work on copies of one database, with the same constraints and triggers, and move the same rows
 in the same order; commits are asynchronous for both.

@@ -2,9 +2,9 @@
 
 The loop does what such implementations do: a session a request, a SELECT of the contacts with the
 email or the phone number, a SELECT of the whole identities that they belong to, what the rule says
-on the objects, a commit. Its table has an index on each column that it searches, and its commits are
-asynchronous too. It gets fewer requests, the rates are per request; that favours it, its cost grows
-with the identities. The import counts from the start of the command to its end.
+on the objects, a commit. Its table has an index on each column that it searches, and its commits
+are asynchronous too. It gets fewer requests and the rate is what counts; that favours it, since its
+cost grows with the identities. The import counts from the start of the command to its end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`identity identify` on a running server against a Python that imports psycopg and does one SELECT."""
+"""`identity identify` on a running server against a Python with psycopg that does one SELECT."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class Importer:
     def _begins_as(self, checkpoint: Checkpoint) -> bool:
         """Whether the input that was being read is the same up to the checkpoint."""
         source = self._sources[checkpoint.input]
-        if source.size is None:
+        if source.size is None or checkpoint.rows == 0:
             return True  # what comes from a pipe is looked at on the way
         same = source.read_to(checkpoint.position[0]) == checkpoint.position
         source.rewind()
@@ -314,17 +314,15 @@ class Importer:
 
     def _collect(self) -> None:
         """Take the oldest window into the ledger; wait for a server that went away."""
-        window = self._inflight[0]
         while True:
+            window = self._inflight[0]
             try:
-                results = window.ticket.results()
+                self._enter(window, window.ticket.results())
                 break
             except LaneBrokenError:
                 self._recover(self._cause())
-            except psycopg.Error as error:
+            except (psycopg.Error, ConnectionLostError) as error:
                 self._recover(error)
-            window = self._inflight[0]
-        self._enter(window, results)
         self._inflight.popleft()
         self._undurable.append(window)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import select
 import stat
 import sys
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from identity_cli.errors import InputNotFoundError, InputUnreadableError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
@@ -29,7 +29,7 @@ STDIN = "-"
 BLOCK = 1 << 16
 # Of compressed bytes at a time: Zstandard grows 4 bytes to 128 KiB at most, so a bomb stays
 # small.
-_ZSTD_FEED = 512
+_ZSTD_FEED = 128
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # pzstd begins with a frame that is to be skipped.
@@ -88,11 +88,12 @@ class Source:
     def stream(self) -> BinaryIO:
         """The bytes, decompressed. Broken compression raises `InputUnreadableError`."""
         buffered = io.BufferedReader(self._raw, BLOCK)
-        unpacked: Any
+        unpacked: Callable[[int], bytes]
         if self.beginning.startswith(_GZIP_MAGIC):
-            unpacked = gzip.GzipFile(fileobj=buffered, mode="rb")
+            # What comes before a broken place counts: no more at a time than is there.
+            unpacked = gzip.GzipFile(fileobj=buffered, mode="rb").read1
         elif self.beginning.startswith(_ZSTD_MAGICS):
-            unpacked = _Zstandard(buffered)
+            unpacked = _Zstandard(buffered).read
         else:
             return buffered
         return io.BufferedReader(_Unpacked(unpacked, self.name), BLOCK)
@@ -110,7 +111,7 @@ def _open(path: str) -> tuple[BinaryIO, int | None]:
             )
         return sys.stdin.buffer, None
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise InputNotFoundError(f"{path} is a directory", hint="name the files in it")
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Source.close
@@ -218,7 +219,7 @@ class _Zstandard:
 class _Unpacked(io.RawIOBase):
     """A decompressor as a raw stream, its errors turned into ours."""
 
-    def __init__(self, unpacked: Any, name: str) -> None:
+    def __init__(self, unpacked: Callable[[int], bytes], name: str) -> None:
         self._unpacked = unpacked
         self._name = name
         self._rest = b""
@@ -236,7 +237,7 @@ class _Unpacked(io.RawIOBase):
 
     def _read(self, wanted: int) -> bytes:
         try:
-            data: bytes = self._unpacked.read(wanted)
+            data = self._unpacked(wanted)
         except (EOFError, OSError, zlib.error) as error:
             reason = "ends too early" if isinstance(error, EOFError) else "is broken"
             raise self._broken(reason) from error

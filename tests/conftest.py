@@ -63,12 +63,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
             Database(parameters, embedded=False).connect().close()
         yield parameters
         return
-    with temporary_home() as home, _failing_with_the_mend(), EmbeddedServer(home) as embedded:
+    with _temporary_home() as home, _failing_with_the_mend(), EmbeddedServer(home) as embedded:
         yield embedded.connection_parameters() | {"dbname": "postgres"}
 
 
 @contextmanager
-def temporary_home() -> Iterator[Path]:
+def _temporary_home() -> Iterator[Path]:
     """A folder for an embedded server, which other users can reach when we are root."""
     home = Path(tempfile.mkdtemp(prefix="identity-", dir="/var/lib" if os.geteuid() == 0 else None))
     try:
@@ -161,7 +161,19 @@ def service(database_url: str) -> Iterator[IdentityService]:
 @pytest.fixture
 def identity_home() -> Iterator[Path]:
     """A folder for IDENTITY_HOME; a server that was left running in it is stopped."""
-    with temporary_home() as home:
+    with _temporary_home() as home:
+        try:
+            yield home
+        finally:
+            EmbeddedServer(home).stop()
+
+
+@pytest.fixture(scope="session")
+def prepared_home() -> Iterator[Path]:
+    """A folder for IDENTITY_HOME with a database at head; tests leave its server stopped."""
+    with _temporary_home() as home:
+        with EmbeddedServer(home) as embedded:
+            schema.upgrade(Database(embedded.connection_parameters(), embedded=True))
         try:
             yield home
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
+    import psycopg
+
     StartIdentity = Callable[..., subprocess.Popen[str]]
+
+
+Request = tuple[str, str | None]
 
 
 class Served:
@@ -26,6 +32,7 @@ class Served:
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+        self.client = httpx.Client(timeout=60)
         self.url = self._wait_for_url()
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
@@ -37,16 +44,20 @@ class Served:
         self, email: object = None, phone: object = None, **options: Any
     ) -> httpx.Response:
         body = {"email": email, "phoneNumber": phone}
-        return httpx.post(f"{self.url}/identify", json=body, timeout=30, **options)
+        return self.post(json=body, **options)
+
+    def post(self, **options: Any) -> httpx.Response:
+        return self.client.post(f"{self.url}/identify", **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", timeout=30, **options)
+        return self.client.get(f"{self.url}{path}", **options)
 
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
         self._reader.join()
+        self.client.close()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -58,7 +69,7 @@ class Served:
         while time.monotonic() < deadline and self.process.poll() is None:
             for line in self.log("listening"):
                 url: str = line["url"]
-                httpx.get(f"{url}/health/live", timeout=60)  # waits until the workers accept
+                self.client.get(f"{url}/health/live")  # waits until the workers accept
                 return url
             time.sleep(0.02)
         self.end()
@@ -83,3 +94,47 @@ def metric(exposition: str, name: str, **labels: str) -> float:
         if found and all(f'{key}="{value}"' in (found[1] or "") for key, value in labels.items()):
             total += float(found[2])
     return total
+
+
+def load(served: Served, requests: list[Request], *, clients: int) -> list[dict[str, Any] | None]:
+    """The document that each request was answered with, None where there was no 200."""
+    answers: list[dict[str, Any] | None] = [None] * len(requests)
+
+    async def client(first: int) -> None:
+        # Without certificates, which take longer to load than the requests.
+        async with httpx.AsyncClient(verify=False, timeout=60) as session:
+            for number in range(first, len(requests), clients):
+                email, phone = requests[number]
+                body = {"email": email, "phoneNumber": phone}
+                try:
+                    answer = await session.post(f"{served.url}/identify", json=body)
+                except httpx.TransportError:
+                    continue
+                assert answer.status_code in {200, 503}, answer.text
+                if answer.status_code == 200:
+                    answers[number] = answer.json()["contact"]
+
+    async def all_clients() -> None:
+        await asyncio.gather(*map(client, range(clients)))
+
+    asyncio.run(all_clients())
+    return answers
+
+
+def components(requests: list[Request]) -> set[frozenset[str]]:
+    """Who is who by the requests alone."""
+    of: dict[str, set[str]] = {}
+    for request in requests:
+        values = {value for value in request if value is not None}
+        joined = values.union(*(of.get(value, set()) for value in values))
+        of |= dict.fromkeys(joined, joined)
+    return {frozenset(values) for values in of.values()}
+
+
+def stored(connection: psycopg.Connection[Any]) -> set[frozenset[str]]:
+    """Who is who in the database."""
+    rows = connection.execute(
+        "SELECT array_agg(email) || array_agg(phone_number) FROM contact"
+        " GROUP BY coalesce(linked_id, id)"
+    ).fetchall()
+    return {frozenset(value for value in row[0] if value is not None) for row in rows}

@@ -23,15 +23,16 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from serving import Served, components, load, metric, serving, stored
 
 from identity_cli import errors
 from identity_cli.http import app
-from serving import Served, metric, serving
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
+JSON = {"Content-Type": "application/json"}
 CONTRACT = [
     ("lorraine@hillvalley.edu", "123456"),
     ("mcfly@hillvalley.edu", "123456"),
@@ -82,9 +83,7 @@ def test_values_pass_the_one_door(served: Served) -> None:
     assert served.identify("null", 123456).json()["contact"] == first
     assert served.identify("", 123456.0).json()["contact"] == first
     assert served.identify(phone="１２３４５６").json()["contact"] == first
-    found = httpx.post(
-        f"{served.url}/identify", json={"phoneNumber": "123456", "name": "unknown keys"}
-    )
+    found = served.post(json={"phoneNumber": "123456", "name": "unknown keys"})
     assert found.json()["contact"] == first
 
 
@@ -112,12 +111,8 @@ def test_values_pass_the_one_door(served: Served) -> None:
         (b'{"email": "secretvalue\xff@x"}', ["body"], "json_invalid"),
     ],
 )
-def test_what_is_rejected(
-    module_served: Served, body: str | bytes, location: list[str], code: str
-) -> None:
-    answer = httpx.post(
-        f"{module_served.url}/identify", content=body, headers={"Content-Type": "application/json"}
-    )
+def test_what_is_rejected(body: str | bytes, location: list[str], code: str) -> None:
+    answer = ask_failing(AssertionError(), "/identify", content=body, headers=JSON)
 
     assert answer.status_code == 422
     [problem] = answer.json()["detail"]
@@ -126,24 +121,16 @@ def test_what_is_rejected(
     assert "secretvalue" not in answer.text
 
 
-def test_other_content_types_are_rejected(module_served: Served) -> None:
-    for headers in ({"Content-Type": "text/plain"}, {}):
-        answer = httpx.post(
-            f"{module_served.url}/identify", content='{"phoneNumber": 1}', headers=headers
-        )
-        assert answer.status_code == 422
-        assert answer.json()["detail"][0]["type"] == "not_json"
-    vendor = httpx.post(
-        f"{module_served.url}/identify",
-        content='{"phoneNumber": 1}',
-        headers={"Content-Type": "application/vnd.shop+json; charset=utf-8"},
-    )
-    assert vendor.status_code == 200
+@pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {}])
+def test_other_content_types_are_rejected(headers: dict[str, str]) -> None:
+    content = '{"phoneNumber": 1}'
+    answer = ask_failing(AssertionError(), "/identify", content=content, headers=headers)
+    assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "not_json")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_over_64_kib_is_refused_unread(module_served: Served, chunked: bool) -> None:
-    address = urlsplit(module_served.url).netloc
+def test_a_body_over_64_kib_is_refused_unread(served: Served, chunked: bool) -> None:
+    address = urlsplit(served.url).netloc
     connection = http.client.HTTPConnection(address, timeout=10)
     connection.putrequest("POST", "/identify")
     connection.putheader("Content-Type", "application/json")
@@ -162,10 +149,10 @@ def test_a_body_over_64_kib_is_refused_unread(module_served: Served, chunked: bo
     connection.close()
 
 
-def test_a_body_of_64_kib_is_read(module_served: Served) -> None:
-    body = b'{"phoneNumber": 1}'.ljust(64 * 1024)
-    answer = httpx.post(
-        f"{module_served.url}/identify", content=body, headers={"Content-Type": "application/json"}
+def test_a_body_of_64_kib_is_read(served: Served) -> None:
+    answer = served.post(
+        content=b'{"phoneNumber": 1}'.ljust(64 * 1024),
+        headers={"Content-Type": "application/vnd.shop+json; charset=utf-8"},
     )
     assert answer.status_code == 200
 
@@ -258,49 +245,21 @@ def test_64_clients_on_overlapping_people(
 ) -> None:
     chance = random.Random(5)
     requests = [
-        (f"p{chance.randrange(60)}@x.org", str(chance.randrange(60)) if chance.random() < 0.8 else None)
+        (
+            f"p{chance.randrange(60)}@x.org",
+            str(chance.randrange(60)) if chance.random() < 0.8 else None,
+        )
         for _ in range(1280)
     ]
 
-    async def client(mine: list[tuple[str, str | None]]) -> list[int]:
-        async with httpx.AsyncClient(base_url=served.url, timeout=60) as session:
-            return [
-                (
-                    await session.post("/identify", json={"email": email, "phoneNumber": phone})
-                ).status_code
-                for email, phone in mine
-            ]
+    answers = load(served, requests, clients=64)
 
-    async def all_clients() -> list[list[int]]:
-        return await asyncio.gather(*(client(requests[n::64]) for n in range(64)))
-
-    statuses = asyncio.run(all_clients())
-
-    assert {status for mine in statuses for status in mine} == {200}
+    assert [answer for answer in answers if answer is None] == []
     assert components(requests) == stored(connection)
     verified = run_identity("verify", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     exposition = served.get("/metrics").text
     assert metric(exposition, "identity_http_requests_total", path="/identify") == 1280
-
-
-def components(requests: list[tuple[str, str | None]]) -> set[frozenset[str]]:
-    """Who is who by the requests alone."""
-    of: dict[str, set[str]] = {}
-    for request in requests:
-        values = {value for value in request if value is not None}
-        joined = values.union(*(of.get(value, set()) for value in values))
-        of |= dict.fromkeys(joined, joined)
-    return {frozenset(values) for values in of.values()}
-
-
-def stored(connection: psycopg.Connection[Any]) -> set[frozenset[str]]:
-    """Who is who in the database."""
-    rows = connection.execute(
-        "SELECT array_agg(email) || array_agg(phone_number) FROM contact"
-        " GROUP BY coalesce(linked_id, id)"
-    ).fetchall()
-    return {frozenset(value for value in row[0] if value is not None) for row in rows}
 
 
 def test_health_metrics_and_what_is_not_there(served: Served) -> None:
@@ -341,47 +300,20 @@ def test_ready_tells_what_is_wrong_with_the_database(
     assert served.get("/health/live").status_code == 200
 
 
-def test_the_docs_need_no_network(module_served: Served) -> None:
-    page = module_served.get("/docs").text
+def test_the_docs_need_no_network(served: Served) -> None:
+    page = served.get("/docs").text
 
-    assert "//" not in re.sub(r"//\s", "", page.replace(module_served.url, ""))
+    assert "//" not in re.sub(r"//\s", "", page.replace(served.url, ""))
     for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
-        assert module_served.get(asset).status_code == 200
+        assert served.get(asset).status_code == 200
     assert '"validatorUrl": null' in page  # Swagger UI would ask a server of its makers
-    document = module_served.get("/openapi.json").json()
+    document = served.get("/openapi.json").json()
     [schema] = document["paths"]["/identify"]["post"]["requestBody"]["content"].values()
     assert schema["schema"]["examples"][0]["email"] == "mcfly@hillvalley.edu"
 
 
-@pytest.fixture(scope="module")
-def module_served(
-    server: dict[str, str], template_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """One service for the tests that leave nothing behind that another one minds."""
-    import subprocess
-    import sys
-
-    from conftest import _database, _environment, _url
-
-    with _database(server, template=template_database) as parameters:
-
-        def start(*arguments: object) -> subprocess.Popen[str]:
-            return subprocess.Popen(
-                [sys.executable, "-m", "identity_cli", *map(str, arguments)],
-                stderr=subprocess.PIPE,
-                env=_environment(tmp_path_factory.getbasetemp(), None, _url(parameters)),
-                encoding="utf-8",
-            )
-
-        with serving(start) as served:
-            yield served
-            served.end()
-            assert served.process.stderr is not None
-            served.process.stderr.close()
-
-
-def test_the_openapi_document_is_true(module_served: Served) -> None:
-    document = schemathesis.openapi.from_url(f"{module_served.url}/openapi.json")
+def test_the_openapi_document_is_true(served: Served) -> None:
+    document = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     operations = [found.ok() for found in document.get_all_operations()]
     assert len(operations) == 6
 
@@ -414,6 +346,18 @@ class Failing:
     find = check = identify
 
 
+def ask_failing(error: Exception, path: str, **options: Any) -> httpx.Response:
+    async def with_service(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {"state": {"service": Failing(error)}}, receive, send)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(with_service)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request("POST" if path == "/identify" else "GET", path, **options)
+
+    return asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -432,20 +376,10 @@ class Failing:
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("path", ["/identify", "/contacts/1", "/contacts?phone=1", "/health/ready"])
-def test_no_fault_is_a_500(
-    error: Exception, path: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def with_service(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope | {"state": {"service": Failing(error)}}, receive, send)
+def test_no_fault_is_a_500(error: Exception, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"json": {"email": "secretvalue@x.org"}} if path == "/identify" else {}
 
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(with_service)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            if path == "/identify":
-                return await client.post(path, json={"email": "secretvalue@x.org"})
-            return await client.get(path)
-
-    answer = asyncio.run(ask())
+    answer = ask_failing(error, path, **options)
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "secretvalue" not in answer.text

@@ -367,14 +367,14 @@ def test_what_is_around_does_not_matter(around: str, raw: str) -> None:
             assert normalise(around + raw + around) == normalise(raw)
 
 
-def test_every_character_alone_and_inside() -> None:
+def test_every_character_that_has_a_meaning() -> None:
     for point in range(sys.maxunicode + 1):
         character = chr(point)
+        if unicodedata.category(character) in {"Cn", "Co"}:
+            continue
         for normalise, raw in (
-            (normalize_phone, character),
-            (normalize_phone, f"1{character}2"),
-            (normalize_email, character),
-            (normalize_email, f"a{character}b@c.org"),
+            (normalize_phone, f"{character}1"),
+            (normalize_email, f"a{character}@c.org"),
         ):
             try:
                 normal = normalise(raw)

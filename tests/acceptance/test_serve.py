@@ -1,0 +1,337 @@
+"""`identity serve` as a process: its log, its signals, and what happens when something is killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+import pytest
+from serving import Request, Served, components, load, metric, serving, stored
+
+from identity_cli.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Start = Callable[..., subprocess.Popen[str]]
+
+
+def overlapping(count: int) -> list[Request]:
+    chance = random.Random(count)
+    return [
+        (
+            f"p{chance.randrange(count // 8)}@x.org",
+            str(chance.randrange(count // 8)) if chance.random() < 0.7 else None,
+        )
+        for _ in range(count)
+    ]
+
+
+def check_durable(
+    connection: psycopg.Connection[Any],
+    requests: list[Request],
+    answers: list[dict[str, Any] | None],
+) -> None:
+    """Every request that was answered is in the database."""
+    identities = stored(connection)
+    of = {value: identity for identity in identities for value in identity}
+    for (email, phone), answer in zip(requests, answers, strict=True):
+        if answer is not None:
+            assert {email, phone or email} <= of[email]
+            assert {*answer["emails"], *answer["phoneNumbers"]} <= of[email]
+
+
+def check_repeatable(
+    served: Served,
+    connection: psycopg.Connection[Any],
+    requests: list[Request],
+    answers: list[dict[str, Any] | None],
+    run_identity: Run,
+    **environment: Any,
+) -> None:
+    """With the requests that got no answer sent again, all is as if nothing had happened."""
+    failed = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
+    assert None not in load(served, failed, clients=8)
+    assert stored(connection) == components(requests)
+    verified = run_identity("verify", "--json", **environment)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_the_log_is_json_without_values(start_identity: Start) -> None:
+    with serving(start_identity) as served:
+        served.identify("lorraine@hillvalley.edu", "123456")
+        served.get("/contacts?email=lorraine@hillvalley.edu")
+        served.get("/contacts/lorraine@hillvalley.edu")
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(30) == 0
+        served.end()
+
+    requests = [line for line in served.log("request") if line["path"] != "/health/live"]
+    assert [
+        (line["method"], line["path"], line["status"], line["outcome"]) for line in requests
+    ] == [
+        ("POST", "/identify", 200, "created"),
+        ("GET", "/contacts", 200, "found"),
+        ("GET", "/contacts/{id}", 422, "rejected"),
+    ]
+    assert all(line["time"].endswith("+00:00") and line["milliseconds"] > 0 for line in requests)
+    assert served.log()[-1]["event"] == "stopped"
+    assert "hillvalley" not in "".join(served.lines)
+    assert served.process.stdout is not None
+    assert served.process.stdout.read() == ""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_requests_finish(
+    start_identity: Start, database_url: str, workers: int, number: signal.Signals
+) -> None:
+    with serving(start_identity, "--workers", workers) as served:
+        answers: list[httpx.Response] = []
+        with psycopg.connect(database_url) as blocker:
+            blocker.execute("LOCK TABLE contact")
+            waiting = threading.Thread(
+                target=lambda: answers.append(served.identify("lorraine@hillvalley.edu"))
+            )
+            waiting.start()
+            while not blocker.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone():
+                time.sleep(0.01)
+            served.process.send_signal(number)
+            address = urlsplit(served.url)
+            for _ in range(200):
+                try:
+                    socket.create_connection((address.hostname, address.port)).close()
+                except ConnectionError:
+                    break
+                time.sleep(0.02)
+            else:
+                # The supervisor of several workers keeps the port until they have gone.
+                assert workers > 1
+            assert served.process.poll() is None
+        waiting.join()
+        assert [answer.status_code for answer in answers] == [200]
+        assert served.process.wait(30) == 0
+
+
+def test_the_token(start_identity: Start) -> None:
+    with serving(start_identity, env={"IDENTITY_HTTP_TOKEN": "sesame-öffne"}) as served:
+        for path in ("/contacts/1", "/metrics", "/docs", "/openapi.json", "/nothing"):
+            for authorization in ({}, {"Authorization": "Bearer sesame"}):
+                answer = served.get(path, headers=authorization)
+                assert (path, answer.status_code) == (path, 401)
+                assert answer.headers["WWW-Authenticate"] == "Bearer"
+        refused = served.identify("lorraine@hillvalley.edu", headers={"Authorization": "Basic x"})
+        assert refused.status_code == 401
+        for path in ("/health/live", "/health/ready"):
+            assert served.get(path).status_code == 200
+        right = {"Authorization": "bearer sesame-öffne".encode()}
+        assert served.identify("lorraine@hillvalley.edu", headers=right).status_code == 200
+        assert served.get("/metrics", headers=right).status_code == 200
+
+
+def test_a_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
+    with (
+        serving(start_identity, "--pool", 1) as served,
+        psycopg.connect(database_url) as blocker,
+    ):
+        blocker.execute("LOCK TABLE contact")
+        holding = threading.Thread(target=served.identify, args=("lorraine@hillvalley.edu",))
+        holding.start()
+        answer = served.identify("lorraine@hillvalley.edu")
+        blocker.rollback()
+        holding.join()
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+
+
+def test_a_killed_service_loses_no_answer(
+    start_identity: Start, connection: psycopg.Connection[Any], run_identity: Run
+) -> None:
+    requests = overlapping(600)
+    with serving(start_identity) as served:
+        killer = threading.Timer(0.7, served.process.kill)
+        killer.start()
+        answers = load(served, requests, clients=16)
+        killer.join()
+    assert None in answers
+    assert any(answers)
+    check_durable(connection, requests, answers)
+    with serving(start_identity) as served:
+        check_repeatable(served, connection, requests, answers, run_identity)
+
+
+def test_killed_connections_lose_no_answer(
+    start_identity: Start, connection: psycopg.Connection[Any], run_identity: Run
+) -> None:
+    requests = overlapping(1200)
+    with serving(start_identity) as served:
+        done = threading.Event()
+
+        def kill_backends() -> None:
+            while not done.wait(0.05):
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'identity http' AND random() < 0.5"
+                )
+
+        killing = threading.Thread(target=kill_backends)
+        killing.start()
+        answers = load(served, requests, clients=16)
+        done.set()
+        killing.join()
+        check_durable(connection, requests, answers)
+        check_repeatable(served, connection, requests, answers, run_identity)
+        assert metric(served.get("/metrics").text, "identity_http_retries_total") > 0
+
+
+def test_a_crashed_database_loses_no_answer(
+    start_identity: Start, run_identity: Run, identity_home: Path
+) -> None:
+    requests = overlapping(1200)
+    embedded: dict[str, str | None] = {"DATABASE_URL": None, "IDENTITY_HOME": str(identity_home)}
+    server = EmbeddedServer(identity_home)
+    server.start()
+    with serving(start_identity, env=embedded) as served:
+
+        def crash() -> None:
+            time.sleep(0.5)
+            postmaster = int((server.data / "postmaster.pid").read_text().splitlines()[0])
+            kill_immediately(postmaster)
+            server.start()
+
+        crashing = threading.Thread(target=crash)
+        crashing.start()
+        answers = load(served, requests, clients=16)
+        crashing.join()
+        with psycopg.connect(**server.connection_parameters(), autocommit=True) as connection:
+            check_durable(connection, requests, answers)
+            check_repeatable(served, connection, requests, answers, run_identity, env=embedded)
+
+
+def kill_immediately(postmaster: int) -> None:
+    """What `pg_ctl stop -m immediate` does: no checkpoint, the next start recovers."""
+    import psutil
+
+    process = psutil.Process(postmaster)
+    process.send_signal(signal.SIGQUIT)
+    process.wait(30)
+
+
+def test_a_database_that_is_away_is_503(start_identity: Start, identity_home: Path) -> None:
+    embedded: dict[str, str | None] = {"DATABASE_URL": None, "IDENTITY_HOME": str(identity_home)}
+    with serving(start_identity, env=embedded) as served:
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+        EmbeddedServer(identity_home).stop()
+        for answer in (served.identify("lorraine@hillvalley.edu"), served.get("/health/ready")):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert answer.json() == {"detail": "The database is out of reach."}
+        assert served.get("/health/live").status_code == 200
+        EmbeddedServer(identity_home).start()
+        deadline = time.monotonic() + 30
+        while served.get("/health/ready").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+
+
+def test_workers_share_port_and_metrics(start_identity: Start) -> None:
+    with serving(start_identity, "--workers", 2, "--pool", 2) as served:
+        requests = overlapping(200)
+        assert None not in load(served, requests, clients=8)
+        text = served.get("/metrics").text
+        assert metric(text, "identity_http_requests_total", path="/identify") == 200
+        deadline = time.monotonic() + 30
+        while metric(text, "identity_http_pool_connections", state="open") != 4:
+            assert time.monotonic() < deadline, text
+            time.sleep(0.2)
+            text = served.get("/metrics").text
+
+
+def test_the_workers_of_a_killed_service_go_too(start_identity: Start) -> None:
+    with serving(start_identity, "--workers", 2) as served:
+        served.process.kill()
+        served.process.wait()
+        address = urlsplit(served.url)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection((address.hostname, address.port)).close()
+            except ConnectionRefusedError:
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_the_region_is_the_databases(start_identity: Start, run_identity: Run) -> None:
+    with serving(start_identity, "--region", "us") as served:
+        contact = served.identify(phone="(650) 253-0000").json()["contact"]
+        assert contact["phoneNumbers"] == ["+16502530000"]
+        assert served.identify(phone="12").json()["detail"][0]["type"] == "bad_phone"
+    with serving(start_identity, "--workers", 2) as served:
+        assert served.get("/contacts?phone=650-253-0000").json()["contact"] == contact
+        assert served.identify(phone="650 253 0000").json()["contact"] == contact
+    refused = run_identity("serve", "--port", 0, "--region", "DE")
+    assert refused.returncode == 5
+    assert "hint: give --region US" in refused.stderr
+
+
+def test_it_starts_only_on_a_database_that_it_can_serve(
+    start_identity: Start,
+    run_identity: Run,
+    connection: psycopg.Connection[Any],
+    empty_database_url: str,
+) -> None:
+    with serving(start_identity, "--database-url", empty_database_url) as served:
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+    connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    refused = run_identity("serve", "--port", 0)
+    assert refused.returncode == 5
+    assert "hint: run identity db upgrade" in refused.stderr
+    away = run_identity("serve", "--database-url", "postgres://u:secret@127.0.0.1:1/x")
+    assert away.returncode == 5
+    assert "out of reach" in away.stderr
+    assert "secret" not in away.stderr
+
+
+def test_a_port_in_use_is_wrong_usage(run_identity: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = run_identity("serve", "--port", taken.getsockname()[1])
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: cannot listen on 127.0.0.1:")
+    assert "\nhint: give another --host or --port\n" in refused.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['uvicorn'] = sys.modules['fastapi'] = None\n"
+        "from identity_cli.cli import main; main(sys.argv[1:])"
+    )
+    refused = subprocess.run(
+        [sys.executable, "-c", program, "serve"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("\nhint: pip install 'identity-cli[http]'\n")
+
+
+def test_other_commands_do_not_import_the_extra(tmp_path: Path) -> None:
+    program = (
+        "import json, sys; from identity_cli.cli import run; run(['serve', '--help'])\n"
+        "print(json.dumps([*sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    imported = set(json.loads(done.stdout.splitlines()[-1]))
+    assert not imported & {"fastapi", "uvicorn", "pydantic", "psycopg_pool", "prometheus_client"}

@@ -1,0 +1,302 @@
+"""The schema: there and back, by hand and by itself, and two at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from alembic.script import ScriptDirectory
+
+from identity_cli import errors, schema
+from identity_cli.database import Database
+from identity_cli.models import metadata
+from identity_cli.settings import connection_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+
+
+def database(url: str, *, embedded: bool = False) -> Database:
+    return Database(connection_parameters(url), embedded=embedded)
+
+
+def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+CATALOGUE = {
+    "columns": """
+        SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default,
+               is_identity, identity_generation, is_generated, generation_expression, collation_name
+        FROM information_schema.columns WHERE table_schema = 'public'
+        AND table_name <> 'alembic_version' ORDER BY 1, ordinal_position
+    """,
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, contype::text, convalidated, condeferrable,
+               pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        AND conrelid::regclass::text <> 'alembic_version' ORDER BY 1, 2
+    """,
+    "indexes": """
+        SELECT indexdef FROM pg_indexes
+        WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1
+    """,
+    "triggers": """
+        SELECT tgname, tgenabled::text, pg_get_triggerdef(oid)
+        FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1
+    """,
+    "functions": """
+        SELECT pg_get_functiondef(oid) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace ORDER BY 1
+    """,
+    "types": """
+        SELECT typname, typtype::text, array(SELECT enumlabel FROM pg_enum
+               WHERE enumtypid = pg_type.oid ORDER BY enumsortorder)::text
+        FROM pg_type WHERE typnamespace = 'public'::regnamespace
+        AND typname !~ 'alembic_version' ORDER BY 1
+    """,
+    "relations": """
+        SELECT relname, relkind::text, reloptions FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relname !~ '^alembic_version'
+        AND relkind NOT IN ('t', 'i') ORDER BY 1
+    """,
+}
+
+
+def catalogue(url: str) -> dict[str, Any]:
+    with psycopg.connect(url) as connection:
+        return {name: connection.execute(query).fetchall() for name, query in CATALOGUE.items()}
+
+
+def revision(url: str) -> str | None:
+    with psycopg.connect(url) as connection:
+        return schema.current(connection)
+
+
+def test_alembic_upgrade_head(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    assert revision(empty_database_url) == schema.HEAD
+    assert schema.differences(database(empty_database_url)) == []
+
+
+def test_alembic_and_the_command_make_the_same(empty_database_url: str, database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    assert catalogue(empty_database_url) == catalogue(database_url)
+
+
+def test_alembic_check_is_clean(database_url: str) -> None:
+    assert "No new upgrade operations detected" in alembic(database_url, "check").stdout
+
+
+def test_the_models_are_the_database(database_url: str) -> None:
+    assert schema.differences(database(database_url)) == []
+    found = {row[0] for row in catalogue(database_url)["columns"]}
+    assert found == set(metadata.tables)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE contact ADD COLUMN note text",
+        "DROP INDEX contact_phone_anchor",
+        "ALTER TABLE contact DROP CONSTRAINT contact_links_to_a_primary",
+        "ALTER TABLE contact ALTER COLUMN created_at DROP NOT NULL",
+        "ALTER TABLE contact ALTER COLUMN anchors_email DROP DEFAULT",
+        "DROP TABLE link_evidence",
+    ],
+)
+def test_what_was_changed_by_hand_is_seen(
+    database_url: str, connection: psycopg.Connection[Any], change: str
+) -> None:
+    connection.execute(change)
+    assert schema.differences(database(database_url)) != []
+
+
+def test_there_and_back_and_there(empty_database_url: str) -> None:
+    before = catalogue(empty_database_url)
+    alembic(empty_database_url, "upgrade", "head")
+    there = catalogue(empty_database_url)
+    assert all(there.values())
+    alembic(empty_database_url, "downgrade", "base")
+    assert catalogue(empty_database_url) == before
+    assert revision(empty_database_url) is None
+    alembic(empty_database_url, "upgrade", "head")
+    assert catalogue(empty_database_url) == there
+
+
+def test_every_step_down_and_up(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    script = ScriptDirectory.from_config(schema.alembic_config())
+    for step in script.walk_revisions():
+        before = catalogue(empty_database_url)
+        alembic(empty_database_url, "downgrade", "-1")
+        alembic(empty_database_url, "upgrade", step.revision)
+        assert catalogue(empty_database_url) == before
+        alembic(empty_database_url, "downgrade", "-1")
+
+
+def test_an_upgrade_keeps_what_is_stored(
+    database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("SELECT reconcile('a@x.org', '1')")
+    schema.upgrade(database(database_url))
+    assert connection.execute("SELECT count(*) FROM contact").fetchone() == (1,)
+
+
+def test_as_sql() -> None:
+    sql = alembic("postgresql://nobody@localhost:1/none", "upgrade", "head", "--sql").stdout
+    assert "CREATE TABLE contact" in sql
+    assert "CREATE OR REPLACE FUNCTION reconcile(" in sql
+
+
+def test_upgrades_at_once(empty_database_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: schema.upgrade(database(empty_database_url)), range(4)))
+    assert revision(empty_database_url) == schema.HEAD
+
+
+def test_upgrades_of_processes_at_once(empty_database_url: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: alembic(empty_database_url, "upgrade", "head"), range(3)))
+    assert revision(empty_database_url) == schema.HEAD
+
+
+def test_first_connections_at_once(empty_database_url: str) -> None:
+    def connect(_: int) -> None:
+        connection, profile = schema.connect(database(empty_database_url))
+        with connection:
+            assert profile is None
+            connection.execute("SELECT reconcile('a@x.org', '1')")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(connect, range(4)))
+
+
+def test_head_is_alembics_head() -> None:
+    script = ScriptDirectory.from_config(schema.alembic_config())
+    assert script.get_heads() == [schema.HEAD]
+    assert all(step.revision.isdecimal() for step in script.walk_revisions())
+
+
+# A normal command's check
+
+
+def test_an_empty_database_is_migrated(empty_database_url: str) -> None:
+    connection, profile = schema.connect(database(empty_database_url))
+    with connection:
+        assert schema.current(connection) == schema.HEAD
+    assert profile is None
+
+
+def test_a_database_at_head_is_left_alone(database_url: str) -> None:
+    before = catalogue(database_url)
+    connection, _ = schema.connect(database(database_url))
+    connection.close()
+    assert catalogue(database_url) == before
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TABLE theirs (id int)",
+        "CREATE VIEW theirs AS SELECT 1 AS id",
+        "CREATE SCHEMA theirs CREATE TABLE theirs (id int)",
+        "CREATE TABLE theirs (id int) PARTITION BY RANGE (id)",
+        "CREATE MATERIALIZED VIEW theirs AS SELECT 1 AS id",
+    ],
+)
+def test_somebody_elses_database_is_left_alone(empty_database_url: str, made: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(made)
+    with pytest.raises(errors.SchemaNotAtHeadError) as caught:
+        schema.connect(database(empty_database_url))
+    assert caught.value.hint == "run identity db upgrade"
+    assert revision(empty_database_url) is None
+    schema.upgrade(database(empty_database_url))
+    connection, _ = schema.connect(database(empty_database_url))
+    connection.close()
+
+
+def test_a_database_of_another_program_with_alembic(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES ('3512b954651e')")
+    with pytest.raises(errors.SchemaNotAtHeadError):
+        schema.connect(database(empty_database_url))
+    with pytest.raises(errors.SchemaNotAtHeadError):
+        schema.upgrade(database(empty_database_url))
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_newer_database_is_refused(
+    database_url: str, connection: psycopg.Connection[Any], embedded: bool
+) -> None:
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(errors.SchemaNotAtHeadError) as caught:
+        schema.connect(database(database_url, embedded=embedded))
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("upgrade identity")
+    with pytest.raises(errors.SchemaNotAtHeadError):
+        schema.upgrade(database(database_url))
+
+
+def test_an_older_database_is_not_migrated_without_asking(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(errors.SchemaNotAtHeadError) as caught:
+        schema.connect(database(empty_database_url))
+    assert caught.value.hint == "run identity db upgrade"
+
+
+def test_a_role_that_may_not_migrate(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        row = connection.execute("SELECT current_database()").fetchone()
+        assert row is not None
+        connection.execute(f"ALTER DATABASE {row[0]} SET default_transaction_read_only = on")
+    with pytest.raises(errors.DatabaseReadOnlyError):
+        schema.connect(database(empty_database_url))
+
+
+# What is shipped
+
+
+def test_the_wheel_has_the_migrations_and_the_sql(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = set(archive.namelist())
+    inside: Callable[[Path], str] = lambda path: f"identity_cli/{path.relative_to(ROOT)}"  # noqa: E731
+    for path in ROOT.glob("migrations/**/*.py"):
+        assert inside(path) in shipped
+    for path in (*ROOT.glob("identity_cli/**/*.py"), *ROOT.glob("identity_cli/sql/*.sql")):
+        assert str(path.relative_to(ROOT)) in shipped
+    assert "identity_cli/py.typed" in shipped
+    assert not [name for name in shipped if name.startswith(("tests/", "benchmarks/", "samples/"))]

@@ -1,0 +1,173 @@
+"""How requests spread over lanes: those that share an identifier stay together and in order."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from model import components
+
+from identity_cli import ContactRequest
+from identity_cli.lanes import BATCH, Lane, LaneBrokenError, spread, submit
+from identity_cli.service import Outcome, RunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from model import Pair
+
+pairs = st.tuples(
+    st.sampled_from([None, *(f"{c}@x.org" for c in "abcdefghij")]),
+    st.sampled_from([None, *"0123456789"]),
+).filter(any)
+streams = st.lists(pairs, max_size=40)
+counts = st.integers(1, 8)
+
+
+def numbered(stream: Sequence[Pair]) -> list[RunRequest]:
+    return [RunRequest(ContactRequest(*pair), line, line) for line, pair in enumerate(stream)]
+
+
+def values(item: RunRequest) -> set[str]:
+    return {value for value in (item.request.email, item.request.phone) if value is not None}
+
+
+@given(streams, counts)
+def test_every_request_goes_down_one_lane_in_order(stream: list[Pair], lanes: int) -> None:
+    found = spread(numbered(stream), lanes, {})
+    assert found is not None
+    assert len(found) == lanes
+    assert sorted(i for lane in found for i in lane) == list(range(len(stream)))
+    assert all(lane == sorted(lane) for lane in found)
+
+
+@given(streams, counts)
+def test_what_identifiers_connect_goes_down_one_lane(stream: list[Pair], lanes: int) -> None:
+    requests = numbered(stream)
+    found = spread(requests, lanes, {})
+    assert found is not None
+    lane_of = {i: number for number, lane in enumerate(found) for i in lane}
+    for component in components(stream):
+        known = {value.partition(":")[2] for value in component}
+        assert len({lane_of[i] for i, item in enumerate(requests) if values(item) & known}) == 1
+
+
+@given(streams, counts, st.data())
+def test_a_group_follows_what_is_still_on_its_way(
+    stream: list[Pair], lanes: int, data: st.DataObject
+) -> None:
+    requests = numbered(stream)
+    taken = data.draw(
+        st.dictionaries(
+            st.sampled_from([*"0123456789", *(f"{c}@x.org" for c in "abcdefghij")]),
+            st.integers(0, lanes - 1),
+            max_size=4,
+        )
+    )
+    found = spread(requests, lanes, taken)
+    torn = False
+    for component in components(stream):
+        known = {value.partition(":")[2] for value in component}
+        torn |= len({taken[value] for value in known if value in taken}) > 1
+    assert (found is None) == torn
+    for number, lane in enumerate(found or []):
+        for i in lane:
+            assert {taken[value] for value in values(requests[i]) if value in taken} <= {number}
+
+
+def test_strangers_are_shared_out_evenly() -> None:
+    found = spread(numbered([(f"p{i}@x.org", str(i)) for i in range(1000)]), 4, {})
+    assert found is not None
+    assert [len(lane) for lane in found] == [250] * 4
+
+
+class FakeService:
+    """Answers with the line of each request, when it is let."""
+
+    def __init__(self) -> None:
+        self.connection = self
+        self.go = threading.Event()
+        self.lines: list[list[int | None]] = []
+        self.error: Exception | None = None
+
+    def call(
+        self, batch: Sequence[RunRequest], run_id: int | None, *, commit_each: bool = True
+    ) -> list[Outcome]:
+        assert self.go.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.lines.append([item.line for item in batch])
+        return [Outcome("created", item.line or 0, None) for item in batch]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def services() -> list[FakeService]:
+    return [FakeService(), FakeService()]
+
+
+@pytest.fixture
+def lanes(services: list[FakeService]) -> Iterator[list[Lane]]:
+    opened = [Lane(service, run_id=1, commit_each=True) for service in services]  # type: ignore[arg-type]
+    yield opened
+    for service, lane in zip(services, opened, strict=True):
+        service.go.set()
+        lane.close()
+        assert service.closed
+
+
+def test_results_come_in_the_order_of_the_requests(
+    lanes: list[Lane], services: list[FakeService]
+) -> None:
+    requests = numbered([(f"p{i % 700}@x.org", None) for i in range(3 * BATCH)])
+    for service in services:
+        service.go.set()
+    results = submit(lanes, requests, []).results()
+    assert [one.primary_id for one in results] == [item.line for item in requests]  # type: ignore[union-attr]
+    assert all(len(batch) <= BATCH for service in services for batch in service.lines)
+    assert all(service.lines for service in services)
+
+
+def test_a_later_window_does_not_overtake(lanes: list[Lane], services: list[FakeService]) -> None:
+    first = submit(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
+    assert not first.done()
+    home = dict(first.taken)
+    assert home["a@x.org"] != home["b@x.org"]
+    second = submit(lanes, numbered([("b@x.org", "3"), ("a@x.org", "4")]), [first])
+    assert second.taken["3"] == home["b@x.org"]
+    assert second.taken["4"] == home["a@x.org"]
+    # It needs both lanes: it waits until both are free of what it needs.
+    bridging: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: bridging.append(submit(lanes, numbered([("a@x.org", "2")]), [first, second]))
+    )
+    waiting.start()
+    waiting.join(0.1)
+    assert bridging == []
+    for service in services:
+        service.go.set()
+    waiting.join(10)
+    assert first.done()
+    assert second.done()
+    assert len(bridging[0].results()) == 1
+
+
+def test_nothing_follows_a_batch_that_failed(
+    lanes: list[Lane], services: list[FakeService]
+) -> None:
+    services[0].error = ValueError("lost")
+    for service in services:
+        service.go.set()
+    failed = submit(lanes[:1], numbered([("a@x.org", None)]), [])
+    after = submit(lanes[:1], numbered([("b@x.org", None)]), [failed])
+    with pytest.raises(ValueError, match="lost"):
+        failed.results()
+    services[0].error = None
+    with pytest.raises(LaneBrokenError):
+        after.results()
+    assert services[0].lines == []

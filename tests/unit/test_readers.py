@@ -1,0 +1,529 @@
+"""CSV and JSON Lines to rows: what is a row, what is a reject, what ends the reading."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from identity_cli import ContactRequest
+from identity_cli.errors import InputUnreadableError, InvalidRequestError, UsageError
+from identity_cli.normalize import REJECT_CODES
+from identity_cli.readers import LINE_MAX, InputOptions, format_of, open_reader
+from identity_cli.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+Read = tuple[int, object, object, "str | None"]
+
+
+def read_rows(path: Path | str, **options: Any) -> tuple[list[Read], InputUnreadableError | None]:
+    """(line, email, phone, code of what is wrong) of every row, and what ended the reading."""
+    rows: list[Read] = []
+    source = Source(str(path))
+    try:
+        for line, email, phone, _, problem in open_reader(source, InputOptions(**options)).rows():
+            rows += [(line, email, phone, problem.code if problem else None)]
+    except InputUnreadableError as error:
+        return rows, error
+    finally:
+        source.close()
+    return rows, None
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., tuple[list[Read], InputUnreadableError | None]]:
+    """Reads bytes as a file of that name."""
+
+    def read_bytes(
+        data: bytes, name: str = "input.csv", **options: Any
+    ) -> tuple[list[Read], InputUnreadableError | None]:
+        path = tmp_path / name
+        path.write_bytes(data)
+        return read_rows(path, **options)
+
+    return read_bytes
+
+
+# CSV: the header.
+
+EMAIL_NAMES = ["email", "e-mail", "mail", "email address", "Email_Address", "E MAIL", " e-Mail "]
+PHONE_NAMES = [
+    "phone",
+    "phone number",
+    "phonenumber",
+    "mobile",
+    "tel",
+    "telephone",
+    "Phone-Number",
+    "PHONE_NUMBER",
+    "phoneNumber",
+    "Te l",
+]
+
+
+@pytest.mark.parametrize("email", EMAIL_NAMES)
+@pytest.mark.parametrize("phone", PHONE_NAMES)
+def test_names_of_columns_and_keys(read: Any, email: str, phone: str) -> None:
+    text = f"note,{phone},{email}\nn,1,a@x.org\n"
+    assert read(text.encode()) == ([(2, "a@x.org", "1", None)], None)
+    line = json.dumps({"note": "n", phone: "1", email: "a@x.org"})
+    assert read(line.encode(), "input.jsonl") == ([(1, "a@x.org", "1", None)], None)
+
+
+@pytest.mark.parametrize(
+    ("header", "mapping", "row"),
+    [
+        ("email,phone", {}, ("x", "y")),
+        ("email,note", {}, ("x", None)),
+        ("note,tel", {}, (None, "y")),
+        ("a,b", {"email": "a", "phone": "b"}, ("x", "y")),
+        ("a,b", {"email": "b"}, ("y", None)),
+        ("A ,b", {"email": "a"}, ("x", None)),
+        ("a,A", {"email": "A"}, ("y", None)),
+        ("mail,tel", {"email": "tel", "phone": "mail"}, ("y", "x")),
+        ("email,email", {"email": "note"}, "no column 'note'"),
+        ("email,mail", {"email": "mail"}, ("y", None)),
+        ("email,mail", {}, "2 columns could be the email"),
+        ("tel,phone", {}, "2 columns could be the phone"),
+        ("a,a", {"email": "a"}, "2 columns could be the email"),
+        ("a,b", {}, "no column is an email or a phone number"),
+        ("a,b", {"email": "a", "phone": "a"}, "one column cannot be both"),
+        ("email,phone", {"phone": "email"}, "one column cannot be both"),
+        ("email,phone", {"phone": "Tel."}, "no column 'Tel.'"),
+    ],
+)
+def test_which_column_is_which(
+    read: Any, header: str, mapping: dict[str, str], row: tuple[str | None, str | None] | str
+) -> None:
+    rows, error = read(f"{header}\nx,y\n".encode(), mapping=mapping)
+    if isinstance(row, str):
+        assert rows == []
+        assert row in str(error)
+        assert error.location.endswith("input.csv:1")
+        assert "--map email=COLUMN" in error.hint
+        assert repr(header.split(",")[0]) in error.hint
+    else:
+        assert (rows, error) == ([(2, *row, None)], None)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b" \n,,\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
+def test_a_csv_file_without_header_is_empty(read: Any, data: bytes) -> None:
+    rows, error = read(data)
+    assert rows == []
+    assert str(error) == "the file is empty"
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (b"email;phone\na@x.org;1\n", {"delimiter": ";"}),
+        (b"email|phone\na@x.org|1\n", {"delimiter": "|"}),
+        (b"email\tphone\na@x.org\t1\n", {"delimiter": "\t"}),
+        ("email\u00a7phone\na@x.org\u00a71\n".encode(), {"delimiter": "\u00a7"}),
+        (b"\xef\xbb\xbfemail,phone\na@x.org,1\n", {}),
+        (b'\xef\xbb\xbf"email",phone\na@x.org,1\n', {}),
+        (b"\xef\xbb\xbfemail,phone\na@x.org,1\n", {"encoding": "utf-8-sig"}),
+        ("email,phone\na@x.org,1\n".encode("utf-16"), {"encoding": "utf-16"}),
+        ("\ufeffemail,phone\na@x.org,1\n".encode("utf-16-le"), {"encoding": "utf-16-le"}),
+        ("email,phone\na@x.org,1\n".encode("utf-32"), {"encoding": "utf-32"}),
+        ("email,phone\na@x.org,1\n".encode("cp037"), {"encoding": "cp037"}),
+        (b"email,phone\r\na@x.org,1\r\n", {}),
+        (b"email,phone\ra@x.org,1\r", {}),
+        (b"email,phone\na@x.org,1", {}),
+        (b'"email","phone"\r\n"a@x.org","1"', {}),
+    ],
+)
+def test_the_same_row_written_in_many_ways(read: Any, data: bytes, options: dict[str, str]) -> None:
+    assert read(data, **options) == ([(2, "a@x.org", "1", None)], None)
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.tab", "X.TSV", "x.tsv.gz", "x.tab.zst"])
+def test_the_name_tells_tabs(read: Any, name: str) -> None:
+    assert read(b"email\tphone\na,b\t1\n", name) == ([(2, "a,b", "1", None)], None)
+
+
+def test_latin_1(read: Any) -> None:
+    data = "email,phone\nj\u00fcrgen@x.org,1\n".encode("latin-1")
+    assert read(data, encoding="latin-1") == ([(2, "j\u00fcrgen@x.org", "1", None)], None)
+
+
+def test_utf_16_that_nobody_told_of(read: Any) -> None:
+    rows, error = read("email,phone\na@x.org,1\n".encode("utf-16"))
+    assert rows == []
+    assert "--encoding utf-16" in error.hint
+
+
+def test_text_that_is_not_utf_16(read: Any) -> None:
+    rows, error = read(b"email,phone\na@x.org,1\n", encoding="utf-16")
+    assert rows == []
+    assert "--encoding" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "found"),
+    [
+        ("a.csv", {}, "csv"),
+        ("a.TSV", {}, "csv"),
+        ("a.csv.gz", {}, "csv"),
+        ("a.JSONL.ZST", {}, "jsonl"),
+        ("a.ndjson", {}, "jsonl"),
+        ("a.csv", {"input_format": "jsonl"}, "jsonl"),
+        ("-", {"input_format": "csv"}, "csv"),
+        ("-", {}, None),
+        ("a.txt", {}, None),
+        ("csv", {}, None),
+        ("a.gz", {}, None),
+    ],
+)
+def test_the_format_by_name(name: str, options: dict[str, Any], found: str | None) -> None:
+    if found is None:
+        with pytest.raises(UsageError) as caught:
+            format_of(name, InputOptions(**options))
+        assert "--input-format csv" in (caught.value.hint or "")
+    else:
+        assert format_of(name, InputOptions(**options)) == found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoding": "utf-9"},
+        {"encoding": ""},
+        {"encoding": "base64"},
+        {"encoding": "undefined"},
+        {"encoding": "utf\x00"},
+        {"delimiter": ""},
+        {"delimiter": ",,"},
+        {"delimiter": '"'},
+        {"delimiter": "\n"},
+        {"delimiter": "\r"},
+        {"delimiter": "\0"},
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        InputOptions(**options)  # type: ignore[arg-type]
+    assert caught.value.hint
+
+
+# CSV: rows.
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b"", []),
+        (b"\n  \n\t\na@x.org,1\n\n\n", [(5, "a@x.org", "1", None)]),
+        (b" a@x.org , 1 \n", [(2, " a@x.org ", " 1 ", None)]),
+        (b",\n", [(2, "", "", None)]),
+        (b"a@x.org\n", [(2, None, None, "bad_row")]),
+        (b"a@x.org,1,\n", [(2, None, None, "bad_row")]),
+        (b'"a\nb",1\n"c\r\n\r\nd","2\n"\ne,3\n', [
+            (2, "a\nb", "1", None),
+            (4, "c\r\n\r\nd", "2\n", None),
+            (8, "e", "3", None),
+        ]),
+        (b'"a""b",1\n', [(2, 'a"b', "1", None)]),
+        (b'a"b,1\n', [(2, 'a"b', "1", None)]),
+        (b"a\0b,1\n", [(2, "a\0b", "1", None)]),
+        (b"a,1\nb,2\r\nc,3\rd,4", [
+            (2, "a", "1", None),
+            (3, "b", "2", None),
+            (4, "c", "3", None),
+            (5, "d", "4", None),
+        ]),
+        (b"\xff,1\nb,2\n", [(2, "\udcff", "1", None), (3, "b", "2", None)]),
+    ],
+)  # fmt: skip
+def test_csv_rows(read: Any, body: bytes, rows: list[Read]) -> None:
+    assert read(b"email,phone\n" + body) == (rows, None)
+
+
+def test_a_file_of_one_column(read: Any) -> None:
+    assert read(b'email\n\na@x.org\n  \n""\nb,c\n') == (
+        [(3, "a@x.org", None, None), (5, "", None, None), (6, None, None, "bad_row")],
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "before"),
+    [
+        (b'email,phone\na,1\n"b,2\nc,3\nd,4\n', 3, 1),
+        (b'email,phone\n"a\n\n",1\n\n"b,2\nc,3\n', 6, 1),
+        (b'email,phone\na,1\nb,"2"3\nc,3\n', 3, 1),
+        (b'email,phone\n"', 2, 0),
+        (b'\n\n"email,phone\na,1\n', 3, 0),
+        (b'email,phone\na,1\nb,"' + b"x\n" * (LINE_MAX // 2 + 1), 3, 1),
+        (b"email,phone\na,1\n" + b"b" * (LINE_MAX + 1), 3, 1),
+    ],
+    ids=["unclosed", "behind a long record", "stray", "only a quote", "header", "long", "line"],
+)
+def test_broken_quoting_ends_the_reading_where_the_record_begins(
+    read: Any, data: bytes, line: int, before: int
+) -> None:
+    rows, error = read(data)
+    assert error.location.endswith(f"input.csv:{line}")
+    assert len(rows) == before
+
+
+def test_a_wide_encoding_goes_on_after_bad_units(read: Any) -> None:
+    lines = [f"a{i}@x.org,{i}\n".encode("utf-16-le") for i in range(2000)]
+    lines[1500] = b"\x00\xdc" + lines[1500]
+    data = "email,phone\n".encode("utf-16") + b"".join(lines) + b"\n"
+    rows, error = read(data, encoding="utf-16")
+    assert error is None
+    assert rows[1499:1502] == [
+        (1501, "a1499@x.org", "1499", None),
+        (1502, "\udc00\udcdca1500@x.org", "1500", None),
+        (1503, "a1501@x.org", "1501", None),
+    ]
+    assert rows[2000:] == [(2002, None, None, "bad_row")]
+
+
+@pytest.mark.parametrize("size", [1_000_000, 1 << 20])
+def test_a_field_of_a_megabyte(read: Any, size: int) -> None:
+    rows, error = read(b"email,phone,note\na,1," + b"x" * size + b"\n" + b"y" * size + b",2,n\n")
+    assert error is None
+    assert rows[0] == (2, "a", "1", None)
+    with pytest.raises(InvalidRequestError) as caught:
+        ContactRequest(rows[1][1], rows[1][2])
+    assert caught.value.code == "too_long"
+
+
+# JSON Lines.
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        (b'{"email": "a", "phone": "1"}', ("a", "1", None)),
+        (b'{"email": "a", "phoneNumber": 15550100}', ("a", 15550100, None)),
+        (b'{"email": null, "phone": 1.0}', (None, 1.0, None)),
+        (b'{"email": "a"}', ("a", None, None)),
+        (b"{}", (None, None, None)),
+        (b'{"email": {"at": "x"}, "phone": [1]}', ({"at": "x"}, [1], None)),
+        (b'{"email": true, "phone": false}', (True, False, None)),
+        (b'{"phone": ' + b"9" * 30 + b"}", (None, 10**30 - 1, None)),
+        (b'{"email": "a:b", "time": "12:00:00"}', ("a:b", None, None)),
+        (b'{"email": "\\": :\\":", "x": {"y": ":"}}', ('": :":', None, None)),
+        (b'{"email": "a", "x": {"email": "b"}, "y": [{"email": "c"}]}', ("a", None, None)),
+        (b'{"email" : "a",\t"phone"\t:\t"1"}', ("a", "1", None)),
+        (b'  {"email": "a"}  \r', ("a", None, None)),
+        (b'{"email": "a", "mail": null}', (None, None, "bad_row")),
+        (b'{"tel": "1", "phone": "2"}', (None, None, "bad_row")),
+        (b"[]", (None, None, "bad_json")),
+        (b'"a@x.org"', (None, None, "bad_json")),
+        (b"null", (None, None, "bad_json")),
+        (b"42", (None, None, "bad_json")),
+        (b"a@x.org,1", (None, None, "bad_json")),
+        (b'{"email": "a"} x', (None, None, "bad_json")),
+        (b'{"email": "a"}{"email": "b"}', (None, None, "bad_json")),
+        (b'{"email": "a",}', (None, None, "bad_json")),
+        (b"{'email': 'a'}", (None, None, "bad_json")),
+        (b'{"email": "a', (None, None, "bad_json")),
+        (b'{"phone": NaN}', (None, None, "bad_json")),
+        (b'{"phone": Infinity}', (None, None, "bad_json")),
+        (b'{"phone": 1e999}', (None, None, "bad_json")),
+        (b'{"phone": 0123}', (None, None, "bad_json")),
+        (b'{"phone": +1}', (None, None, "bad_json")),
+        (b'{"email": "\\ud800"}', (None, None, "bad_json")),
+        (b'{"email": "a\tb"}', (None, None, "bad_json")),
+        (b'{"email": "a\0b"}', (None, None, "bad_json")),
+        (b'{"email": "a\\u0000b"}', ("a\0b", None, None)),
+        (b'{"email": "a\xff"}', (None, None, "bad_encoding")),
+        (b'{"email": "\xed\xa0\x80"}', (None, None, "bad_encoding")),
+        (b'{"email": "a", "email": "b"}', (None, None, "bad_json")),
+        (b'{"email": "a", "email" : "b"}', (None, None, "bad_json")),
+        (b'{"email": "a", "email"\t \t: "b"}', (None, None, "bad_json")),
+        (b'{"email": "a", "\\u0065mail": "b"}', (None, None, "bad_json")),
+        (b'{"email": "a", "email" : "b", "x": ": "}', (None, None, "bad_json")),
+        (b'{"email": "a", "x": {"y": 1, "y": 2}}', (None, None, "bad_json")),
+        (b'{"email": "a", "x": [{"y": 1, "y" : 2}]}', (None, None, "bad_json")),
+        (b'{"phone": ' + b"9" * 5000 + b"}", (None, None, "bad_json")),
+        (b'{"email": ' + b"[" * 1_000_000, (None, None, "bad_json")),
+        (b'{"a":' * 600_000, (None, None, "bad_json")),
+        (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", (None, None, "bad_json")),
+        (b'{"email": "' + b"a" * (1 << 20) + b'"}', ("a" * (1 << 20), None, None)),
+        (b'{"email": "a", "x": "' + b"x" * (1 << 20) + b'"}', ("a", None, None)),
+        (b'{"email": "' + b"a" * LINE_MAX + b'"}', (None, None, "too_long")),
+        (b"x" * (3 * LINE_MAX), (None, None, "too_long")),
+    ],
+    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["", "cut"])
+def test_a_line_of_json(
+    read: Any, line: bytes, end: bytes, row: tuple[object, object, str | None]
+) -> None:
+    before, after = b'\n \n{"email": "before"}\n', b'{"email": "after"}\n' if end else b""
+    rows, error = read(before + line + end + after, "input.jsonl")
+    assert error is None
+    expected = [(3, "before", None, None), (4, *row)]
+    assert rows == expected + ([(5, "after", None, None)] if end else [])
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n \n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
+def test_an_empty_file_of_json_lines_has_no_rows(read: Any, data: bytes) -> None:
+    assert read(data, "input.jsonl") == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "prefix"),
+    [
+        ("utf-8", "\ufeff"),
+        ("latin-1", ""),
+        ("utf-16", ""),
+        ("utf-16-be", "\ufeff"),
+        ("utf-16-be", ""),
+    ],
+)
+def test_json_lines_in_other_encodings(read: Any, encoding: str, prefix: str) -> None:
+    text = prefix + '{"email": "j\u00fcrgen"}\r\n\n{"email": "b"}\n'
+    assert read(text.encode(encoding), "input.jsonl", encoding=encoding) == (
+        [(1, "j\u00fcrgen", None, None), (3, "b", None, None)],
+        None,
+    )
+
+
+def test_bytes_outside_of_another_encoding_are_rejected(read: Any) -> None:
+    data = b'{"email": "\x81"}\n{"email": "b"}\n'
+    assert read(data, "input.jsonl", encoding="cp1252") == (
+        [(1, None, None, "bad_encoding"), (2, "b", None, None)],
+        None,
+    )
+    # A byte that would be JSON, had it been text.
+    data = b'"\0"\0\x00\xdc\n\0' + '{"email": "b"}\n'.encode("utf-16-le")
+    rows, error = read(data, "input.jsonl", encoding="utf-16-le")
+    assert error is None
+    assert [row[3] for row in rows] == ["bad_json", None]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "line", "row"),
+    [
+        ({"email": "e"}, b'{"e": "a", "email": "b", "tel": "1"}', ("a", "1", None)),
+        ({"email": "e"}, b'{"email": "b"}', (None, None, None)),
+        ({"email": "E"}, b'{"e": "b"}', (None, None, None)),
+        ({"email": "tel"}, b'{"tel": "b"}', (None, None, "bad_row")),
+        ({"email": "tel", "phone": "mail"}, b'{"tel": "a", "mail": "1"}', ("a", "1", None)),
+    ],
+)
+def test_keys_by_map(
+    read: Any, mapping: dict[str, str], line: bytes, row: tuple[object, object, str | None]
+) -> None:
+    assert read(line, "input.jsonl", mapping=mapping) == ([(1, *row)], None)
+
+
+# Samples.
+
+
+def code_of(
+    email: object, phone: object, code: str | None, *, region: str | None = None
+) -> str | None:
+    """What a row is rejected for, normalisation included."""
+    if code is None:
+        try:
+            ContactRequest(email, phone, region=region)
+        except InvalidRequestError as invalid:
+            return invalid.code
+    return code
+
+
+def codes(path: Path) -> list[tuple[int, str | None]]:
+    """(line, reject code) of every row."""
+    rows, error = read_rows(path)
+    assert error is None
+    return [(row[0], code_of(*row[1:])) for row in rows]
+
+
+@pytest.mark.parametrize("name", ["contacts.csv", "contacts.jsonl"])
+def test_the_samples_of_contacts_are_clean(name: str) -> None:
+    found = codes(SAMPLES / name)
+    assert len(found) == 112
+    assert {code for _, code in found} == {None}
+    rows, _ = read_rows(SAMPLES / name)
+    assert [(row[1], str(row[2])) for row in rows[:5]] == [
+        ("lorraine@hillvalley.edu", "123456"),
+        ("mcfly@hillvalley.edu", "123456"),
+        ("george@hillvalley.edu", "919191"),
+        ("biffsucks@hillvalley.edu", "717171"),
+        ("george@hillvalley.edu", "717171"),
+    ]
+
+
+def test_the_messy_sample_has_each_reject_that_a_csv_file_can_have() -> None:
+    rejects = [(line, code) for line, code in codes(SAMPLES / "messy.csv") if code]
+    assert {code for _, code in rejects} == set(REJECT_CODES) - {"bad_json"}
+    notes = (SAMPLES / "messy.csv").read_bytes().splitlines()
+    for line, code in rejects:
+        # The note says it, but for the row that is too short to have one.
+        note = notes[line - 1].rsplit(b",", 1)[1]
+        assert note.startswith(str(code).encode()) or code == "bad_row"
+
+
+# Anything at all.
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1))
+def test_what_csv_writes_comes_back(
+    tmp_path_factory: Any, rows: list[tuple[str, str, str]]
+) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([("email", "phone", "note"), *rows])
+    try:
+        data = text.getvalue().encode()
+    except UnicodeEncodeError:  # lone surrogates
+        data = text.getvalue().encode("utf-8", "surrogatepass")
+        rows = []
+    path = tmp_path_factory.getbasetemp() / "round-trip.csv"
+    path.write_bytes(data)
+    found, error = read_rows(path)
+    assert error is None
+    if rows:
+        assert [row[1:3] for row in found] == [row[:2] for row in rows]
+
+
+PIECES = [
+    *(b'","', b'"', b'""', b"\n", b"\r", b"\r\n", b",", b"\0", b"\xff", b"a@x.org", b"9" * 70),
+    *(b"email", b"phone", b"email,phone\n", b'{"email":"', b'"}\n', b'{"phone":', b"\\u0065"),
+    *(b"{", b"}", b"[", b"]", b":", b" :", b"1e5", b"-1", b"null", b"\\ud800", b"e\xcc\x81"),
+    *(b"\xef\xbb\xbf", b"\x1f\x8b\x08\0", b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18\1\0\0\0"),
+    *(b"\xe2\x80\xae", b"\x1b[31m"),
+]
+pieces = st.sampled_from(PIECES)
+inputs = st.one_of(st.binary(), st.lists(st.one_of(pieces, st.binary(max_size=3))).map(b"".join))
+
+
+@given(
+    data=inputs,
+    prefix=st.sampled_from([b"", b"email,phone\n", b"\xff\xfee\0m\0a\0i\0l\0\n\0"]),
+    name=st.sampled_from(["fuzz.csv", "fuzz.jsonl"]),
+    encoding=st.sampled_from(["utf-8", "latin-1", "utf-16", "utf-7", "shift_jis", "iso2022_jp"]),
+    region=st.sampled_from([None, "US"]),
+)
+@example(b"\xff\xff", b"email\n", "fuzz.csv", "utf-8", None)
+def test_bytes_of_any_kind_raise_nothing_but_our_errors(
+    tmp_path_factory: Any,
+    data: bytes,
+    prefix: bytes,
+    name: str,
+    encoding: str,
+    region: str | None,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(prefix + data)
+    rows, error = read_rows(path, encoding=encoding)
+    assert error is None or error.hint
+    lines = [row[0] for row in rows]
+    assert lines == sorted(set(lines))
+    assert {code_of(*row[1:], region=region) for row in rows} <= {None, *REJECT_CODES}

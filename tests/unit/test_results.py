@@ -1,0 +1,363 @@
+"""Rejects, outcomes and the summary: what is written, where, and for whom."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_cli import ContactRequest
+from identity_cli.errors import InvalidRequestError, OutputError, ResumeError
+from identity_cli.readers import InputOptions, Row, format_of, open_reader
+from identity_cli.results import RejectsWriter, ResultFile, outcome_line, write_summary
+from identity_cli.service import Outcome
+from identity_cli.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def rejects_of(path: Path, options: InputOptions | None = None) -> tuple[bytes, list[object]]:
+    """The rejects file of an input, and the (line, email, phone) of the rows that are none."""
+    options = options or InputOptions()
+    good: list[object] = []
+    source = Source(str(path))
+    target = path.with_name(f"{path.name}.rejects.{format_of(str(path), options)}")
+    file = ResultFile(str(target))
+    try:
+        reader = open_reader(source, options)
+        writer = RejectsWriter(
+            file,
+            format_of(str(path), options),
+            columns=reader.columns,
+            delimiter=reader.delimiter,
+            encoding=options.encoding,
+        )
+        for row in reader.rows():
+            problem = row.problem
+            try:
+                if problem is not None:
+                    raise problem
+                ContactRequest(row.email, row.phone)
+                good.append((row.line, row.email, row.phone))
+            except InvalidRequestError as invalid:
+                writer.write(row, invalid.code, "because")
+    finally:
+        file.close()
+        source.close()
+    return target.read_bytes() if target.exists() else b"", good
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rejects"),
+    [
+        ("a.csv", b"email,phone\na@x.org,1\n", b""),
+        (
+            "a.csv",
+            b"E-Mail,name,Phone Number\nx,Marty,1\n",
+            b"E-Mail,name,Phone Number,_line,_code,_reason\nx,Marty,1,2,bad_email,because\n",
+        ),
+        (
+            "a.csv",
+            b"email,phone\n\na@x.org\na@x.org,1,2,3\n",
+            b"email,phone,_line,_code,_reason\na@x.org,,3,bad_row,because\n"
+            b"a@x.org,1,4,bad_row,because,2,3\n",
+        ),
+        (
+            "a.csv",
+            b'"na,me",email\r\n"x\r\ny","a""b"\r\n"x\ry",\r\n',
+            b'"na,me",email,_line,_code,_reason\n"x\r\ny","a""b",2,bad_email,because\n'
+            b'"x\ry",,4,no_identifier,because\n',
+        ),
+        (
+            "a.csv",
+            b"email,note\n\xff@x.org,\xfe\n,a\0b\n",
+            b"email,note,_line,_code,_reason\n\xff@x.org,\xfe,2,bad_encoding,because\n"
+            b",a\0b,3,no_identifier,because\n",
+        ),
+        ("a.tsv", b"email\tphone\n\tx,y\n", b"email\tphone\t_line\t_code\t_reason\n\tx,y\t2\t"),
+        # The rejects of a rejects file: no column twice, the newer verdict.
+        (
+            "a.csv",
+            b"email,phone,_line,_code,_reason\nx,1,9,bad_email,old\na@x.org,1,8,bad_row,old,2\n",
+            b"email,phone,_line,_code,_reason\nx,1,2,bad_email,because\n"
+            b"a@x.org,1,3,bad_row,because,2\n",
+        ),
+        ("a.jsonl", b'{"email": "a@x.org"}\n', b""),
+        (
+            "a.jsonl",
+            '{"name": "J\u00fcrgen", "email": "x", "n": [1.50, {}]}\n'.encode(),
+            '{"name": "J\u00fcrgen", "email": "x", "n": [1.5, {}], "_line": 1,'
+            ' "_code": "bad_email", "_reason": "because"}\n'.encode(),
+        ),
+        (
+            "a.jsonl",
+            b'{"email": "x", "_line": 7, "_code": "bad_row", "_reason": "old"}\n',
+            b'{"email": "x", "_line": 1, "_code": "bad_email", "_reason": "because"}\n',
+        ),
+        (
+            "a.jsonl",
+            b'[1]\r\n{}\n{"_raw": "[1]", "_line": 1, "_code": "bad_json", "_reason": "old"}\n',
+            b'{"_raw": "[1]", "_line": 1, "_code": "bad_json", "_reason": "because"}\n'
+            b'{"_raw": "{}", "_line": 2, "_code": "no_identifier", "_reason": "because"}\n'
+            b'{"_raw": "[1]", "_line": 3, "_code": "no_identifier", "_reason": "because"}\n',
+        ),
+        # Written as an object, the first of the two emails would be lost.
+        (
+            "a.jsonl",
+            b'{"email": "a", "email": "b"}',
+            b'{"_raw": "{\\"email\\": \\"a\\", \\"email\\": \\"b\\"}", "_line": 1,',
+        ),
+        ("a.jsonl", b'{"a": "\xff"}\n', b'{"_raw": "{\\"a\\": \\"\\\\xff\\"}", "_line": 1,'),
+        ("a.jsonl", b'{"a": ' + b"[" * 9000, b'{"_raw": "{\\"a\\": [['),
+        ("a.jsonl", b'{"phone": "x", "n": ' + b"9" * 4000 + b"}", b'{"phone": "x", "n": 9999'),
+    ],
+)  # fmt: skip
+def test_rejects(tmp_path: Path, name: str, data: bytes, rejects: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    found, _ = rejects_of(path)
+    assert found.startswith(rejects)
+    if not rejects or rejects.endswith(b"\n"):
+        assert found == rejects
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bom"),
+    [
+        ("utf-8", b""),
+        ("utf-8-sig", b"\xef\xbb\xbf"),
+        ("latin-1", b""),
+        ("utf-16", "\ufeff".encode("utf-16")[:2]),
+        ("utf-16-be", b""),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_the_encoding_stays(tmp_path: Path, name: str, encoding: str, bom: bytes) -> None:
+    """One BOM at the most, and what a file begins with is not repeated by a run that goes on."""
+    text = {
+        "a.csv": 'email,note\n"J\u00fcr,gen",\u00fc\n"\u00e4,",b\n',
+        "a.jsonl": '{"email": "J\u00fcrgen"}\n{"email": "\\u20ac"}\n',
+    }[name]
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    options = InputOptions(encoding=encoding)
+    found, good = rejects_of(path, options)
+    assert good == []
+    assert found.startswith(bom)
+    read_again = found.decode(encoding)
+    first_row = read_again.splitlines()[name == "a.csv"]
+    assert "J\u00fcr" in (first_row if name == "a.csv" else json.loads(first_row)["email"])
+    assert "\ufeff" not in read_again
+    assert "\ufffd" not in read_again
+    # The rejects file, not mended, is rejected as it was.
+    path.write_bytes(found)
+    again, good = rejects_of(path, options)
+    assert good == []
+    assert len(again) == len(found)
+
+
+def test_a_byte_that_is_no_text_stays_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"email,note\na\x81@x.org,\x8f\n")
+    found, _ = rejects_of(path, InputOptions(encoding="cp1252"))
+    assert found.splitlines()[1] == b"a\x81@x.org,\x8f,2,bad_encoding,because"
+
+
+def test_a_writer_goes_on_where_another_stopped(tmp_path: Path) -> None:
+    def writer(file: ResultFile) -> RejectsWriter:
+        return RejectsWriter(file, "csv", columns=["email"], delimiter=",", encoding="utf-16")
+
+    row = Row(2, None, None, ["x"], None)
+    path = tmp_path / "rejects.csv"
+    file = ResultFile(str(path))
+    writer(file).write(row, "bad_email", "one")
+    size = file.size
+    writer(file).write(row, "bad_email", "lost")
+    file.close()
+    file = ResultFile(str(path))
+    file.cut_back(size)
+    writer(file).write(row, "bad_email", "two")
+    file.close()
+    assert path.read_bytes().decode("utf-16") == (
+        "email,_line,_code,_reason\nx,2,bad_email,one\nx,2,bad_email,two\n"
+    )
+
+
+def test_a_mended_rejects_file_is_imported_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "messy.csv"
+    path.write_bytes((SAMPLES / "messy.csv").read_bytes())
+    rejects, good = rejects_of(path)
+    assert len(good) == 5
+    header, *rows = rejects.splitlines()
+    assert header == b"Full Name,E-Mail Address,Phone Number,Note,_line,_code,_reason"
+    assert len(rows) == 8
+    mended = tmp_path / "messy.csv.rejects.csv"
+    lines = [
+        b",".join([b"name", b"mended%d@hillvalley.edu" % i, b"", b"", *row.split(b",")[4:7]])
+        for i, row in enumerate(rows)
+    ]
+    mended.write_bytes(b"\n".join([header, *lines]))
+    rejects, good = rejects_of(mended)
+    assert rejects == b""
+    assert [row[1] for row in good] == [f"mended{i}@hillvalley.edu" for i in range(8)]  # type: ignore[index]
+
+
+cells = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+@given(st.lists(st.lists(cells, min_size=2, max_size=2), max_size=5))
+def test_cells_stay_what_they_are(tmp_path_factory: Any, rows: list[list[str]]) -> None:
+    path = tmp_path_factory.getbasetemp() / "cells.csv"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["email", "note"], *(["x", *row] for row in rows)])
+    path.with_name("cells.csv.rejects.csv").unlink(missing_ok=True)
+    found, _ = rejects_of(path)
+    again = list(csv.reader(io.StringIO(found.decode(), newline=""), strict=True))
+    assert [[*row[:2], *row[5:]] for row in again[1:]] == [["x", *row] for row in rows]
+
+
+# Files.
+
+
+@pytest.fixture
+def open_files() -> Iterator[list[ResultFile]]:
+    files: list[ResultFile] = []
+    yield files
+    for file in files:
+        file.close()
+
+
+def test_a_file_is_made_with_the_first_write_and_for_its_owner_only(
+    tmp_path: Path, open_files: list[ResultFile]
+) -> None:
+    path = tmp_path / "out"
+    file = ResultFile(str(path))
+    open_files.append(file)
+    assert (file.size, file.used, path.exists()) == (None, False, False)
+    before = os.umask(0)
+    try:
+        file.write(b"abc")
+    finally:
+        os.umask(before)
+    assert (file.size, file.used) == (3, True)
+    assert path.stat().st_mode & 0o777 == 0o600
+    file.sync()
+    assert path.read_bytes() == b"abc"
+
+
+def test_a_file_is_cut_back(tmp_path: Path, open_files: list[ResultFile]) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"one\ntwo\nthr")
+    file = ResultFile(str(path))
+    open_files.append(file)
+    file.cut_back(8)
+    file.write(b"three\n")
+    assert file.size == 14
+    file.cut_back(4)
+    file.close()
+    assert path.read_bytes() == b"one\n"
+    with pytest.raises(ResumeError, match="out is not as") as caught:
+        file.cut_back(5)
+    assert "--restart" in (caught.value.hint or "")
+    path.unlink()
+    with pytest.raises(ResumeError):
+        file.cut_back(0)
+    file.cut_back(None)
+    assert not path.exists()
+
+
+def test_results_into_a_pipe_and_into_nothing(tmp_path: Path, open_files: list[ResultFile]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    for path in (str(pipe), os.devnull):
+        file = ResultFile(path)
+        open_files.append(file)
+        file.write(b"abc")
+        assert file.size == 3
+        file.sync()
+        file.close()
+    reader.join()
+    assert read == [b"abc"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "none/out", "plain/out", "a\0b", "x" * 300])
+def test_a_place_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plain").touch()
+    with pytest.raises(OutputError) as caught:
+        ResultFile(name).write(b"x")
+    assert caught.value.hint
+    with pytest.raises(OutputError):
+        write_summary(name, {})
+
+
+def test_a_full_disk() -> None:
+    file = ResultFile("/dev/full")
+    file.write(b"x")
+    with pytest.raises(OutputError, match="No space left"):
+        file.sync()
+    with pytest.raises(OutputError, match="No space left"):
+        file.close()
+    with pytest.raises(OutputError, match="No space left"):
+        write_summary("/dev/full", {})
+
+
+def test_the_summary_stands_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    for run in (1, 2):
+        write_summary(str(link), {"run_id": run, "input": ["\u00fc", "\udcff"]})
+        assert json.loads(path.read_bytes()) == {"run_id": run, "input": ["\u00fc", "\udcff"]}
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(TypeError):
+        write_summary(str(path), {"run_id": object()})
+    assert json.loads(path.read_bytes())["run_id"] == 2
+    assert sorted(os.listdir(tmp_path)) == ["link", "summary.json"]
+
+
+def test_the_summary_does_not_replace_a_device() -> None:
+    write_summary(os.devnull, {"run_id": 1})
+    assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "path", "line"),
+    [
+        (
+            Outcome("linked", 1, 2),
+            None,
+            b'{"line": 2, "outcome": "linked", "primaryContactId": 1, "contactId": 2}\n',
+        ),
+        (
+            Outcome("merged", 3, None),
+            'a"b.csv',
+            b'{"line": 2, "outcome": "merged", "primaryContactId": 3, "contactId": null,'
+            b' "input": "a\\"b.csv"}\n',
+        ),
+    ],
+)
+def test_an_outcome(outcome: Outcome, path: str | None, line: bytes) -> None:
+    assert outcome_line(2, outcome, path) == line
+
+
+def test_an_outcome_of_a_file_whose_name_is_no_text() -> None:
+    line = outcome_line(2, Outcome("merged", 3, None), "a\udcff.csv")
+    assert json.loads(line)["input"] == "a\udcff.csv"

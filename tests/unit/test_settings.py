@@ -1,0 +1,137 @@
+"""Where the database is, and that a password does not show."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+
+from identity_cli.database import Database
+from identity_cli.errors import UsageError
+from identity_cli.settings import connection_parameters, open_database, read_settings
+
+PASSWORD = "hunter2secret"
+
+
+def test_the_flag_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://environment/")
+    assert read_settings("postgresql://flag/").database_url == "postgresql://flag/"
+    assert read_settings(None).database_url == "postgresql://environment/"
+    monkeypatch.setenv("DATABASE_URL", "")
+    assert read_settings(None).database_url is None
+    monkeypatch.delenv("DATABASE_URL")
+    assert read_settings(None).database_url is None
+    assert read_settings("").database_url is None
+
+
+def test_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("IDENTITY_HOME", "~/kept")
+    assert read_settings().home == tmp_path / "kept"
+    monkeypatch.setenv("IDENTITY_HOME", "kept")
+    assert read_settings().home == tmp_path / "kept"
+
+
+def test_the_home_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/lorraine")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    home = read_settings().home
+    assert home.name == "identity"
+    assert home.is_relative_to("/home/lorraine")
+
+
+def test_the_home_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert read_settings().home == Path("/var/lib/identity")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_every_scheme(scheme: str) -> None:
+    assert connection_parameters(f"{scheme}://app:p%40ss@db.example.com:5433/people") == {
+        "user": "app",
+        "password": "p@ss",
+        "host": "db.example.com",
+        "port": "5433",
+        "dbname": "people",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "parameters"),
+    [
+        ("postgresql://", {}),
+        ("postgresql:///people", {"dbname": "people"}),
+        ("postgresql://db/people", {"host": "db", "dbname": "people"}),
+        (
+            "postgresql:///people?host=/run/postgresql&port=5433",
+            {"dbname": "people", "host": "/run/postgresql", "port": "5433"},
+        ),
+        ("postgresql://%2Frun%2Fpg/people", {"host": "/run/pg", "dbname": "people"}),
+        ("postgresql://[::1]:5433/people", {"host": "::1", "port": "5433", "dbname": "people"}),
+        ("postgresql://a:1,b:2/people", {"host": "a,b", "port": "1,2", "dbname": "people"}),
+        ("postgresql://db/?sslmode=require", {"host": "db", "sslmode": "require"}),
+    ],
+)
+def test_forms_of_a_url(url: str, parameters: dict[str, str]) -> None:
+    assert connection_parameters(url) == parameters
+
+
+MALFORMED = [
+    f"mysql://app:{PASSWORD}@db/people",
+    f"app:{PASSWORD}@db/people",
+    f"//app:{PASSWORD}@db/people",
+    f"POSTGRES//app:{PASSWORD}@db/people",
+    f"postgresql+asyncpg://app:{PASSWORD}@db/people",
+    f"postgresql://app:{PASSWORD}@db:port/people",
+    f"postgresql://app:{PASSWORD}@db@two/people",
+    f"postgresql://app:{PASSWORD}/more@db/people",
+    f"postgresql://app:{PASSWORD}%zz@db/people",
+    f"postgresql://app:{PASSWORD}@[::1/people",
+    f"postgresql://app:{PASSWORD}@db/people?nonsense=1",
+    f"postgresql://app:{PASSWORD}@db/people?sslmode",
+    f"host=db password={PASSWORD}",
+    PASSWORD,
+]
+
+
+@pytest.mark.parametrize("url", MALFORMED)
+def test_a_malformed_url_does_not_show_its_password(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        connection_parameters(url)
+    shown = "".join(traceback.format_exception(caught.value)) + str(caught.value.hint)
+    assert PASSWORD not in shown
+    assert "postgresql://" in str(caught.value.hint)
+
+
+def test_a_database_is_shown_without_its_password() -> None:
+    url = f"postgresql://app:{PASSWORD}@db:5433/people?sslpassword={PASSWORD}"
+    database = Database(connection_parameters(url), embedded=False)
+    assert database.url == "postgresql://app@db:5433/people"
+    assert database.place == "db:5433/people"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app@db:5433/people",
+        "postgresql://app@db/people",
+        "postgresql:///people",
+        "postgresql://app@/people?host=/run/pg&port=5433",
+        "postgresql://[::1]:5433/people",
+        "postgresql://a%40b@db/pe%20ople",
+        "postgresql://app@db/people?sslmode=require",
+    ],
+)
+def test_the_shown_url_leads_to_the_same_database(url: str) -> None:
+    parameters = connection_parameters(url)
+    assert connection_parameters(Database(parameters, embedded=False).url) == parameters
+
+
+def test_open_database_takes_the_server_of_the_url() -> None:
+    with open_database("postgres://app@db/people") as database:
+        assert not database.embedded
+        assert database.parameters == {"user": "app", "host": "db", "dbname": "people"}
