@@ -18,9 +18,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 from urllib.request import urlopen
 
@@ -33,6 +33,9 @@ from identity_cli import schema
 from identity_cli.database import Database
 from identity_cli.embedded import _binaries
 from identity_cli.settings import open_database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 _content_length = re.compile(rb"content-length: (\d+)").search
 
@@ -164,7 +167,7 @@ class _Client(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         if not self.done.done():
             self.done.set_result(None)
 

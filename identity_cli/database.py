@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 OLDEST_SERVER = 150000  # PostgreSQL 15
 CONNECT_SECONDS = 10
 
-# The same request can be sent again: a deadlock, a conflict with a concurrent transaction, a primary
-# that was merged away between the look-up and the foreign key, a value brought in by someone else.
+# The same request can be sent again: a deadlock, a conflict with a concurrent transaction, a
+# primary that was merged away between the look-up and the foreign key, a value that someone else
+# brought in, a lock that took too long.
 RETRYABLE = (
     pg.DeadlockDetected,
     pg.SerializationFailure,
     pg.ForeignKeyViolation,
     pg.UniqueViolation,
+    pg.LockNotAvailable,
 )
 
 

@@ -22,8 +22,7 @@ from identity_cli.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 DATABASE = "identity"
 _SUPERUSER = "postgres"
@@ -150,7 +149,7 @@ class EmbeddedServer:
             self._create_database()
 
     def _initialize(self) -> None:
-        """Make the data folder beside its place and rename it, so that a killed start leaves none."""
+        """Make the data folder beside its place and rename it: a killed start leaves none."""
         with tempfile.TemporaryDirectory(prefix="initdb-", dir=self.home) as beside:
             user = _system_user()
             if user is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from identity_cli.service import ConsolidatedContact
+    from identity_cli.snapshot import Snapshot
 
 FileFormat = Literal["csv", "jsonl", "parquet", "graphml"]
 What = Literal["contacts", "identities"]
@@ -104,52 +105,49 @@ def export(
     `excel_safe` puts an apostrophe before CSV values that a spreadsheet takes for a formula.
     Raises `OutputError`; a pipe that was closed is a `BrokenPipeError`.
     """
-    from identity_cli.snapshot import rows, snapshot
+    from identity_cli.snapshot import snapshot
 
     file_format = file_format or file_format_for(None, what)
     check_format(file_format, excel_safe=excel_safe)
-    with snapshot(connection), _reported("the output"):
+    with snapshot(connection) as graph, _reported("the output"):
         if file_format == "csv":
             if what == "contacts":
                 _copy_contacts(connection, stream, excel_safe=excel_safe)
             else:
                 # A list in its brackets and a number are no formula.
-                _write_csv(stream, identities(connection))
+                _write_csv(stream, identities(graph))
         elif file_format == "jsonl":
             if what == "contacts":
-                _write_jsonl(stream, _objects(rows(connection, _CONTACTS)))
+                _write_jsonl(stream, _objects(graph.rows(_CONTACTS)))
             else:
-                _write_jsonl(stream, (identity.as_json() for identity in identities(connection)))
+                _write_jsonl(stream, (identity.as_json() for identity in identities(graph)))
         elif file_format == "parquet":
             from identity_cli import parquet
 
             if what == "contacts":
-                parquet.write_contacts(stream, rows(connection, _CONTACTS))
+                parquet.write_contacts(stream, graph.rows(_CONTACTS))
             else:
-                parquet.write_identities(stream, identities(connection))
+                parquet.write_identities(stream, identities(graph))
         elif file_format == "graphml":
             from identity_cli import graphml
 
             if what == "contacts":
-                graphml.write_contacts(
-                    stream, rows(connection, _CONTACTS), rows(connection, _LINKS)
-                )
+                graphml.write_contacts(stream, graph.rows(_CONTACTS), graph.rows(_LINKS))
             else:
-                graphml.write_identities(stream, identities(connection))
+                graphml.write_identities(stream, identities(graph))
         else:
             assert_never(file_format)
         stream.flush()
 
 
-def identities(connection: psycopg.Connection[Any]) -> Iterator[ConsolidatedContact]:
-    """Every consolidated contact by the id of its primary; inside a `snapshot`.
+def identities(graph: Snapshot) -> Iterator[ConsolidatedContact]:
+    """Every consolidated contact by the id of its primary.
 
     Holds one identity at a time.
     """
     from identity_cli.service import consolidate
-    from identity_cli.snapshot import rows
 
-    for _, members in groupby(rows(connection, _MEMBERS), itemgetter(3)):
+    for _, members in groupby(graph.rows(_MEMBERS), itemgetter(3)):
         yield consolidate(list(members))
 
 

@@ -34,7 +34,7 @@ from identity_cli.source import Source
 from identity_cli.windows import StopRequestedError, StopSwitch, Window, WindowReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from identity_cli.database import Database
     from identity_cli.normalize import ContactRequest
@@ -49,7 +49,7 @@ _PENDING_CHARACTERS = 1 << 26
 # same every time, and there is little to gain.
 PARALLEL_FROM = 100_000
 PARALLEL_JOBS = 2
-# How long a server may be gone before the run gives up.
+# How long a server may be gone before a run that has begun gives up.
 _PATIENCE_SECONDS = 60.0
 _APPLICATION = "identity import"
 
@@ -70,13 +70,17 @@ class Importer:
     """
 
     def __init__(
-        self, database: Database, plan: ImportPlan, switch: StopSwitch | None = None
+        self,
+        database: Database,
+        plan: ImportPlan,
+        switch: StopSwitch | None = None,
+        say: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.plan = plan
         self.status = "failed"
-        self.notes: list[str] = []
         self.ledger = Ledger(plan)
         self._database = database
+        self._say = say
         self._switch = switch or StopSwitch()
         self._sources: list[Source] = []
         try:
@@ -158,7 +162,13 @@ class Importer:
     # Opening and closing.
 
     def _open(self) -> None:
-        connection, profile = schema.connect(self._database, application=_APPLICATION)
+        patience = self._patience(self.plan.timeout or 0.0)
+        while True:
+            try:
+                connection, profile = schema.connect(self._database, application=_APPLICATION)
+                break
+            except DatabaseUnreachableError as error:
+                patience.wait_after(error)
         identities = [_identity(source) for source in self._sources]
         journal = self._journal = RunJournal(connection, identities)
         journal.lock()
@@ -177,7 +187,7 @@ class Importer:
             journal.run_id = None
             changed = journal.changed_since()
             if checkpoint is not None or changed is not None:
-                self.notes.append(
+                self._say(
                     f"{self.plan.paths[0]} has changed since its last run broke off:"
                     " reading it from the top"
                 )
@@ -210,7 +220,7 @@ class Importer:
         self._earlier_seconds = checkpoint.seconds
         self._retries = checkpoint.retries
         self._learn_records()
-        self.notes.append(f"going on with run {self.run_id} after {self.counts.read} rows")
+        self._say(f"going on with run {self.run_id} after {self.counts.read} rows")
 
     def _learn_records(self) -> None:
         assert self._journal is not None  # noqa: S101 - _open made it
@@ -428,11 +438,12 @@ class Importer:
         if not lost or self.plan.dry_run:
             raise translate(error) if isinstance(error, psycopg.Error) else error
         assert self._journal is not None  # noqa: S101 - _open made it
-        self.notes.append("the connection to the database was lost: trying again")
         self._close_lanes()
         self._journal.connection.close()
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        attempt = 0
+        patience = self._patience(
+            _PATIENCE_SECONDS if self.plan.timeout is None else self.plan.timeout
+        )
+        patience.wait_after(translate(error) if isinstance(error, psycopg.Error) else error)
         while True:
             try:
                 self._database.revive()
@@ -442,15 +453,10 @@ class Importer:
                 self._learn_records()
                 self._open_lanes(self.plan.jobs or 1)
                 break
-            except (DatabaseUnreachableError, InputBusyError, psycopg.Error) as again:
+            except (DatabaseUnreachableError, InputBusyError) as again:
                 self._close_lanes()
                 self._journal.connection.close()
-                if time.monotonic() > deadline:
-                    if isinstance(again, psycopg.Error):
-                        raise translate(again) from again
-                    raise
-                attempt += 1
-                time.sleep(min(0.1 * 2**attempt, 2.0))
+                patience.wait_after(again)
         self.ledger.go_back(self._checkpoint)
         self._inflight.extendleft(reversed(self._undurable))
         self._undurable.clear()
@@ -469,8 +475,31 @@ class Importer:
                     return error
         return ConnectionLostError()
 
+    def _patience(self, seconds: float) -> _Patience:
+        return _Patience(seconds, self._say, self._switch)
+
     def _seconds(self) -> float:
         return self._earlier_seconds + time.time() - self._started
+
+
+class _Patience:
+    """Waits for a server that is away, longer and longer, and says so once."""
+
+    def __init__(self, seconds: float, say: Callable[[str], None], switch: StopSwitch) -> None:
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._say = say
+        self._switch = switch
+        self._pause = 0.0
+
+    def wait_after(self, error: Exception) -> None:
+        """Wait a little; raises the error when the time is over, or a stop was asked for."""
+        if time.monotonic() >= self._deadline or self._switch.requested:
+            raise error
+        if not self._pause:
+            self._say(f"{error}: trying again for {self._seconds:.0f} s")
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause or 0.05, 2.0)
 
 
 def _identity(source: Source) -> InputIdentity:

@@ -36,6 +36,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def remark(text: str) -> None:
+    """Something to know that is no error."""
+    note(f"note: {text}")
+
+
 def error(failure: IdentityError) -> None:
     """An error with its hint; for a place in a file `PATH:LINE: error: …`."""
     location = getattr(failure, "location", None)
@@ -96,8 +101,8 @@ def import_progress(*, hidden: bool) -> Iterator[Callable[[Progress], None]]:
     if hidden or not sys.stderr.isatty():
         yield lambda _progress: None
         return
-    from rich.console import Console
     from rich import progress as rich_progress
+    from rich.console import Console
 
     bar = rich_progress.Progress(
         rich_progress.BarColumn(),
@@ -116,8 +121,6 @@ def import_progress(*, hidden: bool) -> Iterator[Callable[[Progress], None]]:
 
 def import_report(importer: Importer, summary: dict[str, Any]) -> None:
     """Notes, the first few rejects, where the others are, and a table of counts and the rate."""
-    for text in importer.notes:
-        note(f"note: {text}")
     for reject in importer.ledger.first_rejects:
         note(f"{reject.path}:{reject.line}: error: {reject.reason}")
     counts = importer.counts

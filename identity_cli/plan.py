@@ -11,7 +11,11 @@ from identity_cli.source import STDIN, same_file
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """What to import and how. `jobs` None: as many connections as pay."""
+    """What to import and how.
+
+    `jobs` None: as many connections as pay. `timeout`: how many seconds to wait for a server that
+    is away; None: a run that has begun waits a minute, one that has not fails at once.
+    """
 
     paths: tuple[str, ...]
     options: InputOptions = field(default_factory=InputOptions)
@@ -22,6 +26,7 @@ class ImportPlan:
     dry_run: bool = False
     restart: bool = False
     durable: bool = False
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         for path in self.paths:

@@ -47,8 +47,10 @@ ROOT_BY_PHONE = (
 
 # A session's plans are made while the tables are small and kept while they grow: never a scan.
 # The rule looks again after it has waited for a lock, and has to see what the other one did.
+# A lock is waited for so long at most, then the request is tried again; a statement is a batch.
 SESSION_SETTINGS = """
-    SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed'
+    SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed';
+    SET lock_timeout = '30s'; SET statement_timeout = '10min'
 """
 
 _CALL = "CALL reconcile_batch(%b::text[], %b::text[], %b::bigint[], %b::bigint, %b::bigint[], %b)"

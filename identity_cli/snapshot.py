@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 from identity_cli.database import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import LiteralString
 
     import psycopg
@@ -25,17 +25,38 @@ _SETTINGS = """
 _CHUNK = 1000
 
 
+class Snapshot:
+    """The graph as it was at one moment."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self._streams: list[Generator[tuple[Any, ...]]] = []
+
+    def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query as the server sends them. Read them to the end before the next."""
+        stream = self._stream(query)
+        self._streams.append(stream)
+        return stream
+
+    def close(self) -> None:
+        """End what was not read to its end: the connection waits for it."""
+        for stream in self._streams:
+            stream.close()
+
+    def _stream(self, query: LiteralString) -> Generator[tuple[Any, ...]]:
+        # Older client libraries hand the rows out one by one.
+        size = _CHUNK if capabilities.has_stream_chunked() else 1
+        with self.connection.cursor(row_factory=tuple_row) as cursor:
+            yield from cursor.stream(query, binary=True, size=size)
+
+
 @contextmanager
-def snapshot(connection: psycopg.Connection[Any]) -> Iterator[None]:
+def snapshot(connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
     """One read-only transaction; the connection must not be in one already."""
     with translated(), connection.transaction():
         connection.execute(_SETTINGS)
-        yield
-
-
-def rows(connection: psycopg.Connection[Any], query: LiteralString) -> Iterator[tuple[Any, ...]]:
-    """The rows of a query inside `snapshot` as the server sends them; one query at a time."""
-    # Older client libraries hand the rows out one by one.
-    size = _CHUNK if capabilities.has_stream_chunked() else 1
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        yield from cursor.stream(query, binary=True, size=size)
+        graph = Snapshot(connection)
+        try:
+            yield graph
+        finally:
+            graph.close()

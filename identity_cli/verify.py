@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.snapshot import rows, snapshot
+from identity_cli.snapshot import Snapshot, snapshot
 
 if TYPE_CHECKING:
     from typing import LiteralString
@@ -162,13 +162,13 @@ def verify(connection: psycopg.Connection[Any]) -> Verification:
     Takes some 50 bytes a contact or piece of evidence, then some 80 an identity.
     """
     violations = _Violations()
-    with snapshot(connection):
+    with snapshot(connection) as graph:
         messages = {code: message for code, _, message in _ROW_CHECKS}
-        for contact_id, codes in rows(connection, _BAD_ROWS):
+        for contact_id, codes in graph.rows(_BAD_ROWS):
             for code in codes:
                 violations.add(code, contact_id, messages[code])
-        contacts, identities = _compare(connection, violations)
-        digest = _digest(connection)
+        contacts, identities = _compare(graph, violations)
+        digest = _digest(graph)
     return Verification(
         contacts, identities, digest, tuple(violations.listed), dict(violations.counts)
     )
@@ -224,14 +224,14 @@ class _Components:
         self._parents[max(one, other)] = min(one, other)
 
 
-def _compare(connection: psycopg.Connection[Any], violations: _Violations) -> tuple[int, int]:
+def _compare(graph: Snapshot, violations: _Violations) -> tuple[int, int]:
     """Compare links and anchors with the components; the numbers of contacts and identities."""
     ids, links = array("q"), array("q")
-    for contact_id, linked_id in rows(connection, _CONTACTS):
+    for contact_id, linked_id in graph.rows(_CONTACTS):
         ids.append(contact_id)
         links.append(contact_id if linked_id is None else linked_id)
     contacts = _Places(ids)
-    evidence = _Places(array("q", map(itemgetter(0), rows(connection, _EVIDENCE))))
+    evidence = _Places(array("q", map(itemgetter(0), graph.rows(_EVIDENCE))))
     # The stored identity of each contact; one whose link leads nowhere is on its own.
     roots = links
     for node, link in enumerate(links):
@@ -241,7 +241,7 @@ def _compare(connection: psycopg.Connection[Any], violations: _Violations) -> tu
     components = _Components(len(ids) + len(evidence.ids))
 
     def join_carriers(field: str, query: LiteralString) -> None:
-        for _, carriers in groupby(rows(connection, query), itemgetter(0)):
+        for _, carriers in groupby(graph.rows(query), itemgetter(0)):
             first: int | None = None
             owner: int | None = None
             split = False
@@ -306,7 +306,7 @@ def _compare(connection: psycopg.Connection[Any], violations: _Violations) -> tu
                 f"evidence joins it with contact {ids[first]}, the links keep them apart",
             )
 
-    for evidence_id, *named in rows(connection, _EVIDENCE):
+    for evidence_id, *named in graph.rows(_EVIDENCE):
         component = components.of(len(ids) + _known(evidence.of(evidence_id)))
         for contact_id in named:
             if contact_id is None:
@@ -332,12 +332,12 @@ def _known(place: int | None) -> int:
     return place
 
 
-def _digest(connection: psycopg.Connection[Any]) -> str:
+def _digest(graph: Snapshot) -> str:
     """The digest of who is who: nothing but the values of each identity goes in."""
     digests = []
     current = previous = None
     one = sha256()
-    for identity, line in rows(connection, _LINES):
+    for identity, line in graph.rows(_LINES):
         if identity != current:
             if current is not None:
                 digests.append(one.digest())

@@ -101,6 +101,16 @@ def import_files(
     durable: Annotated[
         bool, typer.Option("--durable", help="Wait for the disk on every row.")
     ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            help="How long to wait for a server that is away.",
+            show_default="60 once the run has begun",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Only errors on standard error.")
@@ -143,11 +153,12 @@ def import_files(
         dry_run=dry_run,
         restart=restart,
         durable=durable,
+        timeout=timeout,
     )
     switch = StopSwitch()
     received = _stop_on_signals(switch)
     with open_database(database_url) as database:
-        importer = Importer(database, plan, switch)
+        importer = Importer(database, plan, switch, _say_nothing if quiet else output.remark)
         code = 1
         try:
             with output.import_progress(hidden=quiet) as show:
@@ -164,6 +175,10 @@ def import_files(
         finally:
             _report(importer, importer.summary(code), summary, json=json, quiet=quiet)
     return code
+
+
+def _say_nothing(_text: str) -> None:
+    pass
 
 
 def _stop_on_signals(switch: StopSwitch) -> list[int]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     rich_markup_mode=None,
     context_settings=HELP_NAMES,
-    help="The runs of import, newest first.\n\n\b\nExample:\n  identity runs\n  identity runs show 7",
+    help="The runs of import, newest first."
+    "\n\n\b\nExample:\n  identity runs\n  identity runs show 7",
 )
 
 

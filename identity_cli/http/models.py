@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from identity_cli.normalize import EMAIL_MAX, PHONE_MAX
 
-_EXAMPLE_EMAILS = ["lorraine@hillvalley.edu", "mcfly@hillvalley.edu"]
-
 
 class ContactBody(BaseModel):
     """A contact request: an email, a phone number, or both."""
@@ -63,7 +61,7 @@ class ContactDocument(BaseModel):
                 {
                     "contact": {
                         "primaryContatctId": 1,
-                        "emails": _EXAMPLE_EMAILS,
+                        "emails": ["lorraine@hillvalley.edu", "mcfly@hillvalley.edu"],
                         "phoneNumbers": ["123456"],
                         "secondaryContactIds": [2],
                     }

@@ -26,7 +26,8 @@ BEGIN
                                     'epoch'::timestamptz + clocks[i] * '1 microsecond'::interval, run, lines[i]);
                 EXIT;
             EXCEPTION
-                WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation THEN
+                WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
+                    OR lock_not_available THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL);
                     retries := retries + 1;
                     PERFORM pg_sleep(random() * attempt / 1000);

@@ -1,4 +1,4 @@
-"""`identity serve` as a process: its log, its signals, and what happens when something is killed."""
+"""`identity serve` as a process: its log, its signals, and what is killed under it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 import psycopg
 import pytest
 from serving import Request, Served, components, load, metric, serving, stored
@@ -23,6 +22,8 @@ from identity_cli.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import httpx
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
     Start = Callable[..., subprocess.Popen[str]]
@@ -106,7 +107,7 @@ def test_a_signal_lets_requests_finish(
                 target=lambda: answers.append(served.identify("lorraine@hillvalley.edu"))
             )
             waiting.start()
-            while not blocker.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone():
+            while not blocker.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
                 time.sleep(0.01)
             served.process.send_signal(number)
             address = urlsplit(served.url)

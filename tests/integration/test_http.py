@@ -82,7 +82,7 @@ def test_values_pass_the_one_door(served: Served) -> None:
     assert first["phoneNumbers"] == ["123456"]
     assert served.identify("null", 123456).json()["contact"] == first
     assert served.identify("", 123456.0).json()["contact"] == first
-    assert served.identify(phone="１２３４５６").json()["contact"] == first
+    assert served.identify(phone="\uff11\uff12\uff13\uff14\uff15\uff16").json()["contact"] == first
     found = served.post(json={"phoneNumber": "123456", "name": "unknown keys"})
     assert found.json()["contact"] == first
 
