@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from identity_cli import lanes, schema
-from identity_cli.database import is_connection_lost, translate
+from identity_cli.database import is_connection_lost, translate, translated
 from identity_cli.errors import (
     ConnectionLostError,
     DatabaseUnreachableError,
@@ -230,7 +230,8 @@ class Importer:
     def _lane(self, connection: psycopg.Connection[Any]) -> Lane:
         service = IdentityService(connection, region=self.plan.region)
         if not (self.plan.durable or self.plan.dry_run):
-            connection.execute("SET synchronous_commit = off")
+            with translated():
+                connection.execute("SET synchronous_commit = off")
         return Lane(service, run_id=self.run_id, commit_each=not self.plan.dry_run)
 
     def _open_lanes(self, wanted: int) -> None:
@@ -238,7 +239,7 @@ class Importer:
         wanted = max(1, min(wanted, self._journal.free_connections() + len(self._lanes)))
         while len(self._lanes) < wanted:
             connection = self._database.connect(application=_APPLICATION)
-            connection.execute("SELECT pg_advisory_lock_shared(%s)", (self._journal.workers_key,))
+            self._journal.join_workers(connection)
             self._lanes.append(self._lane(connection))
 
     def _close_lanes(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs of `import`: one row each in `import_run`, with the checkpoint that a resumed run goes on from."""
+"""Runs of `import`: a row each in `import_run`, and in it the checkpoint to go on from."""
 
 from __future__ import annotations
 
@@ -141,6 +141,11 @@ class RunJournal:
                 hint="wait for it: identity runs shows how far it is",
             )
 
+    def join_workers(self, connection: psycopg.Connection[Any]) -> None:
+        """Let a successor wait for this connection."""
+        with translated():
+            connection.execute("SELECT pg_advisory_lock_shared(%s)", (self.workers_key,))
+
     def wait_for_workers(self) -> None:
         """Wait until no connection works for this input any more."""
         with translated():
@@ -200,14 +205,12 @@ class RunJournal:
     def marks(self) -> tuple[int, int]:
         """The last ids given out so far: of contacts, of evidence."""
         with translated():
-            row = self.connection.execute(
-                "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('contact', 'id')), 0),"
-                " coalesce(pg_sequence_last_value("
-                "pg_get_serial_sequence('link_evidence', 'id')), 0)"
-            ).fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
-        contact_mark, evidence_mark = row
-        return contact_mark, evidence_mark
+            rows = self.connection.execute(
+                "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(t, 'id')), 0)"
+                " FROM unnest(ARRAY['contact', 'link_evidence']) WITH ORDINALITY AS x (t, n)"
+                " ORDER BY n"
+            ).fetchall()
+        return rows[0][0], rows[1][0]
 
     def free_connections(self) -> int:
         """How many more connections the server takes."""
@@ -284,7 +287,8 @@ class RunJournal:
         """The primary that a request which stored nothing was answered when it was first made."""
         primary_id: int = self._one(
             "SELECT primary_at(id, %s, %s) FROM contact"
-            " WHERE (email = %s AND anchors_email) OR (phone_number = %s AND anchors_phone) LIMIT 1",
+            " WHERE (email = %s AND anchors_email) OR (phone_number = %s AND anchors_phone)"
+            " LIMIT 1",
             self.run_id,
             line,
             email,

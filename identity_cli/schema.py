@@ -26,7 +26,8 @@ STATE = """
 """
 _USER_TABLES = """
     SELECT count(*) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND nspname !~ '^pg_' AND nspname <> 'information_schema'
 """
 
 

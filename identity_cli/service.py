@@ -23,10 +23,11 @@ from identity_cli.errors import (
     UsageError,
 )
 from identity_cli.normalize import ContactRequest, normalize_email, normalize_phone
-from identity_cli.schema import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from identity_cli.schema import Profile
 
 OutcomeName = Literal["created", "linked", "merged", "unchanged"]
 
@@ -105,7 +106,7 @@ class ConsolidatedContact:
 
 
 def consolidate(rows: Sequence[Sequence[Any]]) -> ConsolidatedContact:
-    """The consolidated contact of an identity's (id, email, phone number, …) rows, primary first."""
+    """The consolidated contact of (id, email, phone number, …) rows, the primary's first."""
     return ConsolidatedContact(
         rows[0][0],
         list(dict.fromkeys(row[1] for row in rows if row[1] is not None)),

@@ -23,6 +23,7 @@ _OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
 _PATHS = _OPEN_PATHS | {"/identify", "/contacts", "/metrics", "/docs", "/openapi.json"}
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _OUTCOMES = {
+    0: "aborted",
     200: "ok",
     401: "unauthorized",
     404: "not_found",

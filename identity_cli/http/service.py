@@ -131,6 +131,8 @@ class AsyncIdentityService:
             kwargs=parameters,
             min_size=pool_size,
             timeout=POOL_SECONDS,
+            # Its pauses double; given up soon, the next request starts them afresh.
+            reconnect_timeout=POOL_SECONDS,
             configure=_configure,
             open=False,
         )
