@@ -19,6 +19,7 @@ import tempfile
 import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
@@ -45,6 +46,9 @@ ROUNDS = 3
 PEOPLE = 20_000
 POOL = 16
 
+# Requests a second, and the median and the 99th percentile in milliseconds.
+Figures = tuple[float, float, float]
+
 # The same mixture for both: half the requests of a person name email and phone, a quarter the
 # email alone, a quarter another email with the phone.
 PGBENCH = f"""
@@ -68,51 +72,31 @@ def identify_body() -> bytes:
 
 def run() -> None:
     """Print the table of the README."""
-    with _scratch_database() as url:
-        print(f"{'':28}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
-        rates: dict[tuple[str, int], float] = {}
-        with _service(url) as port:
-            _measure("POST /identify", port, "/identify", identify_body, url, rates)
-        with _bare(url) as port:
-            _measure("bare FastAPI, SELECT 1", port, "/", lambda: b"{}", url, rates)
+    print(f"{'':28}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
+    with _scratch_database() as url, _service(url) as service, _bare(url) as bare_port:
         for clients in CLIENTS:
-            found = _middle([_pgbench(url, clients) for _ in range(ROUNDS)])
-            _print_row("pgbench, reconcile()", clients, *found)
-    for clients in CLIENTS:
-        ratio = rates["POST /identify", clients] / rates["bare FastAPI, SELECT 1", clients]
-        print(f"POST /identify / bare, {clients} clients: {ratio:.2f}")
+            ways: dict[str, Callable[[], Figures]] = {
+                "POST /identify": partial(_http, service, "/identify", identify_body, clients),
+                "bare FastAPI, SELECT 1": partial(_http, bare_port, "/", lambda: b"{}", clients),
+                "pgbench, reconcile()": partial(_pgbench, url, clients),
+            }
+            rounds: dict[str, list[Figures]] = {name: [] for name in ways}
+            for _ in range(ROUNDS):  # in turn, so that a busy moment of the machine meets all
+                for name, way in ways.items():
+                    _empty(url)
+                    rounds[name].append(way())
+            middle = {name: sorted(found)[ROUNDS // 2] for name, found in rounds.items()}
+            for name, (rate, p50, p99) in middle.items():
+                print(f"{name:28}{clients:>8}{rate:>12,.0f}{p50:>9.2f}{p99:>9.2f}", flush=True)
+            service_rate, bare_rate = (found[0] for found in list(middle.values())[:2])
+            print(f"{'ratio of the first two':28}{clients:>8}{service_rate / bare_rate:>12.2f}")
 
 
-def _measure(
-    name: str,
-    port: int,
-    path: str,
-    body: Callable[[], bytes],
-    url: str,
-    rates: dict[tuple[str, int], float],
-) -> None:
-    for clients in CLIENTS:
-        rounds = []
-        for _ in range(ROUNDS):
-            _empty(url)
-            rounds.append(uvloop.run(_load(port, path, body, clients)))
-        found = _middle(rounds)
-        rates[name, clients] = found[0]
-        _print_row(name, clients, *found)
+def _http(port: int, path: str, body: Callable[[], bytes], clients: int) -> Figures:
+    return uvloop.run(_load(port, path, body, clients))
 
 
-def _print_row(name: str, clients: int, rate: float, p50: float, p99: float) -> None:
-    print(f"{name:28}{clients:>8}{rate:>12,.0f}{p50:>9.2f}{p99:>9.2f}", flush=True)
-
-
-def _middle(rounds: list[tuple[float, float, float]]) -> tuple[float, float, float]:
-    return sorted(rounds)[len(rounds) // 2]
-
-
-async def _load(
-    port: int, path: str, body: Callable[[], bytes], clients: int
-) -> tuple[float, float, float]:
-    """Requests a second, and the median and the 99th percentile in milliseconds."""
+async def _load(port: int, path: str, body: Callable[[], bytes], clients: int) -> Figures:
     times: list[float] = []
     loop = asyncio.get_running_loop()
     start = time.perf_counter()
@@ -172,8 +156,7 @@ class _Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-def _pgbench(url: str, clients: int) -> tuple[float, float, float]:
-    _empty(url)
+def _pgbench(url: str, clients: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "reconcile.sql"
         script.write_text(PGBENCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ _USER_TABLES = """
     WHERE relkind IN ('r', 'p', 'v', 'm', 'f')
       AND nspname !~ '^pg_' AND nspname <> 'information_schema'
 """
+
+
+# Alembic keeps the environment of a running migration in globals of its modules.
+_one_thread = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def upgrade(database: Database) -> None:
     from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
 
-    with engine(database).connect() as connection:
+    with _one_thread, engine(database).connect() as connection:
         config = alembic_config()
         config.attributes["connection"] = connection
         try:

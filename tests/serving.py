@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -36,8 +37,9 @@ class Served:
         self.url = self._wait_for_url()
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
-        """The lines so far; every one has to be JSON."""
-        lines = [json.loads(line) for line in list(self.lines)]
+        """The lines so far; from the service's first one on, every one has to be JSON."""
+        own = dropwhile(lambda line: not line.startswith("{"), list(self.lines))
+        lines = [json.loads(line) for line in own]
         return [line for line in lines if event in {None, line["event"]}]
 
     def identify(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from identity_cli import errors, output
@@ -51,13 +53,13 @@ def current(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
 
 @app.command()
 def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
-    """Tell whether the database is at the newest revision and as the program expects it.
+    """Tell whether the schema is as the program made it, and which server settings are off.
 
     \b
     Example:
       identity db check
     """
-    from identity_cli import schema
+    from identity_cli import schema, server
 
     with open_database(database_url) as database, database.connect() as connection:
         revision = schema.current(connection)
@@ -66,13 +68,41 @@ def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
                 f"the schema is at {revision or 'none'}, this program needs {schema.HEAD}"
             )
         found = schema.differences(database)
+        advised = server.advice(connection)
     for difference in found:
         output.line(difference)
     if found:
         raise errors.SchemaNotAtHeadError(
             "the schema is not as the program made it", hint="undo what was changed by hand"
         )
+    for one in advised:
+        output.line(f"{'warning: ' if one.dangerous else ''}{one}")
     output.note(f"the schema is at {revision}, as it should be")
+
+
+@app.command()
+def grant(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="A role of the database.")],
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Only show, export and verify.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    _debug: Debug = False,
+) -> None:
+    """Let a role reconcile, or only read; it needs to be neither owner nor superuser.
+
+    \b
+    Example:
+      identity db grant nightly_import
+      identity db grant analyst --read-only
+    """
+    from identity_cli import roles, schema
+
+    with open_database(database_url) as database:
+        connection, _ = schema.connect(database)
+        with connection:
+            roles.grant(connection, role, read_only=read_only)
+    output.note(f"{role} can {'read' if read_only else 'reconcile'}")
 
 
 @app.command()

@@ -160,7 +160,7 @@ def test_a_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
 def test_a_killed_service_loses_no_answer(
     start_identity: Start, connection: psycopg.Connection[Any], run_identity: Run
 ) -> None:
-    requests = overlapping(600)
+    requests = overlapping(400)
     with serving(start_identity) as served:
         killer = threading.Timer(0.7, served.process.kill)
         killer.start()
@@ -176,7 +176,7 @@ def test_a_killed_service_loses_no_answer(
 def test_killed_connections_lose_no_answer(
     start_identity: Start, connection: psycopg.Connection[Any], run_identity: Run
 ) -> None:
-    requests = overlapping(1200)
+    requests = overlapping(500)
     with serving(start_identity) as served:
         done = threading.Event()
 
@@ -200,7 +200,7 @@ def test_killed_connections_lose_no_answer(
 def test_a_crashed_database_loses_no_answer(
     start_identity: Start, run_identity: Run, identity_home: Path
 ) -> None:
-    requests = overlapping(1200)
+    requests = overlapping(500)
     embedded: dict[str, str | None] = {"DATABASE_URL": None, "IDENTITY_HOME": str(identity_home)}
     server = EmbeddedServer(identity_home)
     server.start()

@@ -1,0 +1,88 @@
+"""The roles that `identity db grant` makes can do their work, and no more."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from identity_cli import roles, schema
+from identity_cli.database import Database
+from identity_cli.errors import DatabaseError, PermissionDeniedError
+from identity_cli.importer import Importer
+from identity_cli.normalize import ContactRequest
+from identity_cli.plan import ImportPlan
+from identity_cli.service import IdentityService
+from identity_cli.settings import connection_parameters
+from identity_cli.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+
+@pytest.fixture
+def as_role(
+    connection: psycopg.Connection[Any], database_url: str
+) -> Iterator[Callable[..., Database]]:
+    """The database as a fresh login role without any right of its own sees it."""
+    made: list[str] = []
+
+    def grant(*, read_only: bool) -> Database:
+        role = f"identity_test_{uuid.uuid4().hex[:12]}"
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        made.append(role)
+        connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        roles.grant(connection, role, read_only=read_only)
+        parameters = connection_parameters(database_url)
+        return Database(parameters | {"user": role, "password": "x"}, embedded=False)
+
+    yield grant
+    for role in made:
+        connection.execute(f"DROP OWNED BY {role}")
+        connection.execute(f"DROP ROLE {role}")
+
+
+def test_reconciling_role_imports_and_identifies(
+    as_role: Callable[..., Database], tmp_path: Path
+) -> None:
+    database = as_role(read_only=False)
+    rows = tmp_path / "rows.csv"
+    rows.write_text("email,phone\na@x,1\nb@x,1\nc@x,2\nc@x,1\n")
+    importer = Importer(database, ImportPlan((str(rows),), jobs=2))
+    for _ in importer.run():
+        pass
+    assert importer.status == "finished"
+    assert (importer.counts.created, importer.counts.linked, importer.counts.merged) == (2, 1, 1)
+    plain, profile = schema.connect(database)
+    with plain:
+        service = IdentityService(plain, profile=profile)
+        assert service.identify(ContactRequest("a@x", "9")).phone_numbers == ["1", "9", "2"]
+        assert verify(plain).ok
+        for statement in ("DELETE FROM contact", "TRUNCATE contact", "DROP TABLE contact"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                plain.execute(statement)
+
+
+def test_reading_role_reads_only(
+    as_role: Callable[..., Database], service: IdentityService
+) -> None:
+    service.reconcile(ContactRequest("a@x", "1"))
+    plain, profile = schema.connect(as_role(read_only=True))
+    with plain:
+        reader = IdentityService(plain, profile=profile)
+        assert reader.find(email="a@x").phone_numbers == ["1"]
+        assert verify(plain).ok
+        with pytest.raises(PermissionDeniedError):
+            reader.reconcile(ContactRequest("b@x", "1"))
+        with pytest.raises(errors.InsufficientPrivilege):
+            plain.execute("UPDATE contact SET updated_at = now()")
+
+
+def test_unknown_role_is_an_error(connection: psycopg.Connection[Any]) -> None:
+    with pytest.raises(DatabaseError, match="42704"):
+        roles.grant(connection, "nobody_of_this_name", read_only=True)
