@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,10 @@ _PORT = 5432  # names the socket; nothing listens on TCP
 
 # Crash recovery after a large import may take a while.
 _START_SECONDS = 300
+
+# The processes of a server that was killed end a moment after it, and it stays in the table of
+# processes until somebody asks for its exit code; as long as one is there, no other server starts.
+_ORPHANS_SECONDS = 30
 
 # Durability stays as PostgreSQL ships it: fsync and full_page_writes are on.
 SERVER_SETTINGS = {
@@ -141,11 +146,20 @@ class EmbeddedServer:
             socket_folder = self._socket_folder(make=True)
             options = {**SERVER_SETTINGS, "unix_socket_directories": str(socket_folder)}
             arguments = " ".join(f"-c {name}='{value}'" for name, value in options.items())
-            self._run(
-                "pg_ctl",
-                *("start", "-w", "-t", str(_START_SECONDS), "-D", str(self.data)),
-                *("-l", str(self.data / "server.log"), "-o", arguments),
-            )
+            patience = _ORPHANS_SECONDS if (self.data / "postmaster.pid").exists() else 0
+            deadline = time.monotonic() + patience
+            while True:
+                try:
+                    self._run(
+                        "pg_ctl",
+                        *("start", "-w", "-t", str(_START_SECONDS), "-D", str(self.data)),
+                        *("-l", str(self.data / "server.log"), "-o", arguments),
+                    )
+                    break
+                except EmbeddedServerError:
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(0.1)
             self._create_database()
 
     def _initialize(self) -> None:

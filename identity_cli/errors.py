@@ -24,6 +24,8 @@ class InvalidRequestError(IdentityError):
     `code` is one of the stable words of a rejects file, `field` is "email", "phone" or None.
     """
 
+    hint = "give an email such as lorraine@hillvalley.edu, a phone number such as 123456, or both"
+
     def __init__(self, code: str, reason: str, *, field: str | None = None) -> None:
         super().__init__(reason)
         self.code = code
@@ -60,6 +62,8 @@ class ContactNotFoundError(IdentityError):
 
 class DatabaseError(IdentityError):
     """The database cannot be used."""
+
+    hint = "give --debug for the details"
 
 
 class DatabaseUnreachableError(DatabaseError):

@@ -9,7 +9,7 @@ import codecs
 import csv
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, assert_never
@@ -158,7 +158,25 @@ def replaced_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     Until then, and after an error, `path` is as it was. Raises `UsageError` when there is a file
     and `force` is off, `OutputError`.
     """
-    target = path.resolve()  # a symbolic link stays one
+    with _reported(str(path)):
+        target = path.resolve()  # a symbolic link stays one
+        _check_target(path, target, force=force)
+        # Only the owner can read it: it is full of personal data.
+        number, name = tempfile.mkstemp(dir=target.parent, prefix=".identity-", suffix=".partial")
+        try:
+            with open(number, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(number)
+            os.replace(name, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+        _sync_folder(target.parent)
+
+
+def _check_target(path: Path, target: Path, *, force: bool) -> None:
     if target.is_dir():
         raise OutputError(f"{path} is a directory", hint="give the path of a file")
     if target.exists():
@@ -169,19 +187,6 @@ def replaced_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
             raise UsageError(f"{path} exists already", hint="give --force to replace it")
     if not target.parent.is_dir():
         raise OutputError(f"there is no folder {path.parent}", hint="make it first")
-    with _reported(str(path)):
-        # Only the owner can read it: it is full of personal data.
-        number, name = tempfile.mkstemp(dir=target.parent, prefix=".identity-", suffix=".partial")
-        try:
-            with open(number, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(number)
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
-        _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -31,6 +31,8 @@ _ALIASES = {
     "email": frozenset({"email", "mail", "emailaddress"}),
     "phone": frozenset({"phone", "phonenumber", "mobile", "tel", "telephone"}),
 }
+# What an empty cell takes in memory, for a line that is all commas.
+_CELL_CHARACTERS = 8
 _BOM = "\ufeff"
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\r:", b"\n:")
 _BETWEEN_WORDS = str.maketrans("", "", " -_")
@@ -50,8 +52,9 @@ class Row(NamedTuple):
 
 
 class Reader(Protocol):
-    """The rows of one input. `line` is the last line read, `characters` how many were read.
+    """The rows of one input. `line` is the last line read.
 
+    `characters` is how many were read, and more for rows that take more memory than their text.
     `columns` and `delimiter` are a CSV file's.
     """
 
@@ -159,6 +162,7 @@ class CsvReader:
                     phone = cells[phone_at] if phone_at is not None else None
                     yield Row(line, email, phone, cells, None)
                 elif cells and not (len(cells) == 1 and cells[0].isspace()):
+                    self.characters += _CELL_CHARACTERS * len(cells)
                     yield Row(line, None, None, cells, _wrong_width(len(cells), width))
                 self.line = before
         except (csv.Error, UnicodeError) as error:

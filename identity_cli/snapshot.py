@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from psycopg import capabilities
+from psycopg import Error, capabilities
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from identity_cli.database import translated
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
     import psycopg
 
-# Times come out the same whatever the server and the role are set to.
+# Times come out the same whatever the server and the role are set to. The moment of the snapshot is
+# that of the first statement that reads: the empty SELECT.
 _SETTINGS = """
     SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
     SET LOCAL TimeZone = 'UTC';
-    SET LOCAL DateStyle = 'ISO, YMD'
+    SET LOCAL DateStyle = 'ISO, YMD';
+    SELECT
 """
 _CHUNK = 1000
+_CANCEL_SECONDS = 5
 
 
 class Snapshot:
@@ -60,3 +64,13 @@ def snapshot(connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
             yield graph
         finally:
             graph.close()
+            _leave_idle(connection)
+
+
+def _leave_idle(connection: psycopg.Connection[Any]) -> None:
+    # A signal may come between a question and its answer. Such a connection takes no ROLLBACK, and
+    # the server would work on for nobody.
+    if connection.info.transaction_status == TransactionStatus.ACTIVE:
+        with suppress(Error):
+            connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        connection.close()

@@ -24,10 +24,17 @@ _GRACE_SECONDS = 8
 
 
 def serve(
-    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    pool: Annotated[int, typer.Option(min=1, help="Database connections per process.")] = 16,
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="N", help="0: any free one.")
+    ] = 8000,
+    workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes.")] = 1,
+    pool: Annotated[
+        int,
+        typer.Option("--pool", min=1, metavar="N", help="Database connections per process."),
+    ] = 16,
     region: Region = None,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,

@@ -9,6 +9,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from identity_cli.errors import OutputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,13 +36,20 @@ def orderly_end() -> Iterator[None]:
     except _Terminated:
         raise SystemExit(_TERMINATED) from None
     except BrokenPipeError:
-        # What is still in the buffer would be flushed into the closed pipe at exit.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _abandon_stdout()
         raise SystemExit(_PIPE_CLOSED) from None
+    except OutputError:
+        _abandon_stdout()
+        raise
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)
+
+
+def _abandon_stdout() -> None:
+    # What is still in the buffer would fail once more, with noise, when it is flushed at exit.
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _raise_terminated(_number: int, _frame: object) -> NoReturn:

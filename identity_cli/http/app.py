@@ -13,7 +13,7 @@ import msgspec
 from fastapi import Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from identity_cli import __version__, errors
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fastapi import FastAPI
+    from starlette.datastructures import QueryParams
 
     from identity_cli.http.service import ContactCounts
     from identity_cli.service import ConsolidatedContact
@@ -89,6 +90,7 @@ app = FastAPIOffline(
 )
 app.add_middleware(Gate)
 
+_boolean = TypeAdapter(bool)
 Summary = Annotated[bool, Query(description="Counts instead of values.")]
 
 
@@ -97,17 +99,26 @@ Summary = Annotated[bool, Query(description="Counts instead of values.")]
     response_model=ContactDocument,
     responses=_RESPONSES | _TOO_LARGE,
     openapi_extra={
+        "parameters": [
+            {
+                "name": "summary",
+                "in": "query",
+                "description": "Counts instead of values.",
+                "schema": {"type": "boolean", "default": False},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": ContactBody.model_json_schema()}},
-        }
+        },
     },
     tags=["contacts"],
 )
-async def identify(request: Request, summary: Summary = False) -> Response:
+async def identify(request: Request) -> Response:
     """Reconcile one contact request and answer the identity that it led to."""
     service = _service(request)
-    # Without FastAPI's own handling of bodies: that costs as much as all the rest of this.
+    # FastAPI's own handling of parameters and bodies costs as much as all the rest of this.
+    summary = _wants_counts(request.query_params) if request.scope["query_string"] else False
     body = _contact_body(request.headers.get("content-type", ""), await request.body())
     wanted = ContactRequest(body.email, body.phoneNumber, region=service.region)
     outcome, contact = await service.identify(wanted, counts=summary)
@@ -211,6 +222,13 @@ async def _unavailable(_request: Request, error: errors.DatabaseError) -> Respon
     return unavailable(type(error).__doc__ or "")
 
 
+def _wants_counts(query: QueryParams) -> bool:
+    try:
+        return _boolean.validate_python(query.get("summary", False))
+    except ValidationError as error:
+        raise _invalid_request(error, "query", "summary") from error
+
+
 def _contact_body(content_type: str, body: bytes) -> ContactBody:
     media_type = content_type.partition(";")[0].strip().lower()
     # A page of another site can make a browser send text here, but not JSON.
@@ -221,10 +239,14 @@ def _contact_body(content_type: str, body: bytes) -> ContactBody:
     try:
         return ContactBody.model_validate_json(body)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        raise RequestValidationError(
-            [problem | {"loc": ("body", *problem["loc"])} for problem in problems]
-        ) from error
+        raise _invalid_request(error, "body") from error
+
+
+def _invalid_request(error: ValidationError, *place: str) -> RequestValidationError:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return RequestValidationError(
+        [problem | {"loc": (*place, *problem["loc"])} for problem in problems]
+    )
 
 
 def _service(request: Request) -> AsyncIdentityService:

@@ -203,26 +203,27 @@ def peak(database_url: str, tmp_path: Path, *arguments: str, code: int, stdin: A
     return int(done.stderr.split()[-1]) * 1024
 
 
-WIDE = b'%07d@x.org,"' + b"n" * 1500 + b'"\n'
-ALL_REJECTED = b"%07d," + b"n" * 60 + b"\n"
+ACCEPTED = b"%07d@x.org," + b"n" * 1500 + b"\n"
+REJECTED = b"%07d," + b"n" * 1500 + b"\n"
 
 
 @pytest.mark.parametrize(
-    ("line", "code"), [(WIDE, 0), (ALL_REJECTED, 3)], ids=["wide", "all rejected"]
+    ("line", "code"), [(ACCEPTED, 0), (REJECTED, 3)], ids=["accepted", "rejected"]
 )
 def test_memory_does_not_grow_with_the_input(
     database_url: str, tmp_path: Path, line: bytes, code: int
 ) -> None:
     found = {}
-    for size in (6, 60):
+    for size in (20, 60):
         with open(tmp_path / f"{size}.csv", "wb") as file:
             file.write(b"email,note\n")
             for i in range(size * 1_000_000 // len(line % 0)):
                 # After the first few everything is a repeat: that is fast.
                 file.write(line % (i % 2000))
         found[size] = peak(database_url, tmp_path, f"{size}.csv", code=code)
-    assert found[60] <= 1.2 * found[6]
-    assert found[60] < 150_000_000
+    # Rows wait in memory until a checkpoint, for a second at the most.
+    assert found[60] <= 1.5 * found[20]
+    assert found[60] < 110_000_000
 
 
 @pytest.mark.parametrize(("name", "code"), [("a.csv", 4), ("a.jsonl", 3)], ids=["csv", "jsonl"])
@@ -238,17 +239,17 @@ def test_memory_of_one_line_without_end(
 
 
 @pytest.mark.parametrize(
-    ("name", "head", "line"),
+    ("name", "data"),
     [
-        ("a.csv", b"email\n", b"," * 4_000_000 + b"\n"),
-        ("a.jsonl", b"", b'{"x": [' + b"[]," * 1_300_000 + b"0]}\n"),
-        ("a.jsonl", b"", b"{" + b",".join(b'"%d":0' % i for i in range(300_000)) + b"}\n"),
+        ("a.csv", b"email\n" + (b"," * 4_000_000 + b"\n") * 5),
+        ("a.jsonl", (b'{"x": [' + b"[]," * 1_000_000 + b"0]}\n") * 2),
+        ("a.jsonl", (b"{" + b",".join(b'"%d":0' % i for i in range(300_000)) + b"}\n") * 2),
     ],
     ids=["cells", "arrays", "keys"],
 )
 def test_memory_of_lines_that_unfold(
-    database_url: str, tmp_path: Path, name: str, head: bytes, line: bytes
+    database_url: str, tmp_path: Path, name: str, data: bytes
 ) -> None:
     with gzip.open(tmp_path / f"{name}.gz", "wb", compresslevel=1) as file:
-        file.write(head + line * 12)
-    assert peak(database_url, tmp_path, f"{name}.gz", code=3) < 300_000_000
+        file.write(data)
+    assert peak(database_url, tmp_path, f"{name}.gz", code=3) < 250_000_000

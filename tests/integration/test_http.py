@@ -234,6 +234,8 @@ def test_counts_follow_the_contract(served: Served) -> None:
             "primaryContatctId": full["primaryContatctId"],
             **{key: len(value) for key, value in full.items() if isinstance(value, list)},
         }
+    wrong = served.identify("alone@x.org", params={"summary": "many"}).json()["detail"]
+    assert (wrong[0]["loc"], wrong[0]["type"]) == (["query", "summary"], "bool_parsing")
     alone = served.identify(email="alone@x.org", params={"summary": 1}).json()["contact"]
     assert (alone["emails"], alone["phoneNumbers"], alone["secondaryContactIds"]) == (1, 0, 0)
 

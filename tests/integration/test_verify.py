@@ -287,7 +287,7 @@ def test_gaps_between_ids(connection: psycopg.Connection[Any]) -> None:
 
 
 def test_it_holds_a_few_bytes_a_contact(connection: psycopg.Connection[Any]) -> None:
-    contacts = 50_000
+    contacts = 20_000
     connection.execute(
         "INSERT INTO contact (email, phone_number, link_precedence)"
         f" SELECT g || '@x.org', g, 'primary' FROM generate_series(1, {contacts}) g"

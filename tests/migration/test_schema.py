@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import zipfile
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,9 +19,6 @@ from identity_cli import errors, schema
 from identity_cli.database import Database
 from identity_cli.models import metadata
 from identity_cli.settings import connection_parameters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 
@@ -281,22 +279,20 @@ def test_a_role_that_may_not_migrate(
 # What is shipped
 
 
-def test_the_wheel_has_the_migrations_and_the_sql(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        shipped = set(archive.namelist())
-    inside: Callable[[Path], str] = lambda path: f"identity_cli/{path.relative_to(ROOT)}"  # noqa: E731
-    for path in ROOT.glob("migrations/**/*.py"):
-        assert inside(path) in shipped
-    for path in (*ROOT.glob("identity_cli/**/*.py"), *ROOT.glob("identity_cli/sql/*.sql")):
-        assert str(path.relative_to(ROOT)) in shipped
-    assert "identity_cli/py.typed" in shipped
-    assert not [name for name in shipped if name.startswith(("tests/", "benchmarks/", "samples/"))]
+def test_the_wheel_is_told_to_take_the_migrations() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]
+    assert wheel["packages"] == ["identity_cli"]
+    assert wheel["force-include"] == {"migrations": "identity_cli/migrations"}
+
+
+def test_migrations_inside_the_package_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "identity_cli"
+    shutil.copytree(ROOT / "migrations", package / "migrations")
+    monkeypatch.setattr(schema, "__file__", str(package / "schema.py"))
+    script = ScriptDirectory.from_config(schema.alembic_config())
+    assert script.dir == str(package / "migrations")
+    assert script.get_heads() == [schema.HEAD]

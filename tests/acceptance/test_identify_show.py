@@ -1,0 +1,346 @@
+"""`identity identify`, `identity show`, and what every command has in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from identity_cli import ContactRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from identity_cli import IdentityService
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+PASSWORD = "hunter2secret"  # planted
+
+HILL_VALLEY = [
+    ("lorraine@hillvalley.edu", "123456"),
+    ("mcfly@hillvalley.edu", "123456"),
+    ("george@hillvalley.edu", "919191"),
+    ("biffsucks@hillvalley.edu", "717171"),
+    ("george@hillvalley.edu", "717171"),
+]
+LORRAINE = (
+    '{"contact": {"primaryContatctId": 1, "emails": ["lorraine@hillvalley.edu",'
+    ' "mcfly@hillvalley.edu"], "phoneNumbers": ["123456"], "secondaryContactIds": [2]}}\n'
+)
+
+
+def check_error(done: subprocess.CompletedProcess[str], code: int, message: str, hint: str) -> None:
+    assert (done.returncode, done.stdout) == (code, "")
+    shown = re.fullmatch(r"error: (.+)\n\nhint: (.+)\n", done.stderr)
+    assert shown is not None, done.stderr
+    assert message in shown[1]
+    assert hint in shown[2]
+
+
+def test_the_five_requests(run_identity: Run, connection: psycopg.Connection[Any]) -> None:
+    for email, phone in HILL_VALLEY:
+        done = run_identity("identify", "--email", email, "--phone", phone)
+        assert (done.returncode, done.stderr) == (0, "")
+    rows = connection.execute(
+        "SELECT id, email, phone_number, linked_id, link_precedence::text FROM contact ORDER BY id"
+    ).fetchall()
+    assert rows == [
+        (1, "lorraine@hillvalley.edu", "123456", None, "primary"),
+        (2, "mcfly@hillvalley.edu", "123456", 1, "secondary"),
+        (3, "george@hillvalley.edu", "919191", None, "primary"),
+        (4, "biffsucks@hillvalley.edu", "717171", 3, "secondary"),
+    ]
+
+
+@pytest.fixture
+def hill_valley(service: IdentityService, run_identity: Run) -> Run:
+    for email, phone in HILL_VALLEY:
+        service.reconcile(ContactRequest(email, phone))
+    return run_identity
+
+
+def test_one_json_document(hill_valley: Run) -> None:
+    for arguments in (
+        ("show", "--email", "mcfly@hillvalley.edu", "--json"),
+        ("show", "--json", "--phone", "12-34 56"),
+        ("show", "--id", 2, "--json"),
+        ("identify", "--email", "McFly@HillValley.EDU ", "--json"),
+        ("identify", "--json", "--phone", "123456"),
+    ):
+        done = hill_valley(*arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (0, LORRAINE, "")
+
+
+def test_lines_into_a_pipe(hill_valley: Run) -> None:
+    done = hill_valley("show", "--id", 4)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "primary: 3\n"
+        "emails: george@hillvalley.edu, biffsucks@hillvalley.edu\n"
+        "phone numbers: 919191, 717171\n"
+        "secondaries: 4\n"
+    )
+
+
+def test_colour_and_width_do_not_reach_a_pipe(hill_valley: Run) -> None:
+    plain = hill_valley("show", "--id", 1).stdout
+    env = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "COLUMNS": "10", "TERM": "xterm-256color"}
+    for arguments, expected in (
+        (("show", "--id", 1), plain),
+        (("show", "--id", 1, "--json"), LORRAINE),
+    ):
+        done = hill_valley(*arguments, env=env)
+        assert (done.stdout, done.stderr) == (expected, "")
+
+
+def test_a_table_on_a_terminal(run_identity: Run, database_url: str) -> None:
+    assert run_identity("identify", "--email", "[bold]a[/x]@x.org", "--phone", "1").returncode == 0
+    shown = on_a_terminal("show", "--phone", "1", env={"DATABASE_URL": database_url})
+    lines = [line.split() for line in shown.splitlines() if line.strip()]
+    assert ["primary", "1"] in lines
+    assert ["emails", "[bold]a[/x]@x.org"] in lines
+    assert ["phone", "numbers", "1"] in lines
+
+
+def on_a_terminal(*arguments: str, env: dict[str, str]) -> str:
+    """What `identity …` draws on a terminal."""
+    terminal, other_end = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "identity_cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=other_end,
+            stderr=other_end,
+            env={"PATH": os.environ["PATH"], "TERM": "dumb", "LANG": "C.UTF-8", **env},
+        ) as process:
+            os.close(other_end)
+            shown = b""
+            try:
+                while piece := os.read(terminal, 4096):
+                    shown += piece
+            except OSError:  # the other end is closed
+                pass
+            assert process.wait(timeout=60) == 0
+    finally:
+        os.close(terminal)
+    return shown.decode()
+
+
+def test_letters_of_other_scripts(run_identity: Run) -> None:
+    done = run_identity("identify", "--email", "José@BÜCHER.example", "--phone", "٣٤", "--json")
+    assert json.loads(done.stdout)["contact"]["emails"] == ["josé@xn--bcher-kva.example"]
+    assert json.loads(done.stdout)["contact"]["phoneNumbers"] == ["34"]
+    assert "josé" in done.stdout
+
+
+def test_one_identifier_is_enough(run_identity: Run) -> None:
+    done = run_identity("identify", "--email", "a@x.org", "--phone", "n/a", "--json")
+    assert json.loads(done.stdout)["contact"] == {
+        "primaryContatctId": 1,
+        "emails": ["a@x.org"],
+        "phoneNumbers": [],
+        "secondaryContactIds": [],
+    }
+
+
+def test_show_writes_nothing(run_identity: Run, connection: psycopg.Connection[Any]) -> None:
+    done = run_identity("show", "--email", "nobody@x.org")
+    check_error(done, 4, "No such contact", "identity export")
+    for table in ("contact", "normalization_profile"):
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["identify"], "no email and no phone number", "give an email"),
+        (["identify", "--email", "", "--phone", "-"], "no email and no phone number", "give"),
+        (["identify", "--email", "not an email"], "white space inside the email", "give"),
+        (["identify", "--phone", "x12"], "a phone number is digits", "give an email"),
+        (["identify", "--email", "a@x.org", "--region", "ZZ"], "'ZZ'", "--region US"),
+        (["show"], "exactly one", "--email, --phone or --id"),
+        (["show", "--email", "a@x.org", "--id", "1"], "exactly one", "--email, --phone or --id"),
+        (["show", "--email", "a b"], "white space inside the email", "give an email"),
+        (["show", "--id", "one"], "'one' is not a valid int", "identity show --help"),
+        (["show", "--nonsense"], "--nonsense", "identity show --help"),
+        (["identify", "--email"], "--email", "--help"),
+        (["show", "extra", "--id", "1"], "extra", "identity show --help"),
+        (["nonsense"], "nonsense", "identity --help"),
+        (["db", "nonsense"], "nonsense", "identity db --help"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(run_identity: Run, arguments: list[str], message: str, hint: str) -> None:
+    check_error(run_identity(*arguments), 2, message, hint)
+
+
+# The database
+
+
+@pytest.mark.parametrize("option", [True, False])
+def test_out_of_reach(run_identity: Run, option: bool) -> None:
+    url = f"postgresql://app:{PASSWORD}@127.0.0.1:1/people"
+    arguments = ["--database-url", url] if option else []
+    done = run_identity("identify", "--email", "a@x.org", *arguments, env={"DATABASE_URL": url})
+    check_error(done, 5, "127.0.0.1:1/people is out of reach", "DATABASE_URL")
+    assert PASSWORD not in done.stderr
+
+
+def test_the_flag_comes_before_the_environment(run_identity: Run, database_url: str) -> None:
+    done = run_identity(
+        "identify",
+        "--email=a@x.org",
+        "--database-url",
+        database_url,
+        env={"DATABASE_URL": "postgresql://127.0.0.1:1/people"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        (f"postgresql://app:{PASSWORD}@127.0.0.1:1/people", 5),
+        (f"postgresql://app@127.0.0.1:1/people?password={PASSWORD}", 5),
+        (f"postgresql://app:{PASSWORD}@@127.0.0.1:1/people", 2),
+        (f"postgresql://app:{PASSWORD}/x@127.0.0.1:1/people", 2),
+        (f"postgresql://app:{PASSWORD}@127.0.0.1:port/people", 2),
+        (f"mysql://app:{PASSWORD}@127.0.0.1/people", 2),
+    ],
+)
+def test_a_password_is_never_shown(run_identity: Run, url: str, code: int) -> None:
+    done = run_identity("db", "current", env={"DATABASE_URL": url})
+    assert done.returncode == code
+    assert PASSWORD not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    done = run_identity("show", "--id", "1", "--debug", "--database-url", url)
+    assert done.returncode == 1
+    assert PASSWORD not in done.stdout + done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_a_database_that_is_not_at_head(run_identity: Run, empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE theirs (id int)")
+    done = run_identity("identify", "--email", "a@x.org", env={"DATABASE_URL": empty_database_url})
+    check_error(done, 5, "has no schema of identity", "run identity db upgrade")
+    done = run_identity("show", "--id", "1", env={"DATABASE_URL": empty_database_url})
+    check_error(done, 5, "has no schema of identity", "run identity db upgrade")
+    done = run_identity("db", "upgrade", env={"DATABASE_URL": empty_database_url})
+    assert done.returncode == 0
+    done = run_identity("identify", "--email", "a@x.org", env={"DATABASE_URL": empty_database_url})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_empty_database_is_migrated(run_identity: Run, empty_database_url: str) -> None:
+    done = run_identity("identify", "--email", "a@x.org", env={"DATABASE_URL": empty_database_url})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("primary: 1\n")
+
+
+def test_another_profile(run_identity: Run) -> None:
+    us = ("--phone", "(650) 253-0000", "--region", "us")
+    done = run_identity("identify", *us, "--json")
+    assert json.loads(done.stdout)["contact"]["phoneNumbers"] == ["+16502530000"]
+    check_error(
+        run_identity("identify", "--phone", "650 253 0000"),
+        5,
+        "values normalised with region US, version 1, not with no region, version 1",
+        "give --region US",
+    )
+    assert run_identity("identify", *us).returncode == 0
+    assert run_identity("show", "--phone", "650-253-0000").returncode == 0
+
+
+def test_the_embedded_database(run_identity: Run, prepared_home: os.PathLike[str]) -> None:
+    env = {"DATABASE_URL": None, "IDENTITY_HOME": str(prepared_home)}
+    done = run_identity("identify", "--email", "embedded@x.org", "--json", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = run_identity("show", "--email", "embedded@x.org", "--json", env=env)
+    assert (shown.returncode, shown.stdout) == (0, done.stdout)
+
+
+def test_a_home_that_cannot_be_made(run_identity: Run, tmp_path: os.PathLike[str]) -> None:
+    home = f"{os.fspath(tmp_path)}/file/home"
+    with open(os.path.dirname(home), "w"):
+        pass
+    done = run_identity("show", "--id", 1, env={"DATABASE_URL": None, "IDENTITY_HOME": home})
+    check_error(done, 5, "cannot keep a database", "IDENTITY_HOME")
+
+
+def test_a_command_loads_neither_sqlalchemy_nor_alembic(
+    run_identity: Run, database_url: str
+) -> None:
+    for command in (["identify", "--email", "a@x.org"], ["show", "--id", "1"]):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from identity_cli.cli import run\n"
+                f"assert run({command!r}) == 0\nprint(*sys.modules, file=sys.stderr)",
+            ],
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+        loaded = {name.partition(".")[0] for name in done.stderr.split()}
+        assert "psycopg" in loaded
+        assert loaded.isdisjoint({"sqlalchemy", "alembic", "rich", "phonenumbers", "pyarrow"})
+
+
+def test_a_closed_pipe_is_quiet(run_identity: Run, database_url: str) -> None:
+    run_identity("identify", "--email", "a@x.org")
+    with subprocess.Popen(
+        [sys.executable, "-m", "identity_cli", "show", "--id", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        shown = process.stderr.read()
+        process.wait(timeout=60)
+    assert b"Traceback" not in shown
+    assert b"Exception ignored" not in shown
+
+
+def test_interrupted_while_it_connects(start_identity: Callable[..., Any]) -> None:
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        process = start_identity(
+            "show", "--id", "1", env={"DATABASE_URL": f"postgresql://127.0.0.1:{port}/people"}
+        )
+        silent.settimeout(60)
+        client, _ = silent.accept()
+        with client:
+            process.send_signal(signal.SIGINT)
+            _, shown = process.communicate(timeout=60)
+    assert process.returncode in {130, -signal.SIGINT}
+    assert "Traceback" not in shown
+
+
+def test_version(run_identity: Run) -> None:
+    done = run_identity("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"identity \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_help_needs_no_database(run_identity: Run) -> None:
+    done = run_identity("show", "-h", env={"DATABASE_URL": "nonsense"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: identity show ")

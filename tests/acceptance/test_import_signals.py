@@ -1,0 +1,235 @@
+"""INT and TERM stop an import between two rows; the same command goes on and ends the same."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import termios
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Start = Callable[..., subprocess.Popen[str]]
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+def mixed_lines(count: int) -> list[str]:
+    """People, links, merges, repeats and some bad rows."""
+    return ["email,phone"] + [
+        f"bad{i},1" if i % 101 == 0 else f"p{i * 7919 % 3000}@x.org,{i * 104729 % 2500}"
+        for i in range(count)
+    ]
+
+
+def graph(database_url: str) -> list[Any]:
+    with psycopg.connect(database_url) as connection:
+        return connection.execute(
+            "SELECT id, email, phone_number, linked_id, link_precedence::text, line FROM contact"
+            " ORDER BY id"
+        ).fetchall()
+
+
+def evidence(database_url: str) -> list[Any]:
+    with psycopg.connect(database_url) as connection:
+        return connection.execute(
+            "SELECT email, phone_number, primary_id, merged_id, line FROM link_evidence ORDER BY id"
+        ).fetchall()
+
+
+def wait_for_rows(database_url: str, count: int) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for _ in range(600):
+            found = connection.execute("SELECT count(*) FROM contact").fetchone()
+            if found is not None and found[0] >= count:
+                return
+            time.sleep(0.05)
+    raise AssertionError("the import does not get on")
+
+
+@pytest.fixture
+def other_database(
+    cloned_database: Callable[[], AbstractContextManager[str]],
+) -> Iterator[str]:
+    """For a run that nobody stops."""
+    with cloned_database() as url:
+        yield url
+
+
+ARGUMENTS = ("--outcomes", "o", "--rejects", "r", "--summary", "s", "--jobs", "1")
+
+
+def results(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text() for name in ("o", "r")}
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS[1:])
+def test_stopped_in_a_big_file(
+    run_identity: Run,
+    start_identity: Start,
+    database_url: str,
+    other_database: str,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(mixed_lines(20_000)))
+    process = start_identity("import", "a.csv", *ARGUMENTS)
+    wait_for_rows(database_url, 500)
+    process.send_signal(number)
+    out, said = process.communicate(timeout=30)
+    assert process.returncode == code, said
+    assert out == ""
+    assert "Traceback" not in said
+    summary = json.loads((tmp_path / "s").read_text())
+    assert (summary["status"], summary["exit_code"]) == ("stopped", code)
+    read = summary["rows"]["read"]
+    assert 0 < read < 20_000
+    assert read == sum(summary["rows"].values()) - read
+    accepted = read - summary["rows"]["rejected"]
+    assert len((tmp_path / "o").read_text().splitlines()) == accepted
+    assert summary["rows"]["created"] + summary["rows"]["linked"] == len(graph(database_url))
+
+    done = run_identity("import", "a.csv", *ARGUMENTS, "--json")
+    assert done.returncode == 3, done.stderr
+    assert f"going on with run 1 after {read} rows" in done.stderr
+    counts = json.loads(done.stdout)["rows"]
+    found = (graph(database_url), evidence(database_url), results(tmp_path))
+
+    whole = run_identity(
+        "import", "a.csv", *ARGUMENTS, "--json", env={"DATABASE_URL": other_database}
+    )
+    assert json.loads(whole.stdout)["rows"] == counts
+    assert found == (graph(other_database), evidence(other_database), results(tmp_path))
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS[:1])
+def test_stopped_while_a_pipe_is_slow(
+    run_identity: Run,
+    start_identity: Start,
+    database_url: str,
+    other_database: str,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    text = "\n".join(mixed_lines(12_000)) + "\n"
+    arguments = ("import", "-", "--input-format", "csv", *ARGUMENTS)
+    process = start_identity(*arguments)
+    assert process.stdin is not None
+    process.stdin.write(text[:150_000])
+    process.stdin.flush()
+    wait_for_rows(database_url, 500)
+    process.send_signal(number)
+    assert process.wait(10) == code
+    summary = json.loads((tmp_path / "s").read_text())
+    assert (summary["status"], summary["exit_code"]) == ("stopped", code)
+    assert summary["rows"]["read"] >= 500
+
+    done = run_identity(*arguments, "--json", input=text)
+    assert done.returncode == 3, done.stderr
+    counts = json.loads(done.stdout)["rows"]
+    assert counts["read"] == 12_000
+    found = (graph(database_url), evidence(database_url), results(tmp_path))
+
+    whole = run_identity(*arguments, "--json", input=text, env={"DATABASE_URL": other_database})
+    assert json.loads(whole.stdout)["rows"] == counts
+    assert found == (graph(other_database), evidence(other_database), results(tmp_path))
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_stopped_before_anything_came(
+    start_identity: Start, database_url: str, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = start_identity("import", "-", "--input-format", "csv", "--summary", "s", "--json")
+    assert process.stdin is not None
+    process.stdin.write("email\na@x.org\n")
+    process.stdin.flush()
+    unread = bytearray(b"\1\0\0\0")
+    while any(unread):
+        time.sleep(0.02)
+        fcntl.ioctl(process.stdin, termios.FIONREAD, unread)
+    time.sleep(0.1)  # it is waiting for more then
+    process.send_signal(number)
+    process.wait(10)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.returncode == code, said
+    assert "unexpected" not in said
+    summary = json.loads((tmp_path / "s").read_text())
+    assert summary == json.loads(process.stdout.read())
+    assert (summary["status"], summary["exit_code"]) == ("stopped", code)
+
+
+def test_a_pipe_that_brings_something_else(
+    run_identity: Run, start_identity: Start, database_url: str, tmp_path: Path
+) -> None:
+    text = "\n".join(mixed_lines(12_000)) + "\n"
+    arguments = ("import", "-", "--input-format", "csv")
+    process = start_identity(*arguments)
+    assert process.stdin is not None
+    process.stdin.write(text[:150_000])
+    process.stdin.flush()
+    wait_for_rows(database_url, 500)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 143
+    # The same first block, and another row behind it.
+    before = graph(database_url)
+    changed = text[:70_000] + "\nstranger@x.org,1\n" + text[70_000:]
+    done = run_identity(*arguments, input=changed)
+    assert done.returncode == 2, done.stderr
+    assert "--restart" in done.stderr
+    assert graph(database_url) == before
+    assert run_identity(*arguments, "--restart", input=changed).returncode == 3
+
+
+def test_the_same_input_twice_at_once(
+    run_identity: Run, start_identity: Start, database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(mixed_lines(1000)))
+    os.mkfifo(tmp_path / "pipe.csv")
+    process = start_identity("import", "pipe.csv", "--json")
+    opened = threading.Event()
+    release = threading.Event()
+
+    def write() -> None:
+        with open(tmp_path / "pipe.csv", "w") as pipe:
+            pipe.write("\n".join(mixed_lines(12_000)))
+            pipe.flush()
+            opened.set()
+            release.wait(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        wait_for_rows(database_url, 500)
+        assert opened.is_set() or writer.is_alive()
+        done = run_identity(
+            *("import", "-", "--input-format", "csv", "--json"),
+            input="\n".join(mixed_lines(12_000)),
+        )
+        assert done.returncode == 6, done.stderr
+        assert "run 1" in done.stderr
+        assert "\n\nhint: " in done.stderr
+        assert json.loads(done.stdout)["exit_code"] == 6
+        # Another input is none of its business.
+        assert run_identity("import", "a.csv").returncode == 3
+    finally:
+        release.set()
+        writer.join(60)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert json.loads(out)["rows"]["read"] == 12_000
