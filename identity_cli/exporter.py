@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import os
+import selectors
 import tempfile
 from contextlib import contextmanager, suppress
 from itertools import groupby, starmap
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import psycopg
+    from psycopg.abc import Buffer
+    from psycopg.pq.abc import PGconn
 
     from identity_cli.service import ConsolidatedContact
     from identity_cli.snapshot import Snapshot
@@ -219,8 +222,29 @@ def _copy_contacts(
     if excel_safe:
         email, phone_number = _NO_FORMULA.format(email), _NO_FORMULA.format(phone_number)
     query = _COPY.format(email=email, phone_number=phone_number)
-    with connection.cursor() as cursor, cursor.copy(query) as copy:
-        stream.writelines(copy)
+    with connection.cursor() as cursor, cursor.copy(query):
+        stream.writelines(_copied(connection.pgconn))
+
+
+def _copied(pgconn: PGconn) -> Iterator[Buffer]:
+    """What iterating over psycopg's `Copy` gives; that sets up a wait for each row, at twice the cost."""
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ExecStatus
+
+    with selectors.DefaultSelector() as selector:
+        selector.register(pgconn.socket, selectors.EVENT_READ)
+        while True:
+            size, data = pgconn.get_copy_data(1)
+            if size > 0:
+                yield data
+            elif size == 0:
+                selector.select()
+                pgconn.consume_input()
+            else:
+                break
+    while (result := pgconn.get_result()) is not None:
+        if result.status != ExecStatus.COMMAND_OK:
+            raise error_from_result(result)
 
 
 def _write_csv(stream: BinaryIO, records: Iterable[ConsolidatedContact]) -> None:

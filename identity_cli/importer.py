@@ -64,10 +64,7 @@ class Progress:
 
 
 class Importer:
-    """One run of `import`. `run` does it; `summary` tells how it went, also after an error.
-
-    Raises `InputNotFoundError` at once when an input is not there.
-    """
+    """One run of `import`. `run` does it; `summary` tells how it went, also after an error."""
 
     def __init__(
         self,
@@ -83,12 +80,6 @@ class Importer:
         self._say = say
         self._switch = switch or StopSwitch()
         self._sources: list[Source] = []
-        try:
-            for path in plan.paths:
-                self._sources.append(Source(path, while_reading=self._switch))
-        except BaseException:
-            self._close_sources()
-            raise
         self._reader = WindowReader(
             self._sources,
             plan.options,
@@ -147,21 +138,23 @@ class Importer:
         """
         try:
             self._open()
-            try:
-                yield from self._import()
-                self.status = "finished"
-            except StopRequestedError:
-                self.status = "stopped"
-            except InputUnreadableError:
-                self._drain()  # the rows before that place stand
-                raise
+            yield from self._import()
+            self.status = "finished"
             self._drain()
+        except StopRequestedError:
+            self.status = "stopped"
+            self._drain()
+        except InputUnreadableError:
+            self._drain()  # the rows before that place stand
+            raise
         finally:
             self._close()
 
     # Opening and closing.
 
     def _open(self) -> None:
+        for path in self.plan.paths:
+            self._sources.append(Source(path, while_reading=self._switch))
         patience = self._patience(self.plan.timeout or 0.0)
         while True:
             try:
@@ -504,4 +497,6 @@ class _Patience:
 
 
 def _identity(source: Source) -> InputIdentity:
-    return InputIdentity(source.path, source.size, sha256(source.beginning).hexdigest())
+    # A name need not be text, a JSON document does.
+    path = source.path.encode(errors="backslashreplace").decode()
+    return InputIdentity(path, source.size, sha256(source.beginning).hexdigest())

@@ -27,7 +27,8 @@ def line(text: str) -> None:
 
 def document(value: Any) -> None:
     """One JSON document."""
-    line(json.dumps(value, ensure_ascii=False))
+    # A path may be no text; standard output takes text only.
+    line(json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode())
 
 
 def note(text: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from identity_cli.errors import UsageError
+from identity_cli.errors import OutputError, UsageError
 from identity_cli.readers import InputOptions, format_of
-from identity_cli.source import STDIN, same_file
+from identity_cli.source import STDIN, check_input, same_file
 
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
     """What to import and how.
 
+    Raises `UsageError`, `InputNotFoundError`, `OutputError` for what can be seen beforehand.
     `jobs` None: as many connections as pay. `timeout`: how many seconds to wait for a server that
     is away; None: a run that has begun waits a minute, one that has not fails at once.
     """
@@ -22,6 +24,7 @@ class ImportPlan:
     region: str | None = None
     rejects: str | None = None
     outcomes: str | None = None
+    summary: str | None = None
     jobs: int | None = None
     dry_run: bool = False
     restart: bool = False
@@ -31,19 +34,32 @@ class ImportPlan:
     def __post_init__(self) -> None:
         for path in self.paths:
             format_of(path, self.options)
+            check_input(path)
         if self.rejects is not None and len(self.paths) > 1:
             raise UsageError(
                 "--rejects takes one input",
                 hint="without it every input gets a rejects file of its own",
             )
-        if self.paths.count(STDIN) > 1:
-            raise UsageError("standard input can be read once only", hint="give - one time")
-        written = [path for path in (self.rejects, self.outcomes) if path is not None]
-        if len(written) == 2 and same_file(*written):
-            raise UsageError("rejects and outcomes go to one file", hint="give two paths")
-        for path in written:
-            if any(one != STDIN and same_file(one, path) for one in self.paths):
-                raise UsageError(f"{path} is an input", hint="write the results elsewhere")
+        self._refuse_one_file_twice()
+        for path in filter(None, (self.rejects, self.outcomes, self.summary)):
+            if not Path(path).absolute().parent.is_dir():
+                raise OutputError(
+                    f"cannot write {path}: there is no such folder", hint="make the folder first"
+                )
+
+    def _refuse_one_file_twice(self) -> None:
+        """What is read or written here is one thing each, by whatever name."""
+        named = [(path, "an input") for path in self.paths]
+        named += [(self.rejects_path(i), "for rejects") for i in range(len(self.paths))]
+        named += [(path, "for outcomes") for path in (self.outcomes,) if path is not None]
+        named += [(path, "for the summary") for path in (self.summary,) if path is not None]
+        for i, (path, use) in enumerate(named):
+            for other, other_use in named[:i]:
+                if path == other == STDIN or (
+                    STDIN not in (path, other) and same_file(path, other)
+                ):
+                    both = "twice an input" if use == other_use else f"{other_use} and {use}"
+                    raise UsageError(f"{path} is {both}", hint="name every file once")
 
     def rejects_path(self, index: int) -> str:
         path = self.paths[index]

@@ -10,14 +10,14 @@ import select
 import stat
 import sys
 import zlib
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from identity_cli.errors import InputNotFoundError, InputUnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from typing_extensions import Buffer
@@ -110,11 +110,30 @@ def _open(path: str) -> tuple[BinaryIO, int | None]:
                 "standard input is closed", hint="give it an input with < FILE"
             )
         return sys.stdin.buffer, None
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise InputNotFoundError(f"{path} is a directory", hint="name the files in it")
+    with _opening(path):
+        status = _stat(path)
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Source.close
+    return file, status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def check_input(path: str) -> None:
+    """Raise `InputNotFoundError` when there is no such input; opens nothing."""
+    if path != STDIN:
+        with _opening(path):
+            _stat(path)
+
+
+def _stat(path: str) -> os.stat_result:
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise InputNotFoundError(f"{path} is a directory", hint="name the files in it")
+    return status
+
+
+@contextmanager
+def _opening(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         hint = {
             FileNotFoundError: "see the path for a typing error",
@@ -123,7 +142,6 @@ def _open(path: str) -> tuple[BinaryIO, int | None]:
         raise InputNotFoundError(f"{path}: {error.strerror}", hint=hint) from error
     except ValueError as error:  # a NUL in the path
         raise InputNotFoundError("a path with a NUL character", hint="see the path") from error
-    return file, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 class _Raw(io.RawIOBase):

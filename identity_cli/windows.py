@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from identity_cli.errors import InvalidRequestError, ResumeError
+from identity_cli.errors import InputUnreadableError, InvalidRequestError, ResumeError
 from identity_cli.lanes import Ticket
 from identity_cli.normalize import ContactRequest
 from identity_cli.readers import open_reader
@@ -119,35 +119,47 @@ class WindowReader:
                 now = time.time_ns() // 1000 - first_line - reader.line
                 self._clock = max(self._clock, now)
                 window = Window(index, first_line, done, self._clock)
-                self._fill(window, rows, reader)
+                broken = self._fill(window, rows, reader)
+                if window.rows:
+                    done = window.rows_done
+                    window.position = source.position
+                    yield window
+                if broken is not None:
+                    raise broken
                 if not window.rows:
                     break
-                done = window.rows_done
-                window.position = source.position
-                yield window
             first_line += reader.line
 
-    def _fill(self, window: Window, rows: Iterator[Row], reader: Reader) -> None:
-        region, first_line, clock = self._region, window.first_line, window.clock
-        entries, requests = window.rows, window.requests
+    def _fill(
+        self, window: Window, rows: Iterator[Row], reader: Reader
+    ) -> InputUnreadableError | None:
+        """Read rows into the window; what ends the reading is returned, not to lose them."""
         before = reader.characters
-        for row in islice(rows, self.size):
-            problem = row.problem
-            if problem is None:
-                try:
-                    request = ContactRequest(row.email, row.phone, region=region)
-                except InvalidRequestError as error:
-                    problem = error
-                else:
-                    line = first_line + row.line
-                    entries.append((row, request))
-                    requests.append(RunRequest(request, line, clock + line))
-            if problem is not None:
-                entries.append((row, problem))
-            if reader.characters - before > _MOST_CHARACTERS:
-                break
+        broken = None
+        try:
+            for row in islice(rows, self.size):
+                self._take(window, row)
+                if reader.characters - before > _MOST_CHARACTERS:
+                    break
+        except InputUnreadableError as error:
+            broken = error
         window.characters = reader.characters - before
-        window.rows_done += len(entries)
+        window.rows_done += len(window.rows)
+        return broken
+
+    def _take(self, window: Window, row: Row) -> None:
+        problem = row.problem
+        if problem is None:
+            try:
+                request = ContactRequest(row.email, row.phone, region=self._region)
+            except InvalidRequestError as error:
+                problem = error
+            else:
+                line = window.first_line + row.line
+                window.rows.append((row, request))
+                window.requests.append(RunRequest(request, line, window.clock + line))
+                return
+        window.rows.append((row, problem))
 
 
 def _skip(rows: Iterator[Row], source: Source, start: Checkpoint) -> int:

@@ -149,6 +149,7 @@ def import_files(
         region=check_region(region),
         rejects=rejects,
         outcomes=outcomes,
+        summary=summary,
         jobs=jobs,
         dry_run=dry_run,
         restart=restart,
@@ -173,7 +174,7 @@ def import_files(
             code = exit_code(error)
             raise
         finally:
-            _report(importer, importer.summary(code), summary, json=json, quiet=quiet)
+            _report(importer, importer.summary(code), json=json, quiet=quiet)
     return code
 
 
@@ -195,14 +196,12 @@ def _stop_on_signals(switch: StopSwitch) -> list[int]:
     return received
 
 
-def _report(
-    importer: Importer, summary: dict[str, Any], path: str | None, *, json: bool, quiet: bool
-) -> None:
+def _report(importer: Importer, summary: dict[str, Any], *, json: bool, quiet: bool) -> None:
     from identity_cli.results import write_summary
 
     if not quiet:
         output.import_report(importer, summary)
-    if path is not None:
-        write_summary(path, summary)
+    if importer.plan.summary is not None:
+        write_summary(importer.plan.summary, summary)
     if json:
         output.document(summary)

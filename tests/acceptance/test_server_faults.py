@@ -1,4 +1,4 @@
-"""A server that is away, full, read-only or unsuitable; a disk that is full: clear errors, no loss."""
+"""A server that is away, full, read-only or unsuitable, a full disk: clear errors, no loss."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from identity_cli import ContactRequest, IdentityService
-from identity_cli.errors import OutputError, UsageError
+from identity_cli.errors import ConnectionLostError, OutputError, UsageError
 from identity_cli.exporter import (
     FileFormat,
     What,
@@ -307,6 +307,23 @@ def test_a_failing_stream_leaves_the_connection_usable(
                     file_format=file_format,
                 )
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_server_that_goes_away(
+    connection: psycopg.Connection[Any], database_url: str, file_format: FileFormat
+) -> None:
+    connection.execute(
+        "INSERT INTO contact (email, link_precedence)"
+        " SELECT g || '@x.org', 'primary' FROM generate_series(1, 100000) g"
+    )
+
+    def terminate() -> None:
+        with psycopg.connect(database_url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
+
+    with pytest.raises(ConnectionLostError):
+        export(connection, _Watched(terminate), file_format=file_format)
 
 
 def test_an_identity_of_100_000_contacts(connection: psycopg.Connection[Any]) -> None:

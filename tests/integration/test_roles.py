@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 @pytest.fixture
 def as_role(
     connection: psycopg.Connection[Any], database_url: str
