@@ -227,7 +227,7 @@ def _copy_contacts(
 
 
 def _copied(pgconn: PGconn) -> Iterator[Buffer]:
-    """What iterating over psycopg's `Copy` gives; that sets up a wait for each row, at twice the cost."""
+    """What psycopg's `Copy` yields, at half the cost: that sets up a wait for every row."""
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, assert_never
@@ -121,9 +122,10 @@ class Ledger:
             self._outcomes.cut_back(checkpoint.outcomes)
 
     def close(self) -> None:
-        self._flush()
-        for file in self._files():
-            file.close()
+        """Close the files; `sync` before, what was not written by then is left out."""
+        with ExitStack() as stack:
+            for file in self._files():
+                stack.callback(file.close)
 
     def _files(self) -> list[ResultFile]:
         return [*self._rejects, *([] if self._outcomes is None else [self._outcomes])]

@@ -16,12 +16,16 @@ BEGIN
     IF NEW.email IS NOT NULL AND NOT NEW.anchors_email THEN
         PERFORM FROM contact WHERE email = NEW.email AND anchors_email
             AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
-        PERFORM refuse_two_identities() WHERE NOT FOUND;
+        IF NOT FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
     END IF;
     IF NEW.phone_number IS NOT NULL AND NOT NEW.anchors_phone THEN
         PERFORM FROM contact WHERE phone_number = NEW.phone_number AND anchors_phone
             AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
-        PERFORM refuse_two_identities() WHERE NOT FOUND;
+        IF NOT FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
     END IF;
     RETURN NULL;
 END $$;
