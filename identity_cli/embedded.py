@@ -155,12 +155,12 @@ class EmbeddedServer:
                         *("start", "-w", "-t", str(_START_SECONDS), "-D", str(self.data)),
                         *("-l", str(self.data / "server.log"), "-o", arguments),
                     )
+                    self._create_database()
                     break
                 except EmbeddedServerError:
                     if time.monotonic() >= deadline:
                         raise
                     time.sleep(0.1)
-            self._create_database()
 
     def _initialize(self) -> None:
         """Make the data folder beside its place and rename it: a killed start leaves none."""
@@ -179,15 +179,25 @@ class EmbeddedServer:
     def _create_database(self) -> None:
         import psycopg
 
-        maintenance = {**self.connection_parameters(), "dbname": "postgres"}
-        with psycopg.connect(**maintenance, autocommit=True) as connection:  # type: ignore[arg-type]
-            known = "SELECT FROM pg_database WHERE datname = %s"
-            if connection.execute(known, [DATABASE]).fetchone() is None:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
+        maintenance: dict[str, Any] = {**self.connection_parameters(), "dbname": "postgres"}
+        try:
+            with psycopg.connect(**maintenance, autocommit=True) as connection:
+                known = "SELECT FROM pg_database WHERE datname = %s"
+                if connection.execute(known, [DATABASE]).fetchone() is None:
+                    connection.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.OperationalError as error:
+            raise EmbeddedServerError(
+                "the embedded PostgreSQL ended as soon as it had started",
+                hint=f"see {self.data / 'server.log'}",
+            ) from error
 
     def _stop(self) -> None:
         if (self.data / "postmaster.pid").exists():
-            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
+            try:
+                self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
+            except EmbeddedServerError:
+                if self.is_running():  # else it has died in the meantime
+                    raise
 
     def _socket_folder(self, *, make: bool = False) -> Path:
         """The data folder, or a private one in the temporary folder where that path is too long."""
