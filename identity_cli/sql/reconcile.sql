@@ -18,6 +18,8 @@ DECLARE
     phone_id bigint;    -- the contact that anchors the phone number, its primary, its email
     phone_root bigint;
     phone_email text;
+    email_at timestamptz;
+    phone_at timestamptz;
     merged bigint;
     found_primaries bigint[];
 BEGIN
@@ -26,11 +28,13 @@ BEGIN
     END IF;
     FOR attempt IN 1 .. 100 LOOP
         IF request_email IS NOT NULL THEN
-            SELECT id, coalesce(linked_id, id), phone_number INTO email_id, email_root, email_phone
+            SELECT id, coalesce(linked_id, id), phone_number, created_at
+            INTO email_id, email_root, email_phone, email_at
             FROM contact WHERE email = request_email AND anchors_email;
         END IF;
         IF request_phone IS NOT NULL THEN
-            SELECT id, coalesce(linked_id, id), email INTO phone_id, phone_root, phone_email
+            SELECT id, coalesce(linked_id, id), email, created_at
+            INTO phone_id, phone_root, phone_email, phone_at
             FROM contact WHERE phone_number = request_phone AND anchors_phone;
         END IF;
 
@@ -47,13 +51,13 @@ BEGIN
         END IF;
 
         IF (email_id IS NULL AND request_email IS NOT NULL) OR (phone_id IS NULL AND request_phone IS NOT NULL) THEN
-            -- A clock of another machine must not make the newcomer older than its primary.
+            -- A clock of another machine must not make the newcomer older than its primary; the contact that
+            -- anchors the known value is not. Where a merge came between, the foreign key says so: 23503.
             INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
                                  anchors_email, anchors_phone, run_id, line, created_at, updated_at)
-            SELECT request_email, request_phone, id, id, 'secondary',
-                   email_id IS NULL, phone_id IS NULL, request_run, request_line,
-                   greatest(request_at, created_at), request_at
-            FROM contact WHERE id = coalesce(email_root, phone_root) AND linked_id IS NULL
+            VALUES (request_email, request_phone, coalesce(email_root, phone_root), coalesce(email_root, phone_root),
+                    'secondary', email_id IS NULL, phone_id IS NULL, request_run, request_line,
+                    greatest(request_at, email_at, phone_at), request_at)
             ON CONFLICT DO NOTHING
             RETURNING 'linked', linked_id, id INTO result;
             CONTINUE WHEN result.contact_id IS NULL;

@@ -125,7 +125,6 @@ VARIABLES = {
 STATEMENTS = [
     "FROM contact WHERE email = request_email AND anchors_email",
     "FROM contact WHERE phone_number = request_phone AND anchors_phone",
-    "FROM contact WHERE id = coalesce(email_root, phone_root) AND linked_id IS NULL",
     "FROM link_evidence WHERE email = request_email AND phone_number = request_phone",
     "FROM contact WHERE id IN (email_root, phone_root) AND linked_id IS NULL"
     " ORDER BY id FOR UPDATE",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from model import components
 
 from identity_cli import ContactRequest
-from identity_cli.lanes import BATCH, Lane, LaneBrokenError, spread, submit
+from identity_cli.lanes import BATCH, Groups, Lane, LaneBrokenError, spread, submit
 from identity_cli.service import Outcome, RunRequest
 
 if TYPE_CHECKING:
@@ -35,52 +35,60 @@ def values(item: RunRequest) -> set[str]:
     return {value for value in (item.request.email, item.request.phone) if value is not None}
 
 
+def spread_out(
+    stream: Sequence[Pair], lanes: int, before: Sequence[Groups] = ()
+) -> tuple[Groups, list[list[int]], list[list[int]]]:
+    groups = Groups(numbered(stream))
+    return groups, *spread(groups, lanes, before)
+
+
 @given(streams, counts)
 def test_every_request_goes_down_one_lane_in_order(stream: list[Pair], lanes: int) -> None:
-    found = spread(numbered(stream), lanes, {})
-    assert found is not None
+    _, found, crossing = spread_out(stream, lanes)
     assert len(found) == lanes
     assert sorted(i for lane in found for i in lane) == list(range(len(stream)))
     assert all(lane == sorted(lane) for lane in found)
+    assert crossing == [[]] * lanes
 
 
 @given(streams, counts)
 def test_what_identifiers_connect_goes_down_one_lane(stream: list[Pair], lanes: int) -> None:
     requests = numbered(stream)
-    found = spread(requests, lanes, {})
-    assert found is not None
+    _, found, _ = spread_out(stream, lanes)
     lane_of = {i: number for number, lane in enumerate(found) for i in lane}
     for component in components(stream):
         known = {value.partition(":")[2] for value in component}
         assert len({lane_of[i] for i, item in enumerate(requests) if values(item) & known}) == 1
 
 
-@given(streams, counts, st.data())
-def test_a_group_follows_what_is_still_on_its_way(
-    stream: list[Pair], lanes: int, data: st.DataObject
-) -> None:
-    requests = numbered(stream)
-    taken = data.draw(
-        st.dictionaries(
-            st.sampled_from([*"0123456789", *(f"{c}@x.org" for c in "abcdefghij")]),
-            st.integers(0, lanes - 1),
-            max_size=4,
-        )
-    )
-    found = spread(requests, lanes, taken)
-    torn = False
-    for component in components(stream):
-        known = {value.partition(":")[2] for value in component}
-        torn |= len({taken[value] for value in known if value in taken}) > 1
-    assert (found is None) == torn
-    for number, lane in enumerate(found or []):
-        for i in lane:
-            assert {taken[value] for value in values(requests[i]) if value in taken} <= {number}
+@given(st.lists(streams, min_size=2, max_size=5), counts)
+def test_a_group_follows_what_is_still_on_its_way(windows: list[list[Pair]], lanes: int) -> None:
+    """A request comes after all earlier ones that share a value: down their lane, or waiting."""
+    before: list[Groups] = []
+    last: dict[str, int] = {}  # the lane that a value was sent down last
+    for stream in windows:
+        requests = numbered(stream)
+        groups, found, crossing = spread_out(stream, lanes, before)
+        assert sorted(i for lane in (*found, *crossing) for i in lane) == list(range(len(stream)))
+        waiting = {i for lane in crossing for i in lane}
+        lane_of = {i: n for part in (found, crossing) for n, lane in enumerate(part) for i in lane}
+        for component in components(stream):
+            known = {value.partition(":")[2] for value in component}
+            members = [i for i, item in enumerate(requests) if values(item) & known]
+            behind = {last[value] for value in known if value in last}
+            assert len({lane_of[i] for i in members}) == 1
+            lane = lane_of[members[0]]
+            assert behind <= {lane} or waiting >= set(members)
+            assert not behind or lane in behind
+            assert len(behind) > 1 or not waiting & set(members)
+        for i, item in enumerate(requests):
+            for value in values(item):
+                last[value] = lane_of[i]
+        before.append(groups)
 
 
 def test_strangers_are_shared_out_evenly() -> None:
-    found = spread(numbered([(f"p{i}@x.org", str(i)) for i in range(1000)]), 4, {})
-    assert found is not None
+    _, found, _ = spread_out([(f"p{i}@x.org", str(i)) for i in range(1000)], 4)
     assert [len(lane) for lane in found] == [250] * 4
 
 
@@ -135,26 +143,29 @@ def test_results_come_in_the_order_of_the_requests(
 
 def test_a_later_window_does_not_overtake(lanes: list[Lane], services: list[FakeService]) -> None:
     first = submit(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
-    assert not first.done()
-    home = dict(first.taken)
-    assert home["a@x.org"] != home["b@x.org"]
-    second = submit(lanes, numbered([("b@x.org", "3"), ("a@x.org", "4")]), [first])
-    assert second.taken["3"] == home["b@x.org"]
-    assert second.taken["4"] == home["a@x.org"]
-    # It needs both lanes: it waits until both are free of what it needs.
-    bridging: list[Any] = []
-    waiting = threading.Thread(
-        target=lambda: bridging.append(submit(lanes, numbered([("a@x.org", "2")]), [first, second]))
-    )
-    waiting.start()
-    waiting.join(0.1)
-    assert bridging == []
+    # It needs what both lanes are at work on: it waits for both, and nobody waits for it here.
+    bridging = submit(lanes, numbered([("a@x.org", "2")]), [first])
+    (_, future), *_ = bridging.parts
+    services[0].go.set()
+    with pytest.raises(TimeoutError):
+        future.result(0.1)
+    assert not bridging.done()
+    services[1].go.set()
+    assert len(bridging.results()) == 1
+    assert first.done()
+    assert sorted(len(batch) for service in services for batch in service.lines) == [1, 1, 1]
+
+
+def test_nothing_follows_a_batch_of_another_lane_that_failed(
+    lanes: list[Lane], services: list[FakeService]
+) -> None:
+    first = submit(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
+    bridging = submit(lanes, numbered([("a@x.org", "2")]), [first])
+    services[1].error = services[0].error = ValueError("lost")
     for service in services:
         service.go.set()
-    waiting.join(10)
-    assert first.done()
-    assert second.done()
-    assert len(bridging[0].results()) == 1
+    with pytest.raises(LaneBrokenError):
+        bridging.results()
 
 
 def test_nothing_follows_a_batch_that_failed(
