@@ -57,6 +57,7 @@ class Model:
 
     _of_value: dict[tuple[str, str], _Identity] = field(default_factory=dict)
     _of_contact: list[_Identity] = field(default_factory=list)
+    _brought_in_by: dict[tuple[str, str], _Contact] = field(default_factory=dict)
     _contacts: list[_Contact] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     pairs: set[Pair] = field(default_factory=set)
@@ -82,7 +83,9 @@ class Model:
             return Answer("merged", kept.id, None)
         primary = known[0].oldest
         if len(known) < len(values):
-            contact = self._store(email, phone, max(at, primary.at), known[0])
+            # No newcomer is older than the contact that it is linked through.
+            through = next(self._brought_in_by[v] for v in values if v in self._brought_in_by)
+            contact = self._store(email, phone, max(at, through.at), known[0])
             return Answer("linked", primary.id, contact.id)
         if pair_is_new and len(values) == 2:
             self.evidence.append(Evidence(email or "", phone or "", primary.id, None))
@@ -99,6 +102,7 @@ class Model:
         self._of_contact.append(identity)
         for value in _values(email, phone):
             self._of_value[value] = identity
+            self._brought_in_by.setdefault(value, contact)
         return contact
 
     def _unite(self, one: _Identity, other: _Identity) -> None:
