@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,10 @@ for _name in list(os.environ):
         "PYTHONWARNINGS",
     }:
         del os.environ[_name]
+
+# A job in the background of a shell ignores INT, and so would everything that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("identity", deadline=None)
 hypothesis.settings.load_profile("identity")
