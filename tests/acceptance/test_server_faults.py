@@ -25,13 +25,24 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
     Start = Callable[..., subprocess.Popen[str]]
 
-ROWS = 20_000
+ROWS = 15_000
+FEW_ROWS = 2_000
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.csv"
-    lines = (f"user{i}@example.com,555{i:06d}\n" for i in range(ROWS))
+    """Enough of them to do something while they are read."""
+    return write_rows(tmp_path, ROWS)
+
+
+@pytest.fixture
+def few_rows(tmp_path: Path) -> Path:
+    return write_rows(tmp_path, FEW_ROWS)
+
+
+def write_rows(folder: Path, many: int) -> Path:
+    path = folder / "rows.csv"
+    lines = (f"user{i}@example.com,555{i:06d}\n" for i in range(many))
     path.write_text("email,phone\n" + "".join(lines))
     return path
 
@@ -101,7 +112,7 @@ def test_server_gone_for_longer_than_the_patience(
 
 
 def test_server_that_is_started_late(
-    own_server: EmbeddedServer, rows: Path, start_identity: Start, run_identity: Run
+    own_server: EmbeddedServer, few_rows: Path, start_identity: Start, run_identity: Run
 ) -> None:
     url = url_of(own_server)
     own_server.stop()
@@ -113,11 +124,11 @@ def test_server_that_is_started_late(
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "trying again for 60 s" in said
-    assert count(url) == ROWS
+    assert count(url) == FEW_ROWS
 
 
 def test_no_connection_left(
-    connection: psycopg.Connection[Any], database_url: str, rows: Path, start_identity: Start
+    connection: psycopg.Connection[Any], database_url: str, few_rows: Path, start_identity: Start
 ) -> None:
     role = f"identity_test_{uuid.uuid4().hex[:12]}"
     connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 0")
@@ -132,14 +143,14 @@ def test_no_connection_left(
         connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT -1")
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
-        assert count(database_url) == ROWS
+        assert count(database_url) == FEW_ROWS
     finally:
         connection.execute(f"DROP OWNED BY {role}")
         connection.execute(f"DROP ROLE {role}")
 
 
 def test_read_only_database(
-    connection: psycopg.Connection[Any], rows: Path, run_identity: Run
+    connection: psycopg.Connection[Any], few_rows: Path, run_identity: Run
 ) -> None:
     """As a standby is."""
     run_identity("identify", "--email", "a@x")
@@ -157,7 +168,7 @@ def test_read_only_database(
 
 
 def test_database_of_another_encoding(
-    server: dict[str, str], rows: Path, run_identity: Run
+    server: dict[str, str], few_rows: Path, run_identity: Run
 ) -> None:
     name = f"identity_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(**server, autocommit=True) as admin:
@@ -173,12 +184,12 @@ def test_database_of_another_encoding(
 
 
 def test_disk_of_the_server_is_full(
-    connection: psycopg.Connection[Any], rows: Path, run_identity: Run
+    connection: psycopg.Connection[Any], few_rows: Path, run_identity: Run
 ) -> None:
     """After some rows the server says so; when there is room again the same command ends it."""
     connection.execute(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF NEW.line > 12000 THEN RAISE 'no space left on device' USING ERRCODE = '53100';"
+        " IF NEW.line > 1200 THEN RAISE 'no space left on device' USING ERRCODE = '53100';"
         " END IF; RETURN NEW; END $$;"
         "CREATE TRIGGER full_disk BEFORE INSERT ON contact"
         " FOR EACH ROW EXECUTE FUNCTION full_disk()"
@@ -191,12 +202,12 @@ def test_disk_of_the_server_is_full(
     connection.execute("DROP TRIGGER full_disk ON contact")
     again = run_identity("import", "rows.csv", "--json", "--jobs", "1")
     assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["rows"]["created"] == ROWS
+    assert json.loads(again.stdout)["rows"]["created"] == FEW_ROWS
 
 
 @pytest.mark.parametrize("option", ["--outcomes", "--rejects"])
-def test_disk_for_the_results_is_full(option: str, rows: Path, run_identity: Run) -> None:
-    rows.write_text(rows.read_text() + "".join(f"nobody{i},\n" for i in range(2000)))
+def test_disk_for_the_results_is_full(option: str, few_rows: Path, run_identity: Run) -> None:
+    few_rows.write_text(few_rows.read_text() + "".join(f"nobody{i},\n" for i in range(3000)))
     done = run_identity("import", "rows.csv", option, "/dev/full")
     assert done.returncode == 2
     assert "error: cannot write /dev/full: No space left on device" in done.stderr
@@ -205,17 +216,17 @@ def test_disk_for_the_results_is_full(option: str, rows: Path, run_identity: Run
     again = run_identity("import", "rows.csv", option, "room", "--json", "--restart")
     assert again.returncode == 3, again.stderr
     summary = json.loads(again.stdout)
-    assert summary["rows"]["created"] + summary["rows"]["unchanged"] == ROWS
+    assert summary["rows"]["created"] + summary["rows"]["unchanged"] == FEW_ROWS
 
 
-def test_summary_that_cannot_be_written(rows: Path, run_identity: Run) -> None:
+def test_summary_that_cannot_be_written(few_rows: Path, run_identity: Run) -> None:
     done = run_identity("import", "rows.csv", "--summary", "no/such/folder/summary.json")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert run_identity("import", "rows.csv").returncode == 0
 
 
-def test_table_locked_for_a_while(database_url: str, rows: Path, start_identity: Start) -> None:
+def test_table_locked_for_a_while(database_url: str, few_rows: Path, start_identity: Start) -> None:
     with psycopg.connect(database_url) as other:
         other.execute("LOCK TABLE contact IN EXCLUSIVE MODE")
         process = start_identity("import", "rows.csv")
@@ -224,4 +235,4 @@ def test_table_locked_for_a_while(database_url: str, rows: Path, start_identity:
         _, said = process.communicate(timeout=120)
         release.join()
     assert process.returncode == 0, said
-    assert count(database_url) == ROWS
+    assert count(database_url) == FEW_ROWS
