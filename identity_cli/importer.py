@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 # Windows on their way besides the one that is waited for.
 _AHEAD = 3
-# What all windows since the last checkpoint may hold, in characters.
-_PENDING_CHARACTERS = 1 << 26
+# What all windows since the last checkpoint may hold, in bytes more or less.
+_MOST_PENDING = 1 << 24
 # With fewer rows than this one connection is used unless more are asked for: the ids come out the
 # same every time, and there is little to gain.
 PARALLEL_FROM = 100_000
@@ -364,11 +364,8 @@ class Importer:
     # Durability.
 
     def _maybe_checkpoint(self) -> None:
-        pending = sum(window.characters for window in self._undurable)
-        if (
-            time.monotonic() - self._checkpoint_at >= CHECKPOINT_SECONDS
-            or pending > _PENDING_CHARACTERS
-        ):
+        pending = sum(window.weight for window in self._undurable)
+        if time.monotonic() - self._checkpoint_at >= CHECKPOINT_SECONDS or pending > _MOST_PENDING:
             self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:

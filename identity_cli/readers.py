@@ -292,7 +292,7 @@ class JsonLinesReader:
                 try:
                     email, phone = self._values(decode(data), data)
                 except InvalidRequestError as error:
-                    yield Row(self.line, None, None, data, error)
+                    yield Row(self.line, None, None, data, error.with_traceback(None))
                 except UnicodeDecodeError:
                     yield self._bad(data, "bad_encoding", "bytes that are not UTF-8")
                 except RecursionError:

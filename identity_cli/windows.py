@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from identity_cli.source import Source
 
 # What a window may hold, in characters.
-_MOST_CHARACTERS = 1 << 23
+_MOST_CHARACTERS = 1 << 21
+# What a row takes besides its text, in bytes.
+_ROW_WEIGHT = 500
 
 
 @dataclass(slots=True)
@@ -45,6 +47,11 @@ class Window:
     answers: dict[int, Outcome] = field(default_factory=dict)
     ticket: Ticket = field(default_factory=lambda: Ticket(0))
     marks: tuple[int, int] = (0, 0)
+
+    @property
+    def weight(self) -> int:
+        """What it takes in memory, in bytes more or less."""
+        return self.characters + _ROW_WEIGHT * len(self.rows)
 
     @property
     def last_line(self) -> int:
@@ -153,7 +160,8 @@ class WindowReader:
             try:
                 request = ContactRequest(row.email, row.phone, region=self._region)
             except InvalidRequestError as error:
-                problem = error
+                # Its traceback would hold this frame, which holds the error: a cycle for each row.
+                problem = error.with_traceback(None)
             else:
                 line = window.first_line + row.line
                 window.rows.append((row, request))
