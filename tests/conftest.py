@@ -69,6 +69,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
         yield parameters
         return
     from identity_cli.embedded import SERVER_SETTINGS
+
     SERVER_SETTINGS["fsync"] = "off"
     with _temporary_home() as home, _failing_with_the_mend(), EmbeddedServer(home) as embedded:
         yield embedded.connection_parameters() | {"dbname": "postgres"}
@@ -187,25 +188,29 @@ def prepared_home() -> Iterator[Path]:
             EmbeddedServer(home).stop()
 
 
-def _environment(tmp_path: Path, changes: dict[str, str | None] | None, url: str) -> dict[str, str]:
+def _environment(
+    request: pytest.FixtureRequest, tmp_path: Path, changes: dict[str, str | None] | None
+) -> dict[str, str]:
     """What the program under test sees; a change to None takes a variable away."""
+    changes = changes or {}
+    if "DATABASE_URL" not in changes:
+        changes = {**changes, "DATABASE_URL": request.getfixturevalue("database_url")}
     wanted = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "LANG": "C.UTF-8",
         "PYTHONWARNINGS": "error::ResourceWarning",
         "IDENTITY_HOME": str(tmp_path / "identity-home"),
-        "DATABASE_URL": url,
-        **(changes or {}),
+        **changes,
     }
     return {name: value for name, value in wanted.items() if value is not None}
 
 
 @pytest.fixture
 def run_identity(
-    database_url: str, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `identity …` on `database_url` to its end, in `tmp_path`."""
+    """Run `identity …` to its end in `tmp_path`, on `database_url` unless `env` says otherwise."""
 
     def run(
         *arguments: object,
@@ -216,7 +221,7 @@ def run_identity(
         return subprocess.run(
             [sys.executable, "-m", "identity_cli", *map(str, arguments)],
             input=input if input is not None else "",
-            env=_environment(tmp_path, env, database_url),
+            env=_environment(request, tmp_path, env),
             cwd=tmp_path,
             timeout=timeout,
             capture_output=True,
@@ -229,9 +234,9 @@ def run_identity(
 
 @pytest.fixture
 def start_identity(
-    database_url: str, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `identity …` on `database_url` and go on; it is killed when the test ends."""
+    """Start `identity …` as `run_identity` does, and go on; it is killed when the test ends."""
     started: list[subprocess.Popen[str]] = []
 
     def start(
@@ -242,7 +247,7 @@ def start_identity(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(tmp_path, env, database_url),
+            env=_environment(request, tmp_path, env),
             cwd=tmp_path,
             encoding="utf-8",
         )

@@ -38,7 +38,7 @@ sequences = st.lists(pairs, max_size=24)
 
 # The database is emptied inside the test, so one for all examples is right.
 one_database = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
