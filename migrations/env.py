@@ -21,7 +21,7 @@ def _migrate(connection: Connection) -> None:
         transactional_ddl=True,
     )
     with context.begin_transaction():
-        # Held until the commit. The revision is read after it: a second upgrade finds nothing to do.
+        # Held until the commit. The revision is read after it: a second upgrade does nothing.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         context.run_migrations()
 

@@ -68,9 +68,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
             Database(parameters, embedded=False).connect().close()
         yield parameters
         return
-    from identity_cli.embedded import SERVER_SETTINGS
-
-    SERVER_SETTINGS["fsync"] = "off"
     with _temporary_home() as home, _failing_with_the_mend(), EmbeddedServer(home) as embedded:
         yield embedded.connection_parameters() | {"dbname": "postgres"}
 
