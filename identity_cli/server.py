@@ -32,12 +32,11 @@ _SIZES = (
     ("shared_buffers", 256 * _MIB, "256MB", "the indexes of a large graph are read all the time"),
     ("max_wal_size", 2048 * _MIB, "2GB", "an import makes a checkpoint every so much of the log"),
 )
-# (setting, the right value, what else is right, why, whether a crash would hurt)
-_VALUES = (
-    ("fsync", "on", (), "a crash of the machine corrupts the database", True),
-    ("full_page_writes", "on", (), "a crash of the machine corrupts the database", True),
-    ("autovacuum", "on", (), "merges leave dead rows behind", False),
-    ("wal_compression", "on", ("pglz", "lz4", "zstd"), "the log of an import shrinks", False),
+# (setting, why, whether a crash would hurt); each should be on
+_SWITCHES = (
+    ("fsync", "a crash of the machine corrupts the database", True),
+    ("full_page_writes", "a crash of the machine corrupts the database", True),
+    ("autovacuum", "merges leave dead rows behind", False),
 )
 
 _BYTES = {"B": 1, "kB": 1 << 10, "8kB": 1 << 13, "MB": _MIB}
@@ -49,14 +48,13 @@ def advice(connection: psycopg.Connection[Any]) -> list[Advice]:
         rows = connection.execute(
             "SELECT name, setting, coalesce(unit, ''), current_setting(name) FROM pg_settings"
             " WHERE name = ANY(%s)",
-            ([name for name, *_ in (*_SIZES, *_VALUES)],),
+            ([name for name, *_ in (*_SIZES, *_SWITCHES)],),
         ).fetchall()
     found = {name: (setting, unit, shown) for name, setting, unit, shown in rows}
     result = []
-    for name, wanted, also, reason, dangerous in _VALUES:
-        value = found[name][0]
-        if value != wanted and value not in also:
-            result.append(Advice(name, value, wanted, reason, dangerous))
+    for name, reason, dangerous in _SWITCHES:
+        if found[name][0] != "on":
+            result.append(Advice(name, found[name][0], "on", reason, dangerous))
     for name, least, written, reason in _SIZES:
         setting, unit, shown = found[name]
         if int(setting) * _BYTES[unit] < least:
