@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from identity_cli import IdentityService
+from identity_cli import ContactRequest, IdentityService
 from identity_cli.service import MEMBERS, RECONCILE, ROOT_BY_EMAIL, ROOT_BY_ID, ROOT_BY_PHONE
 
 if TYPE_CHECKING:
@@ -80,6 +80,19 @@ def test_a_request_scans_no_table(large: Connection, name: str) -> None:
         )
     assert sequential == 0
     assert by_index > 0
+
+
+def test_plans_made_on_small_tables_scan_none_either(service: IdentityService) -> None:
+    for line in range(12):
+        for pair in ((f"{line}@x.org", str(line % 3)), (f"{line}@x.org", str(line % 4))):
+            service.reconcile(ContactRequest(*pair))
+    # From here on the planner knows that a scan of these few rows would be cheapest.
+    service.connection.execute("ANALYZE contact, link_evidence")
+    with service.connection.transaction(force_rollback=True):
+        before = _scans(service.connection)
+        for request in REQUESTS.values():
+            service.connection.execute(RECONCILE, request)
+        assert _scans(service.connection)[0] == before[0]
 
 
 def test_new_evidence_scans_no_table(large: Connection) -> None:
