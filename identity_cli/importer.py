@@ -48,7 +48,7 @@ _MOST_PENDING = 1 << 24
 # With fewer rows than this one connection is used unless more are asked for: the ids come out the
 # same every time, and there is little to gain.
 PARALLEL_FROM = 100_000
-PARALLEL_JOBS = 2
+PARALLEL_JOBS = 3
 # How long a server may be gone before a run that has begun gives up.
 _PATIENCE_SECONDS = 60.0
 _APPLICATION = "identity import"

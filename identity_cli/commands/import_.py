@@ -90,7 +90,7 @@ def import_files(
             min=1,
             max=64,
             help="Connections; 1 gives the same ids every time.",
-            show_default="1 for small inputs, then 2",
+            show_default="1 for small inputs, then 3",
         ),
     ] = None,
     dry_run: Annotated[
