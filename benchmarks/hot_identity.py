@@ -12,7 +12,7 @@ from benchmarks.server import fresh_server, reconcile_all, service
 
 if TYPE_CHECKING:
     from benchmarks.requests import Request
-    from identity_cli.service import IdentityService
+    from identity_cli.graph.service import IdentityService
 
 _PHONE = "5550100"
 

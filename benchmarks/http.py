@@ -30,9 +30,9 @@ import uvloop
 from fastapi import FastAPI, Request
 from psycopg_pool import AsyncConnectionPool
 
-from identity_cli import schema
-from identity_cli.database import Database
-from identity_cli.embedded import _binaries
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.embedded import _binaries
 from identity_cli.settings import open_database
 
 if TYPE_CHECKING:

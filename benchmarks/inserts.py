@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from identity_cli.database import Database
+    from identity_cli.postgres.database import Database
 
 _COLUMNS = (
     "email",

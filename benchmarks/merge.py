@@ -13,7 +13,7 @@ from benchmarks.figures import Figure, note, show
 from benchmarks.server import Server, fresh_server, reconcile_all, service
 
 if TYPE_CHECKING:
-    from identity_cli.database import Database
+    from identity_cli.postgres.database import Database
 
 # An identity is a phone number; its contacts are the emails on it. Ids and times go up with both.
 _FILL = """

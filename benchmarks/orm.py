@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from benchmarks.requests import Request
-    from identity_cli.database import Database
+    from identity_cli.postgres.database import Database
 
 
 class Base(DeclarativeBase):

@@ -20,7 +20,7 @@ from benchmarks.server import (
 )
 
 if TYPE_CHECKING:
-    from identity_cli.database import Database
+    from identity_cli.postgres.database import Database
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _NOTE = "INSERT INTO cpu SELECT pg_read_file('/proc/self/stat')"

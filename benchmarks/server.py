@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from identity_cli import schema
-from identity_cli.database import Database
-from identity_cli.embedded import EmbeddedServer, _binaries
-from identity_cli.normalize import ContactRequest
-from identity_cli.service import IdentityService
+from identity_cli.graph.normalize import ContactRequest
+from identity_cli.graph.service import IdentityService
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.embedded import EmbeddedServer, _binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,7 +13,7 @@ from benchmarks.server import environment, fresh_server
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from identity_cli.database import Database
+    from identity_cli.postgres.database import Database
 
 _SELECT = """
 import os, psycopg

@@ -14,7 +14,7 @@ from identity_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from identity_cli.database import Database
+    from identity_cli.postgres.database import Database
 
 _SCHEMES = ("postgresql+psycopg://", "postgresql://", "postgres://")
 
@@ -78,13 +78,13 @@ def _malformed_url() -> UsageError:
 @contextmanager
 def open_database(database_url: str | None = None) -> Iterator[Database]:
     """The database of these settings; an embedded server runs at least as long as the block."""
-    from identity_cli.database import Database
+    from identity_cli.postgres.database import Database
 
     settings = read_settings(database_url)
     if settings.database_url is not None:
         yield Database(connection_parameters(settings.database_url), embedded=False)
         return
-    from identity_cli.embedded import EmbeddedServer
+    from identity_cli.postgres.embedded import EmbeddedServer
 
     with EmbeddedServer(settings.home) as server:
         yield Database(server.connection_parameters(), embedded=True, revive=server.ensure_running)

@@ -7,7 +7,7 @@ from logging.config import fileConfig
 from alembic import context
 from sqlalchemy import Connection, text
 
-from identity_cli.models import metadata
+from identity_cli.postgres.models import metadata
 
 # Any fixed number: upgrades of one database wait for each other here.
 _UPGRADE_LOCK = 0x1DE7711E
@@ -36,7 +36,7 @@ def _run() -> None:
     if given is not None:
         _migrate(given)
         return
-    from identity_cli.database import engine
+    from identity_cli.postgres.database import engine
     from identity_cli.settings import open_database
 
     if context.config.config_file_name is not None:

@@ -21,11 +21,11 @@ import hypothesis
 import psycopg
 import pytest
 
-from identity_cli import schema
-from identity_cli.database import Database
-from identity_cli.embedded import EmbeddedServer
 from identity_cli.errors import IdentityError
-from identity_cli.service import IdentityService
+from identity_cli.graph.service import IdentityService
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.embedded import EmbeddedServer
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ def upgrade(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
     Example:
       identity db upgrade --database-url postgresql://app@db.example.com/identity
     """
-    from identity_cli import schema
+    from identity_cli.postgres import schema
 
     with open_database(database_url) as database:
         database.connect().close()  # a server that is not there or not suitable has a plain error
@@ -42,7 +42,7 @@ def current(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
     Example:
       identity db current
     """
-    from identity_cli import schema
+    from identity_cli.postgres import schema
 
     with open_database(database_url) as database, database.connect() as connection:
         revision = schema.current(connection)
@@ -59,7 +59,8 @@ def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
     Example:
       identity db check
     """
-    from identity_cli import schema, server
+    from identity_cli.postgres import advice as server
+    from identity_cli.postgres import schema
 
     with open_database(database_url) as database, database.connect() as connection:
         revision = schema.current(connection)
@@ -96,7 +97,7 @@ def grant(
       identity db grant nightly_import
       identity db grant analyst --read-only
     """
-    from identity_cli import roles, schema
+    from identity_cli.postgres import roles, schema
 
     with open_database(database_url) as database:
         connection, _ = schema.connect(database)
@@ -113,7 +114,7 @@ def start(_debug: Debug = False) -> None:
     Example:
       identity db start
     """
-    from identity_cli.embedded import EmbeddedServer
+    from identity_cli.postgres.embedded import EmbeddedServer
 
     server = EmbeddedServer(read_settings().home)
     server.start()
@@ -128,7 +129,7 @@ def stop(_debug: Debug = False) -> None:
     Example:
       identity db stop
     """
-    from identity_cli.embedded import EmbeddedServer
+    from identity_cli.postgres.embedded import EmbeddedServer
 
     stopped = EmbeddedServer(read_settings().home).stop()
     output.note("the embedded server is stopped" if stopped else "the embedded server did not run")

@@ -12,7 +12,13 @@ import typer
 from identity_cli.commands.options import DatabaseUrl, Debug
 from identity_cli.commands.signals import orderly_end
 from identity_cli.errors import UsageError
-from identity_cli.exporter import FileFormat, What, check_format, file_format_for, replaced_file
+from identity_cli.exporter.export import (
+    FileFormat,
+    What,
+    check_format,
+    file_format_for,
+    replaced_file,
+)
 from identity_cli.settings import open_database
 
 
@@ -62,7 +68,8 @@ def export(
         raise UsageError("Parquet is not for a terminal", hint="give -o PATH or a pipe")
     if force and path is None:
         raise UsageError("--force goes with a file", hint="give -o PATH")
-    from identity_cli import exporter, schema
+    from identity_cli.exporter import export as exporter
+    from identity_cli.postgres import schema
 
     with (
         orderly_end(),

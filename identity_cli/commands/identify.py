@@ -20,11 +20,11 @@ def identify(
     Example:
       identity identify --email mcfly@hillvalley.edu --phone 123456
     """
-    from identity_cli.normalize import ContactRequest, check_region
+    from identity_cli.graph.normalize import ContactRequest, check_region
 
     region = check_region(region)
     request = ContactRequest(email, phone, region=region)  # before a server is started for it
-    from identity_cli.service import IdentityService
+    from identity_cli.graph.service import IdentityService
 
     with IdentityService.open(database_url, region=region) as service:
         contact = service.identify(request)

@@ -12,8 +12,8 @@ from identity_cli import errors, output
 from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
 
 if TYPE_CHECKING:
-    from identity_cli.importer import Importer
-    from identity_cli.windows import StopSwitch
+    from identity_cli.importer.run import Importer
+    from identity_cli.importer.windows import StopSwitch
 
 FORMATS = ("auto", "csv", "jsonl")
 
@@ -128,12 +128,12 @@ def import_files(
       identity import contacts.csv
       zcat contacts.jsonl.gz | identity import - --input-format jsonl --region US
     """
-    from identity_cli.importer import Importer
-    from identity_cli.normalize import check_region
-    from identity_cli.plan import ImportPlan
-    from identity_cli.readers import InputOptions
+    from identity_cli.graph.normalize import check_region
+    from identity_cli.importer.plan import ImportPlan
+    from identity_cli.importer.readers import InputOptions
+    from identity_cli.importer.run import Importer
+    from identity_cli.importer.windows import StopSwitch
     from identity_cli.settings import open_database
-    from identity_cli.windows import StopSwitch
 
     if input_format not in FORMATS:
         raise errors.UsageError(
@@ -201,7 +201,7 @@ def _stop_on_signals(switch: StopSwitch) -> list[int]:
 
 
 def _report(importer: Importer, summary: dict[str, Any], *, json: bool, quiet: bool) -> None:
-    from identity_cli.results import write_summary
+    from identity_cli.importer.results import write_summary
 
     if not quiet:
         output.import_report(importer, summary)

@@ -10,7 +10,7 @@ from identity_cli import output
 from identity_cli.commands.options import HELP_NAMES, DatabaseUrl, Debug, Json
 
 if TYPE_CHECKING:
-    from identity_cli.runs import Run
+    from identity_cli.importer.runs import Run
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -32,8 +32,8 @@ def runs(
 ) -> None:
     if context.invoked_subcommand is not None:
         return
-    from identity_cli import schema
-    from identity_cli.runs import list_runs
+    from identity_cli.importer.runs import list_runs
+    from identity_cli.postgres import schema
     from identity_cli.settings import open_database
 
     with open_database(database_url) as database:
@@ -59,8 +59,8 @@ def show(
     Example:
       identity runs show 7 --json
     """
-    from identity_cli import schema
-    from identity_cli.runs import find_run
+    from identity_cli.importer.runs import find_run
+    from identity_cli.postgres import schema
     from identity_cli.settings import open_database
 
     with open_database(database_url) as database:

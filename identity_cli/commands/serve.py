@@ -54,9 +54,9 @@ def serve(
             "identity serve needs packages that are not installed",
             hint="pip install 'identity-cli[http]'",
         )
+    from identity_cli.graph.normalize import check_region
     from identity_cli.http import log
     from identity_cli.http.service import prepare
-    from identity_cli.normalize import check_region
 
     region = check_region(region or os.environ.get("IDENTITY_REGION") or None)
     # The application, in this process or in workers, reads its settings from the environment.

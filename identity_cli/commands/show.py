@@ -27,7 +27,7 @@ def show(
     Example:
       identity show --email mcfly@hillvalley.edu
     """
-    from identity_cli.service import IdentityService
+    from identity_cli.graph.service import IdentityService
 
     with IdentityService.open(database_url) as service:
         contact = service.find(email=email, phone=phone, contact_id=contact_id)

@@ -15,9 +15,9 @@ def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug =
     Example:
       identity verify --json
     """
-    from identity_cli import schema
-    from identity_cli.verify import LISTED
-    from identity_cli.verify import verify as recompute
+    from identity_cli.graph.verify import LISTED
+    from identity_cli.graph.verify import verify as recompute
+    from identity_cli.postgres import schema
 
     with orderly_end():
         with open_database(database_url) as database, schema.connect(database)[0] as connection:

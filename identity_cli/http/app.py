@@ -17,11 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from identity_cli import __version__, errors
+from identity_cli.graph.normalize import ContactRequest, check_region
 from identity_cli.http import metrics
 from identity_cli.http.gate import OUTCOME, Gate, unavailable
 from identity_cli.http.models import ContactBody, ContactDocument, Health, Problem, Rejected
 from identity_cli.http.service import POOL_SIZE, AsyncIdentityService
-from identity_cli.normalize import ContactRequest, check_region
 from identity_cli.settings import open_database
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.datastructures import QueryParams
 
+    from identity_cli.graph.service import ConsolidatedContact
     from identity_cli.http.service import ContactCounts
-    from identity_cli.service import ConsolidatedContact
 
 
 class _State(TypedDict):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from identity_cli.normalize import EMAIL_MAX, PHONE_MAX
+from identity_cli.graph.normalize import EMAIL_MAX, PHONE_MAX
 
 
 class ContactBody(BaseModel):

@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from identity_cli import schema
-from identity_cli.database import CONNECT_SECONDS, is_connection_lost, translated
 from identity_cli.errors import ContactNotFoundError, DatabaseUnreachableError, SchemaNotAtHeadError
-from identity_cli.http import metrics
-from identity_cli.normalize import PROFILE_VERSION
-from identity_cli.schema import Profile
-from identity_cli.service import (
+from identity_cli.graph.normalize import PROFILE_VERSION
+from identity_cli.graph.service import (
     ATTEMPTS,
     IDENTIFY,
     MEMBERS,
@@ -31,13 +27,17 @@ from identity_cli.service import (
     consolidate,
     retry_delay,
 )
+from identity_cli.http import metrics
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import CONNECT_SECONDS, is_connection_lost, translated
+from identity_cli.postgres.schema import Profile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from typing import Self
 
-    from identity_cli.database import Database
-    from identity_cli.normalize import ContactRequest
+    from identity_cli.graph.normalize import ContactRequest
+    from identity_cli.postgres.database import Database
 
     Connection = psycopg.AsyncConnection[tuple[Any, ...]]
     Pool = AsyncConnectionPool[Connection]

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from identity_cli.sql import install_functions
+from identity_cli.postgres.sql import install_functions
 
 revision = "0001"
 down_revision = None

@@ -13,7 +13,7 @@ import pytest
 from model import Model
 from serving import Served
 
-from identity_cli.verify import verify
+from identity_cli.graph.verify import verify
 
 if TYPE_CHECKING:
     import subprocess

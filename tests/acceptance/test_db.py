@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from identity_cli import schema
-from identity_cli.embedded import EmbeddedServer
+from identity_cli.postgres import schema
+from identity_cli.postgres.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     import subprocess

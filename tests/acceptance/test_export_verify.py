@@ -269,7 +269,8 @@ def test_help_shows_an_example(run_identity: Run, command: str) -> None:
 
 def test_their_modules_do_without_sqlalchemy() -> None:
     program = (
-        "import sys, identity_cli.exporter, identity_cli.graphml, identity_cli.verify,"
-        " identity_cli.snapshot; sys.exit('sqlalchemy' in sys.modules)"
+        "import sys, identity_cli.exporter.export, identity_cli.exporter.graphml,"
+        " identity_cli.graph.verify, identity_cli.postgres.snapshot;"
+        " sys.exit('sqlalchemy' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -19,8 +19,8 @@ from model import Model, Row, stored_partition
 
 from identity_cli import ContactRequest
 from identity_cli.cli import run
-from identity_cli.readers import InputOptions, open_reader
-from identity_cli.source import Source
+from identity_cli.importer.readers import InputOptions, open_reader
+from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

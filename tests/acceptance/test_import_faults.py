@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from identity_cli import schema
-from identity_cli.database import Database
-from identity_cli.embedded import EmbeddedServer
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ ROWS = 3000
 # Checkpoints are a second apart; a test has no time for that.
 PROGRAM = """
 import sys
-from identity_cli import importer
+from identity_cli.importer import run as importer
 importer.CHECKPOINT_SECONDS = 0.05
 from identity_cli.cli import main
 main(sys.argv[1:])

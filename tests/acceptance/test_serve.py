@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from serving import Request, Served, components, load, metric, serving, stored
 
-from identity_cli.embedded import EmbeddedServer
+from identity_cli.postgres.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

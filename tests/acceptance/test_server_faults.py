@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from identity_cli import roles, schema
-from identity_cli.database import Database
-from identity_cli.embedded import EmbeddedServer
+from identity_cli.postgres import roles, schema
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.embedded import EmbeddedServer
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ except ImportError:
 
 with nullcontext() if atheris is None else atheris.instrument_imports(include=["identity_cli"]):
     from identity_cli.errors import InputUnreadableError, InvalidRequestError
-    from identity_cli.normalize import REJECT_CODES, ContactRequest
-    from identity_cli.readers import InputOptions, Row, open_reader
-    from identity_cli.source import Source
+    from identity_cli.graph.normalize import REJECT_CODES, ContactRequest
+    from identity_cli.importer.readers import InputOptions, Row, open_reader
+    from identity_cli.importer.source import Source
 
 ENCODINGS = ("utf-8", "latin-1", "utf-16", "shift_jis")
 _folder = tempfile.TemporaryDirectory()

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from identity_cli import ContactRequest, IdentityService
-from identity_cli.service import MEMBERS, RECONCILE, ROOT_BY_EMAIL, ROOT_BY_ID, ROOT_BY_PHONE
+from identity_cli.graph.service import MEMBERS, RECONCILE, ROOT_BY_EMAIL, ROOT_BY_ID, ROOT_BY_PHONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ STATEMENTS = [
 
 
 def test_these_are_the_statements_of_the_rule() -> None:
-    lines = (files("identity_cli.sql") / "reconcile.sql").read_text().splitlines()
+    lines = (files("identity_cli.postgres.sql") / "reconcile.sql").read_text().splitlines()
     rule = " ".join(" ".join(line.partition("--")[0] for line in lines).split())
     for statement in STATEMENTS:
         assert statement in rule

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from identity_cli import errors
-from identity_cli.database import Database, engine, is_connection_lost, translated
+from identity_cli.postgres.database import Database, engine, is_connection_lost, translated
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:

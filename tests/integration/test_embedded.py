@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from identity_cli import ContactRequest, IdentityService, embedded, errors
-from identity_cli.embedded import DATABASE, EmbeddedServer
+from identity_cli import ContactRequest, IdentityService, errors
+from identity_cli.postgres import embedded
+from identity_cli.postgres.embedded import DATABASE, EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 USER = """
 import sys
 from pathlib import Path
-from identity_cli.embedded import EmbeddedServer
+from identity_cli.postgres.embedded import EmbeddedServer
 with EmbeddedServer(Path(sys.argv[1])):
     print("running", flush=True)
     sys.stdin.read()

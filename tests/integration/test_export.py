@@ -20,7 +20,7 @@ import pytest
 
 from identity_cli import ContactRequest, IdentityService
 from identity_cli.errors import ConnectionLostError, OutputError, UsageError
-from identity_cli.exporter import (
+from identity_cli.exporter.export import (
     FileFormat,
     What,
     check_format,
@@ -29,7 +29,7 @@ from identity_cli.exporter import (
     identities,
     replaced_file,
 )
-from identity_cli.snapshot import snapshot
+from identity_cli.postgres.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -361,7 +361,7 @@ def test_memory_does_not_grow_with_the_graph(
         finally:
             tracemalloc.stop()
 
-    monkeypatch.setattr("identity_cli.parquet.ROW_GROUP", 1000)
+    monkeypatch.setattr("identity_cli.exporter.parquet.ROW_GROUP", 1000)
     peak(100)  # modules and caches
     assert peak(15_000) < 1.3 * peak(3_000) + 100_000
 

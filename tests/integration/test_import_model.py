@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, problems
 
 from identity_cli import ContactRequest, errors
-from identity_cli.database import Database
-from identity_cli.importer import Importer
-from identity_cli.plan import ImportPlan
-from identity_cli.readers import InputOptions
+from identity_cli.graph.verify import verify
+from identity_cli.importer.plan import ImportPlan
+from identity_cli.importer.readers import InputOptions
+from identity_cli.importer.run import Importer
+from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters
-from identity_cli.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

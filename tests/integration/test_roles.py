@@ -9,15 +9,15 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from identity_cli import roles, schema
-from identity_cli.database import Database
 from identity_cli.errors import DatabaseError, PermissionDeniedError
-from identity_cli.importer import Importer
-from identity_cli.normalize import ContactRequest
-from identity_cli.plan import ImportPlan
-from identity_cli.service import IdentityService
+from identity_cli.graph.normalize import ContactRequest
+from identity_cli.graph.service import IdentityService
+from identity_cli.graph.verify import verify
+from identity_cli.importer.plan import ImportPlan
+from identity_cli.importer.run import Importer
+from identity_cli.postgres import roles, schema
+from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters
-from identity_cli.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, components, problems, stored_partition
 
 from identity_cli import ContactRequest, IdentityService, errors
-from identity_cli.service import ATTEMPTS, Outcome, Refusal, RunRequest, retry_delay
+from identity_cli.graph.service import ATTEMPTS, Outcome, Refusal, RunRequest, retry_delay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -637,7 +637,7 @@ def test_the_tries_are_bounded(
     service: IdentityService, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_by_hand(service.connection, state, calls="currval('calls')")
-    monkeypatch.setattr("identity_cli.service.random.uniform", lambda low, high: 0)
+    monkeypatch.setattr("identity_cli.graph.service.random.uniform", lambda low, high: 0)
     with pytest.raises(errors.RetryableError, match=state):
         service.reconcile(request(("a@x.org", "1")))
     assert service.retries == ATTEMPTS - 1
@@ -671,7 +671,7 @@ def test_the_tries_of_a_batch_are_bounded(service: IdentityService, state: str) 
 
 
 def test_pauses_grow_and_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("identity_cli.service.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("identity_cli.graph.service.random.uniform", lambda low, high: high)
     deadlock = psycopg.errors.DeadlockDetected()
     pauses = [retry_delay(deadlock, attempt) for attempt in range(ATTEMPTS - 1)]
     assert pauses[:3] == [0.001, 0.002, 0.004]

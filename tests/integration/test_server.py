@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.database import Database
-from identity_cli.embedded import EmbeddedServer
-from identity_cli.server import advice
+from identity_cli.postgres.advice import advice
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import pytest
 
 import identity_cli
 from identity_cli import ConsolidatedContact, ContactRequest, IdentityService, Outcome, errors
-from identity_cli.normalize import PROFILE_VERSION
-from identity_cli.schema import Profile
-from identity_cli.service import SESSION_SETTINGS
+from identity_cli.graph.normalize import PROFILE_VERSION
+from identity_cli.graph.service import SESSION_SETTINGS
+from identity_cli.postgres.schema import Profile
 
 Connection = psycopg.Connection[Any]
 

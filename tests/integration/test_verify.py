@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from identity_cli import ContactRequest, IdentityService
-from identity_cli.verify import LISTED, Violation, verify
+from identity_cli.graph.verify import LISTED, Violation, verify
 
 if TYPE_CHECKING:
     import psycopg

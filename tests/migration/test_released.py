@@ -10,12 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from identity_cli import schema
-from identity_cli.database import Database
-from identity_cli.normalize import ContactRequest
-from identity_cli.service import IdentityService
+from identity_cli.graph.normalize import ContactRequest
+from identity_cli.graph.service import IdentityService
+from identity_cli.graph.verify import verify
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters
-from identity_cli.verify import verify
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
 DIGEST = "sha256:2017dffc25d22fef304fe4a6c383fe87dd0cb4f028dae5223f6323a5dd8a6742"

@@ -16,9 +16,10 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from identity_cli import errors, schema
-from identity_cli.database import Database, engine
-from identity_cli.models import metadata
+from identity_cli import errors
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import Database, engine
+from identity_cli.postgres.models import metadata
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors as pg
 
 from identity_cli import cli, errors, output
-from identity_cli.database import translate
+from identity_cli.postgres.database import translate
 
 CLASSES = [
     kind

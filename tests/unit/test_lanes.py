@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from model import components
 
 from identity_cli import ContactRequest
-from identity_cli.lanes import BATCH, Groups, Lane, LaneBrokenError, spread, submit
-from identity_cli.service import Outcome, RunRequest
+from identity_cli.graph.service import Outcome, RunRequest
+from identity_cli.importer.lanes import BATCH, Groups, Lane, LaneBrokenError, spread, submit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

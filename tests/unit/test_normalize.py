@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from identity_cli import ContactRequest, normalize
+from identity_cli import ContactRequest
 from identity_cli.errors import InvalidRequestError, UsageError
-from identity_cli.normalize import (
+from identity_cli.graph import normalize
+from identity_cli.graph.normalize import (
     EMAIL_MAX,
     PHONE_MAX,
     REJECT_CODES,

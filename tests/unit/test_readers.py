@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from identity_cli import ContactRequest
 from identity_cli.errors import InputUnreadableError, InvalidRequestError, UsageError
-from identity_cli.normalize import REJECT_CODES
-from identity_cli.readers import LINE_MAX, InputOptions, format_of, open_reader
-from identity_cli.source import Source
+from identity_cli.graph.normalize import REJECT_CODES
+from identity_cli.importer.readers import LINE_MAX, InputOptions, format_of, open_reader
+from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from identity_cli.database import Database
 from identity_cli.errors import UsageError
+from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters, open_database, read_settings
 
 PASSWORD = "hunter2secret"

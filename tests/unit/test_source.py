@@ -18,8 +18,8 @@ import pytest
 import zstandard
 
 from identity_cli.errors import InputNotFoundError, InputUnreadableError
-from identity_cli.readers import InputOptions, open_reader
-from identity_cli.source import BLOCK, Position, Source, same_file
+from identity_cli.importer.readers import InputOptions, open_reader
+from identity_cli.importer.source import BLOCK, Position, Source, same_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -281,7 +281,7 @@ def test_inputs_that_cannot_be_opened(
 OPEN_AS_NOBODY = """
 import os, sys
 from identity_cli.errors import InputNotFoundError
-from identity_cli.source import Source
+from identity_cli.importer.source import Source
 if os.geteuid() == 0:
     os.setgroups([])
     os.setuid(65534)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from identity_cli.service import IdentityService, Outcome, Refusal, RunRequest
+    from identity_cli.graph.service import IdentityService, Outcome, Refusal, RunRequest
 
 BATCH = 500
 

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from identity_cli import lanes, schema
-from identity_cli.database import is_connection_lost, translate, translated
 from identity_cli.errors import (
     ConnectionLostError,
     DatabaseUnreachableError,
@@ -26,20 +24,29 @@ from identity_cli.errors import (
     InvalidRequestError,
     ResumeError,
 )
-from identity_cli.lanes import BATCH, Lane, LaneBrokenError
-from identity_cli.ledger import Ledger
-from identity_cli.runs import CHECKPOINT_SECONDS, Checkpoint, Counts, InputIdentity, RunJournal
-from identity_cli.service import IdentityService, Outcome, Refusal, RunRequest
-from identity_cli.source import Source
-from identity_cli.windows import StopRequestedError, StopSwitch, Window, WindowReader
+from identity_cli.graph.service import IdentityService, Outcome, Refusal, RunRequest
+from identity_cli.importer import lanes
+from identity_cli.importer.lanes import BATCH, Lane, LaneBrokenError
+from identity_cli.importer.ledger import Ledger
+from identity_cli.importer.runs import (
+    CHECKPOINT_SECONDS,
+    Checkpoint,
+    Counts,
+    InputIdentity,
+    RunJournal,
+)
+from identity_cli.importer.source import Source
+from identity_cli.importer.windows import StopRequestedError, StopSwitch, Window, WindowReader
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import is_connection_lost, translate, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from identity_cli.database import Database
-    from identity_cli.normalize import ContactRequest
-    from identity_cli.plan import ImportPlan
-    from identity_cli.runs import Record
+    from identity_cli.graph.normalize import ContactRequest
+    from identity_cli.importer.plan import ImportPlan
+    from identity_cli.importer.runs import Record
+    from identity_cli.postgres.database import Database
 
 # Windows on their way besides the one that is waited for.
 _AHEAD = 3

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from identity_cli.errors import IdentityError
-    from identity_cli.importer import Importer, Progress
-    from identity_cli.runs import Run
-    from identity_cli.service import ConsolidatedContact
+    from identity_cli.graph.service import ConsolidatedContact
+    from identity_cli.importer.run import Importer, Progress
+    from identity_cli.importer.runs import Run
 
 # Set by --debug: errors keep their traceback.
 debug = False

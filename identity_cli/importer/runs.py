@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from identity_cli.database import translated
 from identity_cli.errors import ContactNotFoundError, InputBusyError
-from identity_cli.service import Outcome
+from identity_cli.graph.service import Outcome
+from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,18 +8,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError, ResumeError
-from identity_cli.lanes import Ticket
-from identity_cli.normalize import ContactRequest
-from identity_cli.readers import open_reader
-from identity_cli.service import RunRequest
+from identity_cli.graph.normalize import ContactRequest
+from identity_cli.graph.service import RunRequest
+from identity_cli.importer.lanes import Ticket
+from identity_cli.importer.readers import open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from identity_cli.readers import InputOptions, Reader, Row
-    from identity_cli.runs import Checkpoint
-    from identity_cli.service import Outcome
-    from identity_cli.source import Source
+    from identity_cli.graph.service import Outcome
+    from identity_cli.importer.readers import InputOptions, Reader, Row
+    from identity_cli.importer.runs import Checkpoint
+    from identity_cli.importer.source import Source
 
 # What a window may hold, in characters.
 _MOST_CHARACTERS = 1 << 21

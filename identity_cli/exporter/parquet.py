@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from identity_cli.exporter import CONTACT_COLUMNS, IDENTITY_COLUMNS
+from identity_cli.exporter.export import CONTACT_COLUMNS, IDENTITY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from identity_cli.service import ConsolidatedContact
+    from identity_cli.graph.service import ConsolidatedContact
 
 # Contacts in a row group, which is what is held in memory at a time.
 ROW_GROUP = 65_536

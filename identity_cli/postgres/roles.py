@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from identity_cli.database import translated
+from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
     import psycopg

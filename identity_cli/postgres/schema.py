@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
 
-from identity_cli.database import Database, engine, translated
 from identity_cli.errors import ProfileMismatchError, SchemaNotAtHeadError
-from identity_cli.normalize import PROFILE_VERSION
+from identity_cli.graph.normalize import PROFILE_VERSION
+from identity_cli.postgres.database import Database, engine, translated
 
 if TYPE_CHECKING:
     import psycopg
@@ -133,7 +133,7 @@ def differences(database: Database) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from identity_cli.models import metadata
+    from identity_cli.postgres.models import metadata
 
     with engine(database).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
@@ -151,7 +151,7 @@ def alembic_config() -> Config:
 
 
 def _migrations() -> Path:
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     # In the wheel they are inside the package, in a checkout beside it.
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"

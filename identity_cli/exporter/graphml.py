@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from identity_cli.service import ConsolidatedContact
+    from identity_cli.graph.service import ConsolidatedContact
 
 # Most values need no escape; looking is cheaper than replacing.
 _is_plain = re.compile("[\x20-%'-;=?-~]*").fullmatch

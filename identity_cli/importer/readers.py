@@ -15,7 +15,7 @@ from identity_cli.errors import InputUnreadableError, InvalidRequestError, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from identity_cli.source import Source
+    from identity_cli.importer.source import Source
 
 InputFormat = Literal["csv", "jsonl"]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, assert_never
 
-from identity_cli.readers import format_of
-from identity_cli.results import RejectsWriter, ResultFile, outcome_line
-from identity_cli.runs import Counts
+from identity_cli.importer.readers import format_of
+from identity_cli.importer.results import RejectsWriter, ResultFile, outcome_line
+from identity_cli.importer.runs import Counts
 
 if TYPE_CHECKING:
-    from identity_cli.plan import ImportPlan
-    from identity_cli.readers import Reader, Row
-    from identity_cli.runs import Checkpoint
-    from identity_cli.service import Outcome
+    from identity_cli.graph.service import Outcome
+    from identity_cli.importer.plan import ImportPlan
+    from identity_cli.importer.readers import Reader, Row
+    from identity_cli.importer.runs import Checkpoint
 
 _FIRST_REJECTS = 5
 _BUFFER = 1 << 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.database import translated
+from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
     import psycopg

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from psycopg.abc import Buffer
     from psycopg.pq.abc import PGconn
 
-    from identity_cli.service import ConsolidatedContact
-    from identity_cli.snapshot import Snapshot
+    from identity_cli.graph.service import ConsolidatedContact
+    from identity_cli.postgres.snapshot import Snapshot
 
 FileFormat = Literal["csv", "jsonl", "parquet", "graphml"]
 What = Literal["contacts", "identities"]
@@ -108,7 +108,7 @@ def export(
     `excel_safe` puts an apostrophe before CSV values that a spreadsheet takes for a formula.
     Raises `OutputError`; a pipe that was closed is a `BrokenPipeError`.
     """
-    from identity_cli.snapshot import snapshot
+    from identity_cli.postgres.snapshot import snapshot
 
     file_format = file_format or file_format_for(None, what)
     check_format(file_format, excel_safe=excel_safe)
@@ -125,14 +125,14 @@ def export(
             else:
                 _write_jsonl(stream, (identity.as_json() for identity in identities(graph)))
         elif file_format == "parquet":
-            from identity_cli import parquet
+            from identity_cli.exporter import parquet
 
             if what == "contacts":
                 parquet.write_contacts(stream, graph.rows(_CONTACTS))
             else:
                 parquet.write_identities(stream, identities(graph))
         elif file_format == "graphml":
-            from identity_cli import graphml
+            from identity_cli.exporter import graphml
 
             if what == "contacts":
                 graphml.write_contacts(stream, graph.rows(_CONTACTS), graph.rows(_LINKS))
@@ -148,7 +148,7 @@ def identities(graph: Snapshot) -> Iterator[ConsolidatedContact]:
 
     Holds one identity at a time.
     """
-    from identity_cli.service import consolidate
+    from identity_cli.graph.service import consolidate
 
     for _, members in groupby(graph.rows(_MEMBERS), itemgetter(3)):
         yield consolidate(list(members))

@@ -9,7 +9,7 @@ from psycopg import Error, capabilities
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from identity_cli.database import translated
+from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.snapshot import Snapshot, snapshot
+from identity_cli.postgres.snapshot import Snapshot, snapshot
 
 if TYPE_CHECKING:
     from typing import LiteralString

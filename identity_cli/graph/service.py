@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psycopg
 
-from identity_cli import schema
-from identity_cli.database import RETRYABLE, translate, translated
 from identity_cli.errors import (
     ContactNotFoundError,
     DatabaseError,
     InvalidRequestError,
     UsageError,
 )
-from identity_cli.normalize import ContactRequest, normalize_email, normalize_phone
+from identity_cli.graph.normalize import ContactRequest, normalize_email, normalize_phone
+from identity_cli.postgres import schema
+from identity_cli.postgres.database import RETRYABLE, translate, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from identity_cli.schema import Profile
+    from identity_cli.postgres.schema import Profile
 
 OutcomeName = Literal["created", "linked", "merged", "unchanged"]
 
