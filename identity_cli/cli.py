@@ -10,6 +10,7 @@ import typer
 from identity_cli import errors, output
 from identity_cli.commands import db, export, identify, import_, runs, serve, show, verify
 from identity_cli.commands.options import HELP_NAMES
+from identity_cli.exit_codes import exit_code
 
 app = typer.Typer(
     name="identity",
@@ -26,19 +27,6 @@ app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
-
-# The first class that matches gives the code.
-EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
-    (errors.UsageError, 2),
-    (errors.InvalidRequestError, 2),
-    (errors.InputNotFoundError, 2),
-    (errors.OutputError, 2),
-    (errors.ResumeError, 2),
-    (errors.ContactNotFoundError, 4),
-    (errors.InputUnreadableError, 4),
-    (errors.InputBusyError, 6),
-    (errors.DatabaseError, 5),
-)
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,11 +53,6 @@ def _identity(
       identity import contacts.csv
       identity show --email lorraine@hillvalley.edu
     """
-
-
-def exit_code(error: errors.IdentityError) -> int:
-    """The exit code of an error; 1 for one that nobody thought of."""
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 def main(arguments: list[str] | None = None) -> None:

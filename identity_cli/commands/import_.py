@@ -10,6 +10,7 @@ import typer
 
 from identity_cli import errors, output
 from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+from identity_cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
     from identity_cli.importer.run import Importer
@@ -173,8 +174,6 @@ def import_files(
             if importer.status == "finished" and importer.counts.rejected > max_rejects:
                 code = 3
         except errors.IdentityError as error:
-            from identity_cli.cli import exit_code
-
             code = exit_code(error)
             raise
         finally:

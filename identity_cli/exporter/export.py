@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, assert_never
 
 from identity_cli.errors import OutputError, UsageError
+from identity_cli.exporter.columns import CONTACT_COLUMNS, IDENTITY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
 
 FileFormat = Literal["csv", "jsonl", "parquet", "graphml"]
 What = Literal["contacts", "identities"]
-
-CONTACT_COLUMNS = (
-    "id",
-    "email",
-    "phone_number",
-    "linked_id",
-    "link_precedence",
-    "created_at",
-    "updated_at",
-    "deleted_at",
-)
-IDENTITY_COLUMNS = ("primaryContatctId", "emails", "phoneNumbers", "secondaryContactIds")
 
 _SUFFIXES: dict[str, FileFormat] = {
     ".csv": "csv",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from identity_cli.exporter.export import CONTACT_COLUMNS, IDENTITY_COLUMNS
+from identity_cli.exporter.columns import CONTACT_COLUMNS, IDENTITY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -21,6 +21,7 @@ from identity_cli.errors import (
     UsageError,
 )
 from identity_cli.graph.normalize import ContactRequest, normalize_email, normalize_phone
+from identity_cli.graph.profile import claim_profile
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import RETRYABLE, translate, translated
 
@@ -153,7 +154,7 @@ class IdentityService:
     def claim(self) -> None:
         """Hold the database to this service's profile, once."""
         if not self._claimed:
-            schema.claim_profile(self.connection, self.profile, self.region)
+            claim_profile(self.connection, self.profile, self.region)
             self._claimed = True
 
     def reconcile(self, request: ContactRequest) -> Outcome:

@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from identity_cli.errors import ContactNotFoundError, DatabaseUnreachableError, SchemaNotAtHeadError
 from identity_cli.graph.normalize import PROFILE_VERSION
+from identity_cli.graph.profile import claim_profile, profile_mismatch
 from identity_cli.graph.service import (
     ATTEMPTS,
     IDENTIFY,
@@ -201,7 +202,7 @@ class AsyncIdentityService:
             raise SchemaNotAtHeadError
         wanted = Profile(PROFILE_VERSION, self.region)
         if version is not None and Profile(version, region) != wanted:
-            raise schema.profile_mismatch(Profile(version, region), wanted)
+            raise profile_mismatch(Profile(version, region), wanted)
 
     async def _claim(self) -> None:
         if self._claimed:
@@ -213,7 +214,7 @@ class AsyncIdentityService:
 
     def _claim_profile(self) -> None:
         with self._database.connect() as connection:
-            schema.claim_profile(connection, self._profile, self.region)
+            claim_profile(connection, self._profile, self.region)
 
     async def _run(
         self, work: Callable[[Connection], Awaitable[_T]], *, seconds: float = POOL_SECONDS
@@ -245,7 +246,7 @@ def prepare(database: Database, region: str | None) -> Profile | None:
     if profile is not None:
         wanted = Profile(PROFILE_VERSION, region or profile.region)
         if profile != wanted:
-            raise schema.profile_mismatch(profile, wanted)
+            raise profile_mismatch(profile, wanted)
     return profile
 
 

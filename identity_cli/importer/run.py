@@ -24,6 +24,7 @@ from identity_cli.errors import (
     InvalidRequestError,
     ResumeError,
 )
+from identity_cli.graph.profile import claim_profile
 from identity_cli.graph.service import IdentityService, Outcome, Refusal, RunRequest
 from identity_cli.importer import lanes
 from identity_cli.importer.lanes import BATCH, Lane, LaneBrokenError
@@ -174,11 +175,11 @@ class Importer:
         journal.lock()
         if self.plan.dry_run:
             connection.execute("BEGIN")
-            schema.claim_profile(connection, profile, self.plan.region)
+            claim_profile(connection, profile, self.plan.region)
             self._lanes = [self._lane(connection)]
             self.ledger.open()
             return
-        schema.claim_profile(connection, profile, self.plan.region)
+        claim_profile(connection, profile, self.plan.region)
         journal.wait_for_workers()
         checkpoint = None if self.plan.restart else journal.interrupted()
         if checkpoint is not None and self._begins_as(checkpoint):

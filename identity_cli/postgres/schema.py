@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
 
-from identity_cli.errors import ProfileMismatchError, SchemaNotAtHeadError
-from identity_cli.graph.normalize import PROFILE_VERSION
+from identity_cli.errors import SchemaNotAtHeadError
 from identity_cli.postgres.database import Database, engine, translated
 
 if TYPE_CHECKING:
@@ -58,12 +57,12 @@ def connect(
     """
     connection = database.connect(application=application)
     try:
-        revision, profile = _read_state(connection)
+        revision, profile = read_state(connection)
         if revision != HEAD:
             if not (database.embedded or (revision is None and _is_empty(connection))):
                 raise _not_at_head(revision)
             upgrade(database)
-            revision, profile = _read_state(connection)
+            revision, profile = read_state(connection)
             if revision != HEAD:
                 raise _not_at_head(revision)
     except BaseException:
@@ -72,39 +71,9 @@ def connect(
     return connection, profile
 
 
-def claim_profile(
-    connection: psycopg.Connection[Any], stored: Profile | None, region: str | None
-) -> None:
-    """Hold the database to one profile: the first write stores it.
-
-    Raises `ProfileMismatchError` when the database has another one.
-    """
-    wanted = Profile(PROFILE_VERSION, region)
-    if stored is None:
-        with translated():
-            connection.execute(
-                "INSERT INTO normalization_profile (version, region) VALUES (%s, %s)"
-                " ON CONFLICT DO NOTHING",
-                (wanted.version, wanted.region),
-            )
-        _, stored = _read_state(connection)
-    if stored != wanted:
-        raise profile_mismatch(stored, wanted)
-
-
-def profile_mismatch(stored: Profile | None, wanted: Profile) -> ProfileMismatchError:
-    if stored is not None and stored.version == wanted.version:
-        mend = f"give --region {stored.region}" if stored.region else "leave --region out"
-    else:
-        mend = "use the release of identity that wrote it, or import into a new database"
-    return ProfileMismatchError(
-        f"the database holds values normalised with {stored}, not with {wanted}", hint=mend
-    )
-
-
 def current(connection: psycopg.Connection[Any]) -> str | None:
     """The revision of the database, None when it has no schema."""
-    return _read_state(connection)[0]
+    return read_state(connection)[0]
 
 
 def upgrade(database: Database) -> None:
@@ -157,7 +126,7 @@ def _migrations() -> Path:
     return inside if inside.is_dir() else package.parent / "migrations"
 
 
-def _read_state(connection: psycopg.Connection[Any]) -> tuple[str | None, Profile | None]:
+def read_state(connection: psycopg.Connection[Any]) -> tuple[str | None, Profile | None]:
     try:
         with translated():
             row = connection.execute(STATE).fetchone()

@@ -45,12 +45,12 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_codes_of_the_contract(name: str) -> None:
-    assert cli.exit_code(make(getattr(errors, name))) == EXPECTED[name]
+    assert exit_codes.exit_code(make(getattr(errors, name))) == EXPECTED[name]
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_has_a_code(kind: type[errors.IdentityError]) -> None:
-    code = cli.exit_code(make(kind))
+    code = exit_codes.exit_code(make(kind))
     assert code in {2, 4, 5, 6} or kind is errors.IdentityError
 
 

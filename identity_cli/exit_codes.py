@@ -1,0 +1,23 @@
+"""The exit code of each error."""
+
+from __future__ import annotations
+
+from identity_cli import errors
+
+# The first class that matches gives the code.
+EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
+    (errors.UsageError, 2),
+    (errors.InvalidRequestError, 2),
+    (errors.InputNotFoundError, 2),
+    (errors.OutputError, 2),
+    (errors.ResumeError, 2),
+    (errors.ContactNotFoundError, 4),
+    (errors.InputUnreadableError, 4),
+    (errors.InputBusyError, 6),
+    (errors.DatabaseError, 5),
+)
+
+
+def exit_code(error: errors.IdentityError) -> int:
+    """The exit code of an error; 1 for one that nobody thought of."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
