@@ -116,13 +116,17 @@ import_run = Table(
     Column("fingerprint", Text, nullable=False),
     # Key of the advisory lock that a living run holds.
     Column("lock_key", BigInteger, nullable=False),
+    # How the inputs are read: {"input_format", "delimiter", "encoding", "mapping", "region"}.
+    Column("options", JSONB),
     Column("checkpoint", JSONB),
-    # {"read", "created", "linked", "merged", "unchanged", "rejected", "retries"}
+    # {"read", "created", "linked", "merged", "unchanged", "rejected"}
     Column("rows", JSONB, nullable=False),
     # Time at work, over all the sessions that a resumed run took.
     Column("seconds", Double, nullable=False, server_default=text("0")),
     Column("started_at", _moment, nullable=False),
     Column("finished_at", _moment),
+    # Why it failed: {"code", "message", "hint"}.
+    Column("error", JSONB),
     PrimaryKeyConstraint("id", name="import_run_pkey"),
     CheckConstraint(
         "status IN ('running', 'finished', 'stopped', 'failed')", name="import_run_status"

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 # The newest revision in migrations/versions. Written down here because a normal command must not
 # import Alembic only to know it.
-HEAD = "0001"
+HEAD = "0002"
 
+# A profile binds from the first contact on.
 STATE = """
     SELECT version_num, version, region
-    FROM alembic_version LEFT JOIN normalization_profile ON true
+    FROM alembic_version LEFT JOIN normalization_profile ON EXISTS (SELECT FROM contact)
 """
 _USER_TABLES = """
     SELECT count(*) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace

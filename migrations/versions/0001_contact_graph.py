@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -125,7 +127,7 @@ def upgrade() -> None:
         sa.CheckConstraint("only_row", name="normalization_profile_one_row"),
     )
     op.execute("CREATE TYPE reconciliation AS (outcome text, primary_id bigint, contact_id bigint)")
-    install_functions(op)
+    install_functions(op, Path(__file__).parent.parent / "functions" / "0001")
     op.execute(
         "CREATE TRIGGER contact_identifiers_inserted AFTER INSERT ON contact FOR EACH ROW"
         " WHEN ((NEW.email IS NOT NULL AND NOT NEW.anchors_email)"

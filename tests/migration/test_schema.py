@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,7 +307,16 @@ def test_migrations_inside_the_package_come_first(
 ) -> None:
     package = tmp_path / "identity_cli"
     shutil.copytree(ROOT / "migrations", package / "migrations")
-    monkeypatch.setattr(schema, "__file__", str(package / "schema.py"))
+    monkeypatch.setattr(schema, "__file__", str(package / "postgres" / "schema.py"))
     script = ScriptDirectory.from_config(schema.alembic_config())
     assert script.dir == str(package / "migrations")
     assert script.get_heads() == [schema.HEAD]
+
+
+def test_each_function_at_head_is_the_newest_copy_in_the_migrations() -> None:
+    functions = ROOT / "migrations" / "functions"
+    newest = {file.name: file.read_text() for file in sorted(functions.glob("*/*.sql"))}
+    at_head = files("identity_cli.postgres.sql")
+    assert newest == {
+        file.name: file.read_text() for file in at_head.iterdir() if file.name.endswith(".sql")
+    }

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
-from identity_cli import cli, errors, output
+from identity_cli import errors, exit_codes, output
 from identity_cli.postgres.database import translate
 
 CLASSES = [

@@ -1,0 +1,65 @@
+-- One identifier leads to one identity, whoever writes. The unique indexes see to the contact that anchors a value;
+-- these triggers see to the contacts that carry it beside its anchor: they stay in the identity of the anchor.
+
+CREATE OR REPLACE FUNCTION refuse_two_identities() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'an identifier would lead to two identities'
+        USING ERRCODE = 'integrity_constraint_violation',
+              HINT = 'a known value stays in its identity; reconcile() links and merges';
+END $$;
+
+-- Fires for a row that carries a value which it does not anchor.
+CREATE OR REPLACE FUNCTION guard_identifiers_inserted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.email IS NOT NULL AND NOT NEW.anchors_email THEN
+        PERFORM FROM contact WHERE email = NEW.email AND anchors_email
+            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
+        IF NOT FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
+    END IF;
+    IF NEW.phone_number IS NOT NULL AND NOT NEW.anchors_phone THEN
+        PERFORM FROM contact WHERE phone_number = NEW.phone_number AND anchors_phone
+            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
+        IF NOT FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- Fires once a statement. Looks at the rows as they are now, and at those that stayed behind in their old identities.
+CREATE OR REPLACE FUNCTION guard_identifiers_updated() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM refuse_two_identities()
+    FROM (
+        SELECT id, linked_id, email, phone_number, anchors_email, anchors_phone FROM new_rows
+        UNION ALL
+        SELECT c.id, c.linked_id, c.email, c.phone_number, c.anchors_email, c.anchors_phone
+        FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
+        JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
+    ) AS touched
+    WHERE (email IS NOT NULL AND NOT anchors_email AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.email = touched.email AND a.anchors_email
+                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
+       OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.phone_number = touched.phone_number AND a.anchors_phone
+                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)));
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION guard_identifiers_deleted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM refuse_two_identities()
+    FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
+    JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
+    WHERE (email IS NOT NULL AND NOT anchors_email AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.email = c.email AND a.anchors_email))
+       OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.phone_number = c.phone_number AND a.anchors_phone));
+    RETURN NULL;
+END $$;

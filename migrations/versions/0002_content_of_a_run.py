@@ -1,0 +1,31 @@
+"""A run is known by its content: options and errors of runs, the profile with the first contact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from identity_cli.postgres.sql import install_functions
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_functions = Path(__file__).parent.parent / "functions"
+
+
+def upgrade() -> None:
+    op.add_column("import_run", sa.Column("options", postgresql.JSONB))
+    op.add_column("import_run", sa.Column("error", postgresql.JSONB))
+    install_functions(op, _functions / "0002")
+
+
+def downgrade() -> None:
+    op.execute("DROP FUNCTION claim_profile")
+    op.drop_column("import_run", "error")
+    op.drop_column("import_run", "options")
+    install_functions(op, _functions / "0001")
