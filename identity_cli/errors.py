@@ -13,6 +13,9 @@ class IdentityError(Exception):
         if hint is not None:
             self.hint = hint
 
+    def as_json(self) -> dict[str, str | None]:
+        return {"code": type(self).__name__, "message": str(self), "hint": self.hint}
+
 
 class UsageError(IdentityError):
     """The options do not fit together."""
@@ -54,6 +57,14 @@ class InputBusyError(IdentityError):
 
 class ResumeError(IdentityError):
     """The interrupted run cannot be gone on with."""
+
+
+class TooManyRejectsError(IdentityError):
+    """The import has finished, but more rows were rejected than --max-rejects allows."""
+
+
+class TooFewRowsError(IdentityError):
+    """The import has finished, but fewer rows were read than --min-rows asks for."""
 
 
 class ContactNotFoundError(IdentityError):

@@ -6,6 +6,8 @@ from identity_cli import errors
 
 # The first class that matches gives the code.
 EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
+    (errors.TooManyRejectsError, 3),
+    (errors.TooFewRowsError, 3),
     (errors.UsageError, 2),
     (errors.InvalidRequestError, 2),
     (errors.InputNotFoundError, 2),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import signal
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,23 +15,15 @@ from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
 from identity_cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
-    from identity_cli.importer.run import Importer
-    from identity_cli.importer.windows import StopSwitch
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from identity_cli.importer.checkpoints import Counts
+    from identity_cli.importer.formats import InputOptions
+    from identity_cli.importer.report import ImportReport
+    from identity_cli.importer.stop import StopSwitch
 
 FORMATS = ("auto", "csv", "jsonl")
-
-
-def _parse_map(pairs: list[str]) -> dict[str, str]:
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        what, equals, column = pair.partition("=")
-        if what not in ("email", "phone") or not equals or not column:
-            raise errors.UsageError(
-                f"--map {pair} names no column",
-                hint="give --map email=COLUMN or --map phone=COLUMN",
-            )
-        mapping[what] = column
-    return mapping
 
 
 def import_files(
@@ -37,26 +31,30 @@ def import_files(
         list[str], typer.Argument(metavar="FILE…", help="Inputs; - is standard input.")
     ],
     input_format: Annotated[
-        str, typer.Option("--input-format", metavar="|".join(FORMATS), help="auto: by the name.")
+        str,
+        typer.Option(
+            "--input-format", metavar="|".join(FORMATS), help="Input format; auto: by file name."
+        ),
     ] = "auto",
     delimiter: Annotated[
         str | None,
         typer.Option(
             "--delimiter",
             metavar="C",
-            help="Of CSV: a comma, a tab in .tsv files.",
+            help="CSV delimiter (default: comma; tab in .tsv files).",
             show_default=False,
         ),
     ] = None,
     encoding: Annotated[
-        str, typer.Option("--encoding", metavar="NAME", help="Of the text; a BOM is accepted.")
+        str,
+        typer.Option("--encoding", metavar="NAME", help="Text encoding; a BOM is accepted."),
     ] = "utf-8",
     mapping: Annotated[
         list[str] | None,
         typer.Option(
             "--map",
-            metavar="WHAT=COLUMN",
-            help="The column of email, of phone.",
+            metavar="KIND=COLUMN",
+            help="Column to read as email or phone, as in email=Mail.",
             show_default=False,
         ),
     ] = None,
@@ -66,22 +64,37 @@ def import_files(
         typer.Option(
             "--rejects",
             metavar="PATH",
-            help="Rejected rows, instead of FILE.rejects.csv.",
+            help="Write rejected rows to PATH (default: FILE.RUN.rejects).",
             show_default=False,
         ),
     ] = None,
     outcomes: Annotated[
         str | None,
         typer.Option(
-            "--outcomes", metavar="PATH", help="JSON Lines, one per request.", show_default=False
+            "--outcomes",
+            metavar="PATH",
+            help="Write one JSON line per request to PATH.",
+            show_default=False,
         ),
     ] = None,
     summary: Annotated[
         str | None,
-        typer.Option("--summary", metavar="PATH", help="Counts as JSON.", show_default=False),
+        typer.Option(
+            "--summary",
+            metavar="PATH",
+            help="Write counts and the result to PATH as JSON.",
+            show_default=False,
+        ),
     ] = None,
     max_rejects: Annotated[
-        int, typer.Option("--max-rejects", metavar="N", min=0, help="More rejects end with code 3.")
+        str,
+        typer.Option(
+            "--max-rejects", metavar="N|P%", help="Exit with 3 if more rows are rejected."
+        ),
+    ] = "0",
+    min_rows: Annotated[
+        int,
+        typer.Option("--min-rows", metavar="N", min=0, help="Exit with 3 if fewer rows are read."),
     ] = 0,
     jobs: Annotated[
         int | None,
@@ -90,18 +103,18 @@ def import_files(
             metavar="N",
             min=1,
             max=64,
-            help="Connections; 1 gives the same ids every time.",
-            show_default="1 for small inputs, then 3",
+            help="Connections to use; 1 gives the same ids every time.",
+            show_default="1 for the first 100,000 rows, then 3",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do everything, keep nothing.")
+        bool, typer.Option("--dry-run", help="Run the import, then roll everything back.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Read from the top, also after a run that broke off.")
+        bool, typer.Option("--restart", help="Start over instead of resuming an interrupted run.")
     ] = False,
     durable: Annotated[
-        bool, typer.Option("--durable", help="Wait for the disk on every row.")
+        bool, typer.Option("--durable", help="Wait for the server's disk after every row.")
     ] = False,
     timeout: Annotated[
         float | None,
@@ -109,20 +122,21 @@ def import_files(
             "--timeout",
             metavar="SECONDS",
             min=0,
-            help="How long to wait for a server that is away.",
+            help="Seconds to wait for an unreachable server.",
             show_default="60 once the run has begun",
         ),
     ] = None,
     json: Json = False,
     quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Only errors on standard error.")
+        bool,
+        typer.Option("-q", "--quiet", help="Print only fatal errors, and why it exits with 3."),
     ] = False,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> int:
-    """Reconcile every row of CSV or JSON Lines files, each in a transaction of its own.
+    """Reconcile every row of CSV or JSON Lines files, each in its own transaction.
 
-    Killed or stopped half-way, the same command goes on where it was.
+    If the import is interrupted, run the same command again to resume.
 
     \b
     Example:
@@ -130,55 +144,175 @@ def import_files(
       zcat contacts.jsonl.gz | identity import - --input-format jsonl --region US
     """
     from identity_cli.graph.normalize import check_region
-    from identity_cli.importer.formats import InputOptions
-    from identity_cli.importer.plan import ImportPlan
+    from identity_cli.importer.plan import ImportPlan, is_another_file
+    from identity_cli.importer.report import ImportReport
+    from identity_cli.importer.results import remove_old_summary
     from identity_cli.importer.run import Importer
-    from identity_cli.importer.windows import StopSwitch
+    from identity_cli.importer.stop import StopSwitch
     from identity_cli.settings import open_database
+
+    paths = tuple(files)
+    # Wrong usage has a summary too, but never in the place of another file.
+    if summary is not None and not is_another_file(summary, *paths, rejects, outcomes):
+        summary_path = None
+    else:
+        summary_path = summary
+    if summary_path is not None:
+        remove_old_summary(summary_path)
+    ending = _Ending(
+        partial(ImportReport.before_start, paths, dry_run), summary_path, json=json, quiet=quiet
+    )
+    with ending:
+        limits = _Limits.parse(max_rejects, min_rows)
+        plan = ImportPlan(
+            paths=paths,
+            options=_input_options(input_format, delimiter, encoding, mapping or []),
+            region=check_region(region),
+            rejects=rejects,
+            outcomes=outcomes,
+            summary=summary,
+            jobs=jobs,
+            dry_run=dry_run,
+            restart=restart,
+            durable=durable,
+            timeout=timeout,
+        )
+        plan.check()
+        switch = StopSwitch()
+        received = _stop_on_signals(switch)
+        importer = Importer(plan, switch, _say_nothing if quiet else output.remark)
+        ending.make_report = importer.report
+        # Rows come and go by the hundred without cycles: looking for some takes a fifth of the
+        # time.
+        gc.freeze()
+        gc.set_threshold(100_000)
+        with open_database(database_url) as database, output.import_progress(hidden=quiet) as show:
+            importer.run(database, show)
+        if importer.status == "stopped":
+            ending.code = 128 + received[0]
+        else:
+            limits.check(importer.counts, importer.rejects_paths, with_hint=not quiet)
+    return ending.code
+
+
+class _Ending:
+    """Writes the summary and prints the report, however the block ends."""
+
+    def __init__(
+        self,
+        make_report: Callable[[int, dict[str, Any] | None], ImportReport],
+        summary: str | None,
+        *,
+        json: bool,
+        quiet: bool,
+    ) -> None:
+        self.make_report = make_report
+        self.code = 0
+        self._summary = summary
+        self._json = json
+        self._quiet = quiet
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        from identity_cli.importer.results import write_summary
+
+        document = None
+        if isinstance(error, errors.IdentityError):
+            self.code, document = exit_code(error), error.as_json()
+        elif error is not None:
+            self.code = 1
+            document = {"code": "unexpected", "message": type(error).__name__, "hint": None}
+        report = self.make_report(self.code, document)
+        if self._summary is not None:
+            write_summary(self._summary, report.as_json())
+        if self._json:
+            output.document(report.as_json())
+        if not self._quiet:
+            output.import_report(report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a finished import must keep to; a share of rejects is in percent of the rows."""
+
+    rejects: int = 0
+    rejects_share: float | None = None
+    min_rows: int = 0
+
+    @classmethod
+    def parse(cls, max_rejects: str, min_rows: int) -> _Limits:
+        text = max_rejects.strip()
+        try:
+            if text.endswith("%"):
+                share = float(text.removesuffix("%"))
+                if 0 <= share <= 100:
+                    return cls(rejects_share=share, min_rows=min_rows)
+            elif int(text) >= 0:
+                return cls(int(text), min_rows=min_rows)
+        except ValueError:
+            pass
+        raise errors.UsageError(
+            f"--max-rejects takes a number of rows or a percentage, not {max_rejects!r}",
+            hint="for example --max-rejects 100 or --max-rejects 0.5%",
+        )
+
+    def check(self, counts: Counts, rejects_paths: list[str], *, with_hint: bool) -> None:
+        """Raise `TooFewRowsError` or `TooManyRejectsError`."""
+        if counts.read < self.min_rows:
+            raise errors.TooFewRowsError(
+                f"only {counts.read} rows were read, fewer than --min-rows {self.min_rows}",
+                hint="check whether the export that wrote the input was complete"
+                if with_hint
+                else None,
+            )
+        allowed = (
+            self.rejects if self.rejects_share is None else counts.read * self.rejects_share / 100
+        )
+        if counts.rejected > allowed:
+            places = f": see {', '.join(rejects_paths)}" if rejects_paths else ""
+            raise errors.TooManyRejectsError(
+                f"{counts.rejected} of {counts.read} rows were rejected{places}",
+                hint="correct them and import that file, or allow some with --max-rejects"
+                if with_hint
+                else None,
+            )
+
+
+def _input_options(
+    input_format: str, delimiter: str | None, encoding: str, mapping: list[str]
+) -> InputOptions:
+    from identity_cli.importer.formats import InputOptions
 
     if input_format not in FORMATS:
         raise errors.UsageError(
-            f"there is no input format {input_format}", hint=f"give one of {', '.join(FORMATS)}"
+            f"there is no input format {input_format}", hint=f"use one of {', '.join(FORMATS)}"
         )
-    plan = ImportPlan(
-        paths=tuple(files),
-        options=InputOptions(
-            None if input_format == "auto" else input_format,  # type: ignore[arg-type]
-            {"\\t": "\t"}.get(delimiter or "", delimiter),
-            encoding,
-            _parse_map(mapping or []),
-        ),
-        region=check_region(region),
-        rejects=rejects,
-        outcomes=outcomes,
-        summary=summary,
-        jobs=jobs,
-        dry_run=dry_run,
-        restart=restart,
-        durable=durable,
-        timeout=timeout,
+    return InputOptions(
+        None if input_format == "auto" else input_format,  # type: ignore[arg-type]
+        {"\\t": "\t"}.get(delimiter or "", delimiter),
+        encoding,
+        _parse_map(mapping),
     )
-    # Rows come and go by the hundred without cycles: looking for some takes a fifth of the time.
-    gc.freeze()
-    gc.set_threshold(100_000)
-    switch = StopSwitch()
-    received = _stop_on_signals(switch)
-    with open_database(database_url) as database:
-        importer = Importer(database, plan, switch, _say_nothing if quiet else output.remark)
-        code = 1
-        try:
-            with output.import_progress(hidden=quiet) as show:
-                for progress in importer.run():
-                    show(progress)
-            code = 128 + received[0] if importer.status == "stopped" else 0
-            if importer.status == "finished" and importer.counts.rejected > max_rejects:
-                code = 3
-        except errors.IdentityError as error:
-            code = exit_code(error)
-            raise
-        finally:
-            _report(importer, importer.summary(code), json=json, quiet=quiet)
-    return code
+
+
+def _parse_map(pairs: list[str]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        kind, equals, column = pair.partition("=")
+        if kind not in ("email", "phone") or not equals or not column:
+            raise errors.UsageError(
+                f"--map {pair} names no column",
+                hint="use --map email=COLUMN or --map phone=COLUMN",
+            )
+        mapping[kind] = column
+    return mapping
 
 
 def _say_nothing(_text: str) -> None:
@@ -186,7 +320,7 @@ def _say_nothing(_text: str) -> None:
 
 
 def _stop_on_signals(switch: StopSwitch) -> list[int]:
-    """INT and TERM stop between two rows; a second one ends the process."""
+    """Let INT and TERM stop the import between two rows; a second one ends the process."""
     received: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
@@ -197,14 +331,3 @@ def _stop_on_signals(switch: StopSwitch) -> list[int]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     return received
-
-
-def _report(importer: Importer, summary: dict[str, Any], *, json: bool, quiet: bool) -> None:
-    from identity_cli.importer.results import write_summary
-
-    if not quiet:
-        output.import_report(importer, summary)
-    if importer.plan.summary is not None:
-        write_summary(importer.plan.summary, summary)
-    if json:
-        output.document(summary)

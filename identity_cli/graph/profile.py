@@ -33,6 +33,13 @@ def claim_profile(
         raise profile_mismatch(stored, wanted)
 
 
+def check_profile(stored: Profile | None, region: str | None) -> None:
+    """Raise `ProfileMismatchError` if the database holds values of another profile."""
+    wanted = Profile(PROFILE_VERSION, region)
+    if stored is not None and stored != wanted:
+        raise profile_mismatch(stored, wanted)
+
+
 def profile_mismatch(stored: Profile | None, wanted: Profile) -> ProfileMismatchError:
     if stored is not None and stored.version == wanted.version:
         hint = f"give --region {stored.region}" if stored.region else "leave --region out"

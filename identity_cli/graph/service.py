@@ -20,7 +20,12 @@ from identity_cli.errors import (
     InvalidRequestError,
     UsageError,
 )
-from identity_cli.graph.normalize import ContactRequest, normalize_email, normalize_phone
+from identity_cli.graph.normalize import (
+    PROFILE_VERSION,
+    ContactRequest,
+    normalize_email,
+    normalize_phone,
+)
 from identity_cli.graph.profile import claim_profile
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import RETRYABLE, translate, translated
@@ -55,7 +60,10 @@ SESSION_SETTINGS = """
     SET lock_timeout = '30s'; SET statement_timeout = '10min'
 """
 
-_CALL = "CALL reconcile_batch(%b::text[], %b::text[], %b::bigint[], %b::bigint, %b::bigint[], %b)"
+_CALL = (
+    "CALL reconcile_batch(%b::text[], %b::text[], %b::bigint[], %b::bigint, %b::bigint[], %b,"
+    " %b::integer, %b::text)"
+)
 ATTEMPTS = 20
 _STREAM_BATCH = 500
 
@@ -135,7 +143,7 @@ class IdentityService:
         self.region = region
         self.profile = profile
         self.retries = 0
-        self._claimed = False
+        self._claimed = profile is not None
         with translated():
             connection.execute(SESSION_SETTINGS)
 
@@ -242,6 +250,7 @@ class IdentityService:
 
         Raises driver errors as they are; a part of the batch may stand all the same.
         """
+        claims = commit_each and not self._claimed
         row = self.connection.execute(
             _CALL,
             (
@@ -251,11 +260,14 @@ class IdentityService:
                 run_id,
                 [item.run_line for item in batch],
                 commit_each,
+                PROFILE_VERSION if claims else None,
+                self.region,
             ),
             binary=True,
         ).fetchone()
         assert row is not None  # noqa: S101 - CALL returns its INOUT parameters
         names, primary_ids, contact_ids, retries = row
+        self._claimed = self._claimed or (claims and any(primary_ids))
         self.retries += retries
         outcomes: list[Outcome | Refusal] = list(map(Outcome, names, primary_ids, contact_ids))
         for i, primary_id in enumerate(primary_ids) if None in primary_ids else ():

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import TYPE_CHECKING, assert_never
 
+from identity_cli.errors import OutputError
+from identity_cli.importer.checkpoints import Counts
 from identity_cli.importer.formats import format_of
-from identity_cli.importer.results import RejectsWriter, ResultFile, outcome_line
-from identity_cli.importer.runs import Counts
+from identity_cli.importer.rejects import RejectsWriter
+from identity_cli.importer.results import ResultFile, outcome_line
 
 if TYPE_CHECKING:
     from identity_cli.graph.service import Outcome
+    from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.formats import Reader, Row
     from identity_cli.importer.plan import ImportPlan
-    from identity_cli.importer.runs import Checkpoint
 
 _FIRST_REJECTS = 5
 _BUFFER = 1 << 16
@@ -23,7 +26,7 @@ _BUFFER = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """For the few lines on standard error: where, and why."""
+    """A rejected row as it is named on standard error: where, and why."""
 
     path: str
     line: int
@@ -31,50 +34,77 @@ class RejectedRow:
 
 
 class Ledger:
-    """Written in input order; a checkpoint keeps where it stood, and it goes back to that.
+    """Counts rows and writes rejects and outcomes, in input order.
 
-    Raises `OutputError` when a file cannot be written.
+    A checkpoint keeps how far it has come, and `go_back` returns to that. Raises `OutputError` if a
+    file cannot be written.
     """
 
     def __init__(self, plan: ImportPlan) -> None:
         self.counts = Counts()
+        self.codes: Counter[str] = Counter()
         self.first_rejects: list[RejectedRow] = []
         self._plan = plan
-        self._rejects = [ResultFile(plan.rejects_path(i)) for i in range(len(plan.paths))]
+        self._run_id = 0
+        self._rejected_before = 0
+        self._rejects: dict[int, ResultFile] = {}
         self._writers: dict[int, RejectsWriter] = {}
+        # The columns and the delimiter of each input.
+        self._layouts: dict[int, tuple[list[str], str]] = {}
         self._outcomes = None if plan.outcomes is None else ResultFile(plan.outcomes)
         self._lines = bytearray()
         # A dry run leaves nothing that was not asked for.
         self._keeps_rejects = not plan.dry_run or plan.rejects is not None
 
     @property
-    def has_outcomes(self) -> bool:
+    def writes_outcomes(self) -> bool:
         return self._outcomes is not None
 
     @property
     def rejects_paths(self) -> list[str]:
-        """The rejects files that were needed."""
-        return [file.path for file in self._rejects if file.used]
+        """The rejects files that were written, by the order of their inputs."""
+        return [file.path for _, file in sorted(self._rejects.items()) if file.size]
 
-    def open(self) -> None:
-        """Begin the outcomes file; rejects files are made when there is a reject."""
+    def open(self, run_id: int) -> None:
+        """Begin the files of a new run; a rejects file is made when there is a reject."""
+        self._run_id = run_id
+        if self._plan.rejects is not None:
+            ResultFile(self._plan.rejects).remove()
         if self._outcomes is not None:
             self._outcomes.open()
 
+    def resume(self, run_id: int, checkpoint: Checkpoint) -> None:
+        """Continue the files of an interrupted run."""
+        self._run_id = run_id
+        self._rejected_before = checkpoint.counts.rejected
+        self.go_back(checkpoint)
+
+    def why_not_resumed(self, run_id: int, checkpoint: Checkpoint) -> str | None:
+        """Return why the files of an interrupted run cannot be continued, if they cannot."""
+        for index, (path, size) in checkpoint.rejects.items():
+            if path not in self._plan.rejects_paths(index, run_id):
+                return "--rejects names another file"
+            if not _holds(path, size):
+                return f"{path} has changed"
+        has_outcomes = checkpoint.outcomes is not None
+        if has_outcomes != self.writes_outcomes and checkpoint.counts.read > 0:
+            return f"it ran {'with' if has_outcomes else 'without'} --outcomes"
+        if self._plan.outcomes is not None and not _holds(
+            self._plan.outcomes, checkpoint.outcomes or 0
+        ):
+            return f"{self._plan.outcomes} has changed"
+        return None
+
     def begin_input(self, index: int, reader: Reader) -> None:
-        self._writers[index] = RejectsWriter(
-            self._rejects[index],
-            format_of(self._plan.paths[index], self._plan.options),
-            columns=reader.columns,
-            delimiter=reader.delimiter,
-            encoding=self._plan.options.encoding,
-        )
+        """Note how an input is read; its rejects are written the same way."""
+        self._layouts[index] = (reader.columns, reader.delimiter)
 
     def reject(self, index: int, row: Row, code: str, reason: str) -> None:
         self.counts.read += 1
         self.counts.rejected += 1
+        self.codes[code] += 1
         if self._keeps_rejects:
-            self._writers[index].write(row, code, reason)
+            self._writer(index).write(row, code, reason)
         if len(self.first_rejects) < _FIRST_REJECTS:
             path = self._plan.paths[index]
             self.first_rejects.append(RejectedRow(path, row.line, f"{code}: {reason}"))
@@ -94,7 +124,7 @@ class Ledger:
             case _:
                 assert_never(outcome.name)
         if self._outcomes is not None:
-            # Which file a line is in has to be said only where there are several.
+            # Which file a line is in has to be said only if there are several.
             path = self._plan.paths[index] if len(self._plan.paths) > 1 else None
             self._lines += outcome_line(row.line, outcome, path)
             if len(self._lines) > _BUFFER:
@@ -107,19 +137,33 @@ class Ledger:
             file.sync()
 
     def note(self, checkpoint: Checkpoint) -> None:
-        """Write into the checkpoint where the ledger stands; `sync` before it is saved."""
+        """Write into the checkpoint how far the ledger has come; `sync` before it is saved."""
         checkpoint.counts = replace(self.counts)
-        checkpoint.rejects = [file.size for file in self._rejects]
+        checkpoint.codes = dict(self.codes)
+        checkpoint.rejects = {
+            index: (file.path, file.size) for index, file in self._rejects.items() if file.size
+        }
         checkpoint.outcomes = None if self._outcomes is None else self._outcomes.size
 
     def go_back(self, checkpoint: Checkpoint) -> None:
-        """Stand where the checkpoint found it. Raises `ResumeError` when a file is not there."""
+        """Return to where the checkpoint found it. Raises `OutputError` if a file is not there."""
         self.counts = replace(checkpoint.counts)
+        self.codes = Counter(checkpoint.codes)
+        del self.first_rejects[max(0, checkpoint.counts.rejected - self._rejected_before) :]
         self._lines.clear()
-        for file, size in zip_longest(self._rejects, checkpoint.rejects):
+        for index, file in list(self._rejects.items()):
+            if index not in checkpoint.rejects:
+                file.remove()
+                del self._rejects[index]
+        for index, (path, size) in checkpoint.rejects.items():
+            file = self._rejects.setdefault(index, ResultFile(path))
             file.cut_back(size)
+        self._writers.clear()
         if self._outcomes is not None:
-            self._outcomes.cut_back(checkpoint.outcomes)
+            if checkpoint.outcomes is None:
+                self._outcomes.open()
+            else:
+                self._outcomes.cut_back(checkpoint.outcomes)
 
     def close(self) -> None:
         """Close the files; `sync` before, what was not written by then is left out."""
@@ -127,10 +171,46 @@ class Ledger:
             for file in self._files():
                 stack.callback(file.close)
 
+    def _writer(self, index: int) -> RejectsWriter:
+        writer = self._writers.get(index)
+        if writer is None:
+            columns, delimiter = self._layouts[index]
+            if index not in self._rejects:
+                self._rejects[index] = self._open_rejects(index)
+            writer = self._writers[index] = RejectsWriter(
+                self._rejects[index],
+                format_of(self._plan.paths[index], self._plan.options),
+                columns=columns,
+                delimiter=delimiter,
+                encoding=self._plan.options.encoding,
+            )
+        return writer
+
+    def _open_rejects(self, index: int) -> ResultFile:
+        failure: OutputError | None = None
+        for path in self._plan.rejects_paths(index, self._run_id):
+            file = ResultFile(path)
+            try:
+                file.open()
+            except OutputError as error:
+                failure = failure or error
+            else:
+                return file
+        raise OutputError(
+            str(failure), hint="use --rejects PATH to write the rejected rows somewhere else"
+        )
+
     def _files(self) -> list[ResultFile]:
-        return [*self._rejects, *([] if self._outcomes is None else [self._outcomes])]
+        return [*self._rejects.values(), *([] if self._outcomes is None else [self._outcomes])]
 
     def _flush(self) -> None:
         if self._outcomes is not None and self._lines:
             self._outcomes.write(bytes(self._lines))
             self._lines.clear()
+
+
+def _holds(path: str, size: int) -> bool:
+    """Return whether a file has at least so many bytes; what is no file cannot be cut back."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        return True
+    return os.path.isfile(path) and os.path.getsize(path) >= size

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from identity_cli.errors import OutputError, UsageError
 from identity_cli.importer.formats import InputOptions, format_of
-from identity_cli.importer.source import STDIN, check_input, same_file
+from identity_cli.importer.source import STDIN, check_input, is_file
 
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """What to import and how.
+    """What to import and how; `check` raises if it cannot be done.
 
-    Raises `UsageError`, `InputNotFoundError`, `OutputError` for what can be seen beforehand.
-    `jobs` None: as many connections as pay. `timeout`: how many seconds to wait for a server that
-    is away; None: a run that has begun waits a minute, one that has not fails at once.
+    If `jobs` is None, as many connections are used as pay off. `timeout` is how many seconds to
+    wait for an unreachable server; if it is None, a run that has begun waits a minute and one that
+    has not fails at once.
     """
 
     paths: tuple[str, ...]
@@ -31,7 +34,8 @@ class ImportPlan:
     durable: bool = False
     timeout: float | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Look at the disk. Raises `UsageError`, `InputNotFoundError`, `OutputError`."""
         for path in self.paths:
             format_of(path, self.options)
             check_input(path)
@@ -44,24 +48,61 @@ class ImportPlan:
         for path in filter(None, (self.rejects, self.outcomes, self.summary)):
             if not Path(path).absolute().parent.is_dir():
                 raise OutputError(
-                    f"cannot write {path}: there is no such folder", hint="make the folder first"
+                    f"cannot write {path}: there is no such folder", hint="create the folder first"
                 )
 
     def _refuse_one_file_twice(self) -> None:
-        """What is read or written here is one thing each, by whatever name."""
         named = [(path, "an input") for path in self.paths]
-        named += [(self.rejects_path(i), "for rejects") for i in range(len(self.paths))]
-        named += [(path, "for outcomes") for path in (self.outcomes,) if path is not None]
-        named += [(path, "for the summary") for path in (self.summary,) if path is not None]
-        for i, (path, use) in enumerate(named):
-            for other, other_use in named[:i]:
-                if path == other == STDIN or (
-                    STDIN not in (path, other) and same_file(path, other)
-                ):
-                    both = "twice an input" if use == other_use else f"{other_use} and {use}"
-                    raise UsageError(f"{path} is {both}", hint="name every file once")
+        results = {
+            "for rejects": self.rejects,
+            "for outcomes": self.outcomes,
+            "for the summary": self.summary,
+        }
+        # A dash is standard input among the inputs and standard output among the results.
+        named += [(path, use) for use, path in results.items() if path is not None]
+        uses: dict[object, str] = {}
+        for path, use in named:
+            key = (use == "an input", path) if path == STDIN else _file_key(path)
+            if key in uses:
+                both = "twice an input" if use == uses[key] else f"{uses[key]} and {use}"
+                raise UsageError(f"{path} is {both}", hint="name every file once")
+            uses[key] = use
 
-    def rejects_path(self, index: int) -> str:
+    def reading_options(self) -> dict[str, Any]:
+        """Return how the inputs are read, for a digest and for the run's row."""
+        return {
+            "input_format": [format_of(path, self.options) for path in self.paths],
+            "delimiter": self.options.delimiter,
+            "encoding": self.options.encoding,
+            "mapping": dict(self.options.mapping),
+            "region": self.region,
+        }
+
+    def rejects_paths(self, index: int, run_id: int) -> list[str]:
+        """Return where an input's rejects may go: the first of these that can be written."""
+        if self.rejects is not None:
+            return [self.rejects]
         path = self.paths[index]
-        stem = "stdin" if path == STDIN else path
-        return self.rejects or f"{stem}.rejects.{format_of(path, self.options)}"
+        if path == STDIN:
+            return [f"stdin.{run_id}.rejects"]
+        here = f"{os.path.basename(path)}.{run_id}.rejects"
+        return [f"{path}.{run_id}.rejects", here] if is_file(path) else [here]
+
+
+def is_another_file(path: str, *others: str | None) -> bool:
+    """Return whether no other of these paths leads to the file at `path`."""
+    if path == STDIN:  # standard output here
+        return True
+    keys = {_file_key(other) for other in others if other not in {None, STDIN}}
+    return _file_key(path) not in keys
+
+
+def _file_key(path: str) -> object:
+    """Return what two paths to one file have in common, whether it is there or not."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return os.path.abspath(path)
+    if stat.S_ISREG(status.st_mode):
+        return status.st_dev, status.st_ino
+    return os.path.abspath(path)

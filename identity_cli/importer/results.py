@@ -6,25 +6,19 @@ checkpoint and goes on writing.
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import json
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from identity_cli.errors import OutputError, ResumeError
-from identity_cli.importer.formats import REJECT_COLUMNS
-from identity_cli.importer.formats.text import KEEP_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from identity_cli.graph.service import Outcome
-    from identity_cli.importer.formats import InputFormat, Row
 
 _PRIVATE = 0o600
 
@@ -43,8 +37,8 @@ class ResultFile:
 
     @property
     def size(self) -> int | None:
-        """Bytes written, None while there is no file."""
-        return None if self._file is None else self._size
+        """Bytes written, None if the file was not begun."""
+        return self._size if self.used else None
 
     def open(self) -> IO[bytes]:
         """Begin a new file in the place of one that may be there."""
@@ -75,6 +69,7 @@ class ResultFile:
         """
         self.close()
         if size is None:
+            self.remove()
             return
         with _writing(self.path):
             try:
@@ -90,6 +85,13 @@ class ResultFile:
         self._size = size
         self.used = True
 
+    def remove(self) -> None:
+        """Remove the file of a former try; what is no regular file stays."""
+        self.close()
+        with _writing(self.path), suppress(FileNotFoundError):
+            if stat.S_ISREG(os.stat(self.path).st_mode):
+                os.unlink(self.path)
+
     def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
@@ -101,78 +103,6 @@ class ResultFile:
             f"{self.path} is not as the interrupted run left it",
             hint="put it back, or read from the top with --restart",
         )
-
-
-class RejectsWriter:
-    """Rejected rows in the input's format: its columns, then `_line`, `_code`, `_reason`."""
-
-    def __init__(
-        self,
-        file: ResultFile,
-        input_format: InputFormat,
-        *,
-        columns: list[str],
-        delimiter: str,
-        encoding: str,
-    ) -> None:
-        self.file = file
-        self._format = input_format
-        self._encoding = encoding
-        self._delimiter = delimiter
-        self._is_unicode = codecs.lookup(encoding).name.startswith("utf-")
-        self._encoder: codecs.IncrementalEncoder | None = None
-        # A rejects file that is imported again does not grow the columns twice.
-        self._grown = tuple(columns[-3:]) == REJECT_COLUMNS
-        self._columns = columns[:-3] if self._grown else columns
-
-    def write(self, row: Row, code: str, reason: str) -> None:
-        verdict = (row.line, code, reason)
-        begun = self.file.size is not None
-        if self._format == "jsonl":
-            found = dict(zip(REJECT_COLUMNS, verdict, strict=True))
-            line = _reject_line(row.content, found, as_ascii=not self._is_unicode)
-            self.file.write(self._encode(line, begun=begun))
-            return
-        if not begun:
-            header = self._csv_line([*self._columns, *REJECT_COLUMNS])
-            self.file.write(self._encode(header, begun=False))
-        width = len(self._columns)
-        cells: list[str] = row.content
-        own = cells[:width] + [""] * (width - len(cells))
-        # What is over comes last, so that the columns keep their places and nothing is lost.
-        over = cells[width + 3 * self._grown :]
-        self.file.write(self._encode(self._csv_line([*own, *map(str, verdict), *over]), begun=True))
-
-    def _csv_line(self, cells: list[str]) -> str:
-        line = io.StringIO()
-        # Of the characters of a line end, csv quotes those that are its own.
-        csv.writer(line, delimiter=self._delimiter, lineterminator="\r\n").writerow(cells)
-        return line.getvalue().removesuffix("\r\n") + "\n"
-
-    def _encode(self, text: str, *, begun: bool) -> bytes:
-        """The text in the input's encoding, a BOM at the beginning of the file only."""
-        if self._encoder is None or not begun:
-            self._encoder = codecs.getincrementalencoder(self._encoding)(KEEP_BYTES)
-            if begun:
-                self._encoder.encode("")
-        return self._encoder.encode(text)
-
-
-def _reject_line(content: bytes, verdict: dict[str, Any], *, as_ascii: bool) -> str:
-    try:
-        if verdict["_code"] == "bad_json":
-            raise ValueError
-        value = json.loads(content)
-        document = {key: item for key, item in value.items() if key not in REJECT_COLUMNS}
-        if not document:
-            raise ValueError
-        text = json.dumps(document | verdict, ensure_ascii=as_ascii)
-        text.encode()  # a lone surrogate has no encoding
-    except (ValueError, RecursionError):
-        # Not an object that says the same: the line goes along as it is, for a person to mend.
-        raw = content.decode("utf-8", "backslashreplace").rstrip("\r\n")
-        text = json.dumps({"_raw": raw} | verdict, ensure_ascii=as_ascii)
-    return f"{text}\n"
 
 
 def outcome_line(line: int, outcome: Outcome, path: str | None) -> bytes:
@@ -202,6 +132,13 @@ def write_summary(path: str, summary: dict[str, Any]) -> None:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def remove_old_summary(path: str) -> None:
+    """Remove the summary of an earlier run, so that nobody takes it for this one's."""
+    with suppress(OSError):
+        if stat.S_ISREG(os.stat(path).st_mode):
+            os.unlink(path)
 
 
 def _private(path: str | Path, flags: int) -> int:

@@ -1,209 +1,205 @@
-"""Runs of `import`: a row each in `import_run`, and in it the checkpoint to go on from."""
+"""Runs of `import`: a row each in `import_run`, with the checkpoint to resume from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from identity_cli.errors import ContactNotFoundError, InputBusyError
+from identity_cli.errors import InputBusyError
 from identity_cli.graph.service import Outcome
+from identity_cli.importer.checkpoints import Checkpoint
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
-# A run that is killed between two checkpoints reads this much time again.
-CHECKPOINT_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class Counts:
-    """Rows by what became of them: read = created + linked + merged + unchanged + rejected."""
-
-    read: int = 0
-    created: int = 0
-    linked: int = 0
-    merged: int = 0
-    unchanged: int = 0
-    rejected: int = 0
+    from identity_cli.graph.normalize import ContactRequest
 
 
 @dataclass(frozen=True, slots=True)
 class InputIdentity:
-    """An input recognised by its content: the SHA-256 of its beginning, and its size if known."""
+    """An input by its path, and by its content: a fingerprint, None for a pipe."""
 
     path: str
     size: int | None
-    sha256: str
+    sha256: str | None
 
 
-@dataclass(slots=True)
-class Checkpoint:
-    """How far a run has come. All before it is on disk: rows, rejects and outcomes.
+class InterruptedRun(NamedTuple):
+    """A run that did not finish; `checkpoint` is None if an older release wrote it."""
 
-    `input` is the index of the current input, `rows` how many of its rows are done, `first_line`
-    the number of lines in the inputs before it, `position` how far it had been read by then.
-    `marks` are ids of contacts and of evidence: what the run stored after this checkpoint has
-    larger ones. `clock` is the time of line 0, in microseconds since 1970.
-    """
-
-    input: int = 0
-    rows: int = 0
-    first_line: int = 0
-    position: tuple[int, str] = (0, "")
-    counts: Counts = field(default_factory=Counts)
-    retries: int = 0
-    seconds: float = 0.0
-    clock: int = 0
-    marks: tuple[int, int] = (0, 0)
-    rejects: list[int | None] = field(default_factory=list)
-    outcomes: int | None = None
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Checkpoint:
-        known = {**value, "counts": Counts(**value["counts"])}
-        known["position"] = tuple(known["position"])
-        known["marks"] = tuple(known["marks"])
-        return cls(**known)
+    run_id: int
+    fingerprint: str
+    options: dict[str, Any] | None
+    checkpoint: Checkpoint | None
 
 
 class Record(NamedTuple):
-    """What one line of a run left in the graph."""
+    """What one line of a run left in the graph, and the values that it had."""
 
     outcome: Outcome
-    clock: int
+    email: str | None
+    phone: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A row of `import_run`. `alive` tells a run that goes on from one that died."""
+class Records:
+    """What a run has stored beyond its checkpoint, by run line.
 
-    id: int
-    status: str
-    paths: list[str]
-    rows: dict[str, int]
-    seconds: float
-    started_at: datetime
-    finished_at: datetime | None
-    alive: bool
+    `until` is the last of these lines, -1 if there is none.
+    """
 
-    @property
-    def state(self) -> str:
-        return "died" if self.status == "running" and not self.alive else self.status
+    def __init__(self, records: dict[int, Record] | None = None) -> None:
+        self._records = records or {}
+        self.until = max(self._records, default=-1)
 
-    @property
-    def rows_per_second(self) -> float:
-        return round(self.rows["read"] / self.seconds, 1) if self.seconds else 0.0
+    def outcome(self, run_line: int, request: ContactRequest) -> Outcome | None:
+        """Return what the line's request was answered, if it is the same request."""
+        record = self._records.get(run_line)
+        if record is None or (record.email, record.phone) != (request.email, request.phone):
+            return None
+        return record.outcome
 
 
 def fingerprint(inputs: Sequence[InputIdentity]) -> str:
-    """One name for the content of all inputs, in order."""
-    parts = json.dumps([(one.size, one.sha256) for one in inputs])
-    return hashlib.sha256(parts.encode()).hexdigest()
+    """Return one name for the inputs in their order: by content, pipes by their paths."""
+    parts = [one.sha256 or ["pipe", one.path] for one in inputs]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _lock_key(*parts: object) -> int:
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 class RunJournal:
-    """The row of one run, written over a connection that also holds the run's lock.
+    """The row of one run, written over a connection that also holds the run's locks.
 
-    The lock is the session's: it is gone with the run, however that ends. A second lock is shared
-    by the connections that do the run's work; a successor waits for it, so that no statement of a
-    dead run is still at work when it looks at what that run left behind.
+    The locks belong to the session and are gone with the run, however that ends. `lock_inputs`
+    keeps a second import of the same files out. `lock_run` says that the run is alive. Connections
+    that do the run's work share a third lock, for which a successor waits, so that no statement of
+    a dead run is still at work when it looks at what that run has left behind.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], inputs: list[InputIdentity]) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        inputs: list[InputIdentity],
+        options: dict[str, Any],
+    ) -> None:
         self.connection = connection
-        self.inputs = inputs
-        self.fingerprint = fingerprint(inputs)
-        digest = bytes.fromhex(self.fingerprint)
-        self.lock_key = int.from_bytes(digest[:8], "big", signed=True) & ~1
         self.run_id: int | None = None
+        self._inputs = inputs
+        self._options = options
+        self._fingerprint = fingerprint(inputs)
+        self._stored_inputs = 0
 
-    @property
-    def workers_key(self) -> int:
-        return self.lock_key | 1
+    def lock_inputs(self) -> None:
+        """Take the lock of the inputs. Raises `InputBusyError`, which names the other run.
 
-    def lock(self) -> None:
-        """Take the run's lock. Raises `InputBusyError`, naming the other run."""
-        if not self._one("SELECT pg_try_advisory_lock(%s)", self.lock_key):
+        Pipes are not locked: two that begin alike may differ later, and a request that is
+        reconciled twice changes nothing.
+        """
+        if any(one.sha256 is None for one in self._inputs):
+            return
+        key = _lock_key("inputs", self._fingerprint)
+        if not self._one("SELECT pg_try_advisory_lock(%s)", key):
             other = self._one(
-                "SELECT max(id) FROM import_run WHERE lock_key = %s AND status = 'running'",
-                self.lock_key,
+                "SELECT max(id) FROM import_run WHERE fingerprint = %s AND status = 'running'",
+                self._fingerprint,
             )
             named = f"run {other}" if other is not None else "another run"
             raise InputBusyError(
                 f"the same input is being imported by {named}",
-                hint="wait for it: identity runs shows how far it is",
+                hint="wait until it ends: identity runs shows how far it is",
             )
+
+    def lock_run(self, run_id: int) -> bool:
+        """Take the lock of a run; return False if another process holds it: the run is alive."""
+        taken: bool = self._one("SELECT pg_try_advisory_lock(%s)", _run_key(run_id))
+        return taken
+
+    def unlock_run(self, run_id: int) -> None:
+        """Give the lock of a run back that is not resumed."""
+        self._one("SELECT pg_advisory_unlock(%s)", _run_key(run_id))
 
     def join_workers(self, connection: psycopg.Connection[Any]) -> None:
-        """Let a successor wait for this connection."""
+        """Let a successor of this run wait for the connection."""
         with translated():
-            connection.execute("SELECT pg_advisory_lock_shared(%s)", (self.workers_key,))
-
-    def wait_for_workers(self) -> None:
-        """Wait until no connection works for this input any more."""
-        with translated():
-            self.connection.execute("SELECT pg_advisory_lock(%s)", (self.workers_key,))
-            self.connection.execute("SELECT pg_advisory_unlock(%s)", (self.workers_key,))
-
-    def interrupted(self) -> Checkpoint | None:
-        """The checkpoint of this input's last run if that did not finish; becomes this run."""
-        with translated():
-            row = self.connection.execute(
-                "SELECT id, status, checkpoint FROM import_run WHERE fingerprint = %s"
-                " ORDER BY id DESC LIMIT 1",
-                (self.fingerprint,),
-            ).fetchone()
-        if row is None or row[1] == "finished" or row[2] is None:
-            return None
-        self.run_id = row[0]
-        return Checkpoint.from_json(row[2])
-
-    def changed_since(self) -> int | None:
-        """An unfinished run of a file of the same name and other content, if that is the newest."""
-        with translated():
-            row = self.connection.execute(
-                "SELECT id, status, fingerprint FROM import_run WHERE inputs->0->>'path' = %s"
-                " ORDER BY id DESC LIMIT 1",
-                (self.inputs[0].path,),
-            ).fetchone()
-        if row is None or row[1] == "finished" or row[2] == self.fingerprint:
-            return None
-        return int(row[0])
-
-    def start(self, checkpoint: Checkpoint) -> None:
-        """A new run, or the interrupted one goes on."""
-        if self.run_id is None:
-            checkpoint.marks = self.marks()
-            self.run_id = self._one(
-                "INSERT INTO import_run (status, inputs, fingerprint, lock_key, checkpoint, rows,"
-                " started_at) VALUES ('running', %s, %s, %s, %s, %s, clock_timestamp())"
-                " RETURNING id",
-                self._inputs_json(),
-                self.fingerprint,
-                self.lock_key,
-                json.dumps(asdict(checkpoint)),
-                json.dumps(asdict(checkpoint.counts)),
-            )
-        else:
-            self._one(
-                "UPDATE import_run SET status = 'running', finished_at = NULL, inputs = %s"
-                " WHERE id = %s RETURNING id",
-                self._inputs_json(),
-                self.run_id,
+            connection.execute(
+                "SELECT pg_advisory_lock_shared(%s)", (_lock_key("workers", self.run_id),)
             )
 
-    def _inputs_json(self) -> str:
-        return json.dumps([asdict(one) for one in self.inputs])
+    def end_workers(self, run_id: int) -> None:
+        """End what is still at work for a run that is dead, and wait for it.
+
+        Each of its requests is a transaction of its own, so nothing is left half done.
+        """
+        key = _lock_key("workers", run_id)
+        with translated():
+            self.connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks JOIN pg_stat_activity"
+                " USING (pid) WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+                " AND (classid::bigint << 32) | objid::bigint = %s AND usename = current_user",
+                (key,),
+            )
+            self.connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+            self.connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+
+    def find_interrupted(self) -> InterruptedRun | None:
+        """Return the newest run of these inputs, by content or by path, if it did not finish."""
+        with translated():
+            row = self.connection.execute(
+                "SELECT id, status, fingerprint, options, checkpoint FROM import_run"
+                " WHERE fingerprint = %s"
+                " OR (SELECT jsonb_agg(one -> 'path') FROM jsonb_array_elements(inputs) AS one)"
+                " = %s ORDER BY id DESC LIMIT 1",
+                (self._fingerprint, json.dumps([one.path for one in self._inputs])),
+            ).fetchone()
+        if row is None or row[1] == "finished" or row[4] is None:
+            return None
+        run_id, _, found, options, checkpoint = row
+        return InterruptedRun(run_id, found, options, Checkpoint.from_json(checkpoint))
+
+    def has_fingerprint(self, run: InterruptedRun) -> bool:
+        return run.fingerprint == self._fingerprint
+
+    def start(self, checkpoint: Checkpoint) -> int:
+        """Begin a new run; return its id. The checkpoint's marks are set."""
+        checkpoint.marks = self.marks()
+        self.run_id = self._one("SELECT nextval(pg_get_serial_sequence('import_run', 'id'))")
+        self.lock_run(self.run_id)
+        self._one(
+            "INSERT INTO import_run (id, status, inputs, fingerprint, lock_key, options,"
+            " checkpoint, rows, started_at) OVERRIDING SYSTEM VALUE"
+            " VALUES (%s, 'running', %s, %s, %s, %s, %s, %s, clock_timestamp()) RETURNING id",
+            self.run_id,
+            self._inputs_json([]),
+            self._fingerprint,
+            _run_key(self.run_id),
+            json.dumps(self._options),
+            json.dumps(checkpoint.as_json()),
+            json.dumps(asdict(checkpoint.counts)),
+        )
+        return self.run_id
+
+    def resume(self, run_id: int, first_lines: Sequence[int]) -> None:
+        """Continue a run whose lock was taken."""
+        self.run_id = run_id
+        self._one(
+            "UPDATE import_run SET status = 'running', finished_at = NULL, error = NULL,"
+            " inputs = %s, fingerprint = %s WHERE id = %s RETURNING id",
+            self._inputs_json(first_lines),
+            self._fingerprint,
+            run_id,
+        )
 
     def marks(self) -> tuple[int, int]:
-        """The last ids given out so far: of contacts, of evidence."""
+        """Return the last ids given out so far: of contacts, of evidence."""
         with translated():
             rows = self.connection.execute(
                 "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(t, 'id')), 0)"
@@ -212,49 +208,64 @@ class RunJournal:
             ).fetchall()
         return rows[0][0], rows[1][0]
 
-    def free_connections(self) -> int:
-        """How many more connections the server takes."""
-        free: int = self._one(
-            "SELECT current_setting('max_connections')::int"
-            " - current_setting('superuser_reserved_connections')::int"
-            " - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int"
-        )
-        return free
+    def stored_checkpoint(self) -> dict[str, Any] | None:
+        """Return the checkpoint's document as the database has it; None if the run is not there."""
+        with translated():
+            row = self.connection.execute(
+                "SELECT checkpoint FROM import_run WHERE id = %s", (self.run_id,)
+            ).fetchone()
+        return None if row is None else row[0]
 
-    def give_up(self) -> None:
-        """Mark the run as failed, its checkpoint as it is; quiet when the server is gone."""
+    def save(self, checkpoint: Checkpoint, first_lines: Sequence[int]) -> None:
+        """Store the checkpoint in a synchronous commit: every commit before it is on disk too."""
+        self._one(
+            "UPDATE import_run SET checkpoint = %s, rows = %s, seconds = %s,"
+            " inputs = coalesce(%s, inputs) WHERE id = %s RETURNING id",
+            *self._progress(checkpoint, first_lines),
+            self.run_id,
+        )
+
+    def finish(
+        self,
+        status: str,
+        checkpoint: Checkpoint,
+        first_lines: Sequence[int],
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        """Store the last checkpoint of a run that ends, and why it failed if it did."""
+        self._one(
+            "UPDATE import_run SET checkpoint = %s, rows = %s, seconds = %s,"
+            " inputs = coalesce(%s, inputs), status = %s, error = %s,"
+            " finished_at = clock_timestamp() WHERE id = %s RETURNING id",
+            *self._progress(checkpoint, first_lines),
+            status,
+            None if error is None else json.dumps(error),
+            self.run_id,
+        )
+
+    def fail(self, error: dict[str, Any]) -> None:
+        """Mark the run as failed and keep its checkpoint; quiet if the server is gone."""
         with suppress(psycopg.Error):
             self.connection.execute(
-                "UPDATE import_run SET status = 'failed', finished_at = clock_timestamp()"
-                " WHERE id = %s",
-                (self.run_id,),
+                "UPDATE import_run SET status = 'failed', error = %s,"
+                " finished_at = clock_timestamp() WHERE id = %s",
+                (json.dumps(error), self.run_id),
             )
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """A synchronous commit: with it, every commit before it is on disk too."""
-        self._one(
-            "UPDATE import_run SET checkpoint = %s, rows = %s, seconds = %s WHERE id = %s"
-            " RETURNING id",
-            json.dumps(asdict(checkpoint)),
-            json.dumps(asdict(checkpoint.counts)),
-            checkpoint.seconds,
+    def same_rows_as(self, checkpoint: Checkpoint) -> int | None:
+        """Return the newest other finished run that has read the same rows in the same way."""
+        if not checkpoint.milestones:
+            return None
+        run_id: int | None = self._one(
+            "SELECT max(id) FROM import_run WHERE status = 'finished' AND id < %s"
+            " AND checkpoint -> 'milestones' -> -1 = %s",
             self.run_id,
+            json.dumps(checkpoint.milestones[-1]),
         )
+        return run_id
 
-    def finish(self, status: str, checkpoint: Checkpoint) -> None:
-        """The last checkpoint of a run that ends."""
-        self._one(
-            "UPDATE import_run SET status = %s, finished_at = clock_timestamp(),"
-            " checkpoint = %s, rows = %s, seconds = %s WHERE id = %s RETURNING id",
-            status,
-            json.dumps(asdict(checkpoint)),
-            json.dumps(asdict(checkpoint.counts)),
-            checkpoint.seconds,
-            self.run_id,
-        )
-
-    def records(self, checkpoint: Checkpoint) -> dict[int, Record]:
-        """What the run has stored since the checkpoint, by line.
+    def records(self, checkpoint: Checkpoint) -> Records:
+        """Return what the run has stored since the checkpoint.
 
         A contact that anchors all that it carries was `created`, another `linked`; evidence with a
         primary that gave way was `merged`.
@@ -264,12 +275,11 @@ class RunJournal:
                 """
                 SELECT line,
                        CASE WHEN initial_linked_id IS NULL THEN 'created' ELSE 'linked' END,
-                       coalesce(initial_linked_id, id), id,
-                       (extract(epoch FROM created_at) * 1000000)::bigint
+                       coalesce(initial_linked_id, id), id, email, phone_number
                 FROM contact WHERE run_id = %(run)s AND id > %(contact_mark)s
                 UNION ALL
                 SELECT line, CASE WHEN merged_id IS NULL THEN 'unchanged' ELSE 'merged' END,
-                       primary_id, NULL, (extract(epoch FROM created_at) * 1000000)::bigint
+                       primary_id, NULL, email, phone_number
                 FROM link_evidence WHERE run_id = %(run)s AND id > %(evidence_mark)s
                 """,
                 {
@@ -278,23 +288,42 @@ class RunJournal:
                     "evidence_mark": checkpoint.marks[1],
                 },
             ).fetchall()
-        return {
-            line: Record(Outcome(name, primary_id, contact_id), clock - line)
-            for line, name, primary_id, contact_id, clock in rows
-        }
+        return Records(
+            {
+                run_line: Record(Outcome(name, primary_id, contact_id), email, phone)
+                for run_line, name, primary_id, contact_id, email, phone in rows
+            }
+        )
 
-    def primary_at(self, email: str | None, phone: str | None, line: int) -> int:
-        """The primary that a request which stored nothing was answered when it was first made."""
+    def primary_at(self, email: str | None, phone: str | None, run_line: int) -> int:
+        """Return the primary that a request which stored nothing was first answered."""
         primary_id: int = self._one(
             "SELECT primary_at(id, %s, %s) FROM contact"
             " WHERE (email = %s AND anchors_email) OR (phone_number = %s AND anchors_phone)"
             " LIMIT 1",
             self.run_id,
-            line,
+            run_line,
             email,
             phone,
         )
         return primary_id
+
+    def _progress(self, checkpoint: Checkpoint, first_lines: Sequence[int]) -> tuple[Any, ...]:
+        # A thousand inputs are a long document, which changes only when one of them begins.
+        has_begun_another = len(first_lines) != self._stored_inputs
+        self._stored_inputs = len(first_lines)
+        return (
+            json.dumps(checkpoint.as_json()),
+            json.dumps(asdict(checkpoint.counts)),
+            checkpoint.seconds,
+            self._inputs_json(first_lines) if has_begun_another else None,
+        )
+
+    def _inputs_json(self, first_lines: Sequence[int]) -> str:
+        documents = [asdict(one) for one in self._inputs]
+        for document, first_line in zip(documents, first_lines, strict=False):
+            document["first_line"] = first_line
+        return json.dumps(documents)
 
     def _one(self, query: str, *values: object) -> Any:
         with translated():
@@ -303,32 +332,5 @@ class RunJournal:
         return row[0]
 
 
-_RUNS = """
-    SELECT id, status, inputs, rows, seconds, started_at, finished_at,
-           EXISTS (SELECT FROM pg_locks
-                   WHERE locktype = 'advisory' AND granted AND objsubid = 1
-                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                     AND (classid::bigint << 32) | objid::bigint = lock_key)
-    FROM import_run
-"""
-
-
-def list_runs(connection: psycopg.Connection[Any], *, limit: int) -> list[Run]:
-    """The newest runs, newest first."""
-    with translated():
-        rows = connection.execute(f"{_RUNS} ORDER BY id DESC LIMIT %s", (limit,)).fetchall()
-    return [_run(row) for row in rows]
-
-
-def find_run(connection: psycopg.Connection[Any], run_id: int) -> Run:
-    """One run. Raises `ContactNotFoundError`."""
-    with translated():
-        row = connection.execute(f"{_RUNS} WHERE id = %s", (run_id,)).fetchone()
-    if row is None:
-        raise ContactNotFoundError(f"no run {run_id}", hint="identity runs lists them")
-    return _run(row)
-
-
-def _run(row: Sequence[Any]) -> Run:
-    run_id, status, inputs, *rest = row
-    return Run(run_id, status, [one["path"] for one in inputs], *rest)
+def _run_key(run_id: int) -> int:
+    return _lock_key("run", run_id)

@@ -1,4 +1,4 @@
-"""The bytes of an input: opened, counted, hashed as they are read, decompressed."""
+"""The bytes of an input: opened, counted and decompressed as they are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import os
 import select
 import stat
 import sys
+import tempfile
 import zlib
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from identity_cli.errors import InputNotFoundError, InputUnreadableError
 
@@ -24,92 +24,96 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
-# Whole blocks, also from a pipe: the same input gives the same positions, which a resumed run
-# compares.
 BLOCK = 1 << 16
-# Of compressed bytes at a time: Zstandard grows 4 bytes to 128 KiB at most, so a bomb stays
-# small.
+# Zstandard turns 4 bytes into 128 KiB at most, so a decompression bomb stays small.
 _ZSTD_FEED = 128
+# How long a pipe may be silent before the rows read so far are handed on, and how often a reader
+# that waits for more looks up from it.
+_IDLE_MILLISECONDS = 50
+# A fingerprint reads at most so many blocks of a file, spread evenly over it.
+_FINGERPRINT_BLOCKS = 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # pzstd begins with a frame that is to be skipped.
 _ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes((0x50 + i, 0x2A, 0x4D, 0x18)) for i in range(16)))
 
 
-class Position(NamedTuple):
-    """How far an input was read: bytes as they are on disk, and their SHA-256."""
-
-    offset: int
-    sha256: str
+def _do_nothing(_is_idle: bool) -> None:
+    pass
 
 
 class Source:
-    """An open input. `size` is None where it is not known (standard input, a pipe).
+    """An open input. `size` is None if it is not known in advance (standard input, a pipe).
 
-    `while_reading` is entered around every read that may block.
-    Raises `InputNotFoundError` when it cannot be opened, `InputUnreadableError` from any read.
+    `while_reading` is entered around every read that may block. While a pipe has nothing to read,
+    `while_idle` is called with True every few hundredths of a second, and with False when it has.
+
+    Raises `InputNotFoundError` if it cannot be opened and `InputUnreadableError` from any read,
+    also if a file has become shorter than it was when it was opened.
     """
 
     def __init__(
-        self, path: str, *, while_reading: AbstractContextManager[Any] | None = None
+        self,
+        path: str,
+        *,
+        while_reading: AbstractContextManager[Any] | None = None,
+        while_idle: Callable[[bool], None] = _do_nothing,
     ) -> None:
         self.path = path
         self.name = "standard input" if path == STDIN else path
         waiting = while_reading or nullcontext()
-        with waiting:  # for who writes to a named pipe
+        with waiting:  # opening a named pipe waits for its writer
             self._file, self.size = _open(path)
-        self._raw = _Raw(self._file, self.name, waiting)
-        try:
-            self.beginning = self._raw.peek_block()
-        except BaseException:
-            self.close()
-            raise
+        self._raw = _Raw(self._file, self.name, self.size, waiting, while_idle)
 
     @property
     def offset(self) -> int:
+        """The number of bytes read so far, as they are on disk."""
         return self._raw.offset
 
-    @property
-    def position(self) -> Position:
-        return Position(self._raw.offset, self._raw.digest.hexdigest())
+    def keep(self) -> None:
+        """From now on keep what is read from a pipe, so that `rewind` can return to its beginning.
 
-    def read_to(self, offset: int) -> Position:
-        """Read on to `offset` or the end for the position there; `rewind` after it."""
-        while self._raw.offset < offset and self._raw.readinto(
-            memoryview(bytearray(min(BLOCK, offset - self._raw.offset)))
-        ):
-            pass
-        return self.position
+        Call it before the first read. A file needs nothing kept.
+        """
+        if self.size is None:
+            self._raw.kept = _Kept()
+
+    def release(self) -> None:
+        """Drop what was kept: `rewind` is not going to be called."""
+        self._raw.release()
 
     def rewind(self) -> None:
-        self._file.seek(0)
-        self._raw.reset()
+        """Return to the beginning. A pipe must have been kept since its first read."""
+        self._raw.rewind()
 
     def stream(self) -> BinaryIO:
-        """The bytes, decompressed. Broken compression raises `InputUnreadableError`."""
+        """Return the bytes, decompressed. Broken compression raises `InputUnreadableError`."""
+        beginning = self._raw.peek(4)
         buffered = io.BufferedReader(self._raw, BLOCK)
         unpacked: Callable[[int], bytes]
-        if self.beginning.startswith(_GZIP_MAGIC):
-            # What comes before a broken place counts: no more at a time than is there.
+        if beginning.startswith(_GZIP_MAGIC):
+            # The rows before a broken place count, so no more is unpacked than is there.
             unpacked = gzip.GzipFile(fileobj=buffered, mode="rb").read1
-        elif self.beginning.startswith(_ZSTD_MAGICS):
+        elif beginning.startswith(_ZSTD_MAGICS):
             unpacked = _Zstandard(buffered).read
         else:
             return buffered
         return io.BufferedReader(_Unpacked(unpacked, self.name), BLOCK)
 
     def close(self) -> None:
-        if self.path != STDIN:
-            self._file.close()
+        self._raw.drop()
+        self._file.close()
 
 
 def _open(path: str) -> tuple[BinaryIO, int | None]:
     if path == STDIN:
         if sys.stdin is None:
             raise InputNotFoundError(
-                "standard input is closed", hint="give it an input with < FILE"
+                "standard input is closed", hint="redirect a file or a pipe to it: < FILE"
             )
-        return sys.stdin.buffer, None
+        # Unbuffered, so that rows are read as they come.
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False), None
     with _opening(path):
         status = _stat(path)
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Source.close
@@ -117,10 +121,43 @@ def _open(path: str) -> tuple[BinaryIO, int | None]:
 
 
 def check_input(path: str) -> None:
-    """Raise `InputNotFoundError` when there is no such input; opens nothing."""
+    """Raise `InputNotFoundError` if there is no such input; opens nothing."""
     if path != STDIN:
         with _opening(path):
             _stat(path)
+
+
+def is_file(path: str) -> bool:
+    """Return whether the input is a regular file, which can be read again from the beginning."""
+    if path == STDIN:
+        return False
+    with _opening(path):
+        return stat.S_ISREG(_stat(path).st_mode)
+
+
+def file_size(path: str) -> int:
+    """Return the size of a regular file in bytes."""
+    with _opening(path):
+        return _stat(path).st_size
+
+
+def fingerprint(path: str) -> str:
+    """Return a SHA-256 that finds a file again: over its size and its content.
+
+    Of a file larger than 64 MiB only 1,024 blocks of 64 KiB are read, the first and the last
+    among them. What a run continues from is therefore never decided by a fingerprint alone.
+    """
+    with _opening(path), open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(f"{size}\n".encode())
+        if size <= _FINGERPRINT_BLOCKS * BLOCK:
+            while block := file.read(BLOCK):
+                digest.update(block)
+        else:
+            for number in range(_FINGERPRINT_BLOCKS):
+                file.seek((size - BLOCK) * number // (_FINGERPRINT_BLOCKS - 1))
+                digest.update(file.read(BLOCK))
+        return digest.hexdigest()
 
 
 def _stat(path: str) -> os.stat_result:
@@ -136,72 +173,170 @@ def _opening(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         hint = {
-            FileNotFoundError: "see the path for a typing error",
+            FileNotFoundError: "check the path for a typing error",
             PermissionError: "give yourself permission to read it",
-        }.get(type(error), "see that it can be read")
+        }.get(type(error), "check that it can be read")
         raise InputNotFoundError(f"{path}: {error.strerror}", hint=hint) from error
     except ValueError as error:  # a NUL in the path
-        raise InputNotFoundError("a path with a NUL character", hint="see the path") from error
+        raise InputNotFoundError("a path with a NUL character", hint="check the path") from error
+
+
+class PipeNotKeptError(InputUnreadableError):
+    """The beginning of a pipe could not be kept; nothing that was read from it is lost."""
+
+
+class _Kept:
+    """What was read from a pipe, in a temporary file that goes with the process."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115 - kept open
+            prefix="identity-pipe-", buffering=0
+        )
+        self._rest = b""
+
+    def add(self, data: bytes) -> None:
+        """Append the data. An `OSError` loses none of it: `read` returns it all the same."""
+        self._rest = data
+        while self._rest:
+            self._rest = self._rest[self._file.write(self._rest) :]
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if not data:
+            data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def rewind(self) -> None:
+        self._file.seek(0)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Raw(io.RawIOBase):
-    """Hands the bytes on in whole blocks and hashes them."""
+    """The bytes of a file or a pipe as they come, counted."""
 
     def __init__(
-        self, file: BinaryIO, name: str, while_reading: AbstractContextManager[Any]
+        self,
+        file: BinaryIO,
+        name: str,
+        size: int | None,
+        while_reading: AbstractContextManager[Any],
+        while_idle: Callable[[bool], None],
     ) -> None:
+        self.offset = 0
+        self.kept: _Kept | None = None
+        self._replaying = False
+        self._peeked = b""
         self._file = file
         self._name = name
+        self._size = size
         self._while_reading = while_reading
-        self.reset()
-
-    def reset(self) -> None:
-        self.offset = 0
-        self.digest = hashlib.sha256()
-        self._peeked = b""
+        self._while_idle = while_idle
+        self._poll = select.poll()
+        self._poll.register(file, select.POLLIN)
 
     def readable(self) -> bool:
         return True
 
-    def peek_block(self) -> bytes:
-        if not self._peeked:
-            self._peeked = self._read(BLOCK)
-        return self._peeked
+    def peek(self, size: int) -> bytes:
+        """Return the next bytes without taking them; fewer only at the end."""
+        while len(self._peeked) < size and (data := self._next(BLOCK)):
+            self._peeked += data
+        return self._peeked[:size]
 
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer)
-        if self._peeked:
-            data, self._peeked = self._peeked[: len(view)], self._peeked[len(view) :]
-        else:
-            data = self._read(len(view))
+        data = self._peeked or self._next(len(view))
+        data, self._peeked = data[: len(view)], data[len(view) :]
         view[: len(data)] = data
         self.offset += len(data)
-        self.digest.update(data)
         return len(data)
 
-    def _read(self, wanted: int) -> bytes:
-        parts: list[bytes] = []
-        while wanted:
-            with self._while_reading:
-                part = self._read_some(wanted)
-            if not part:
-                break
-            parts.append(part)
-            wanted -= len(part)
-        return b"".join(parts)
+    def rewind(self) -> None:
+        self.offset = 0
+        self._peeked = b""
+        if self._size is not None:
+            self._file.seek(0)
+        elif self.kept is not None:
+            self.kept.rewind()
+            self._replaying = True
 
-    def _read_some(self, wanted: int) -> bytes:
-        read: Callable[[int], bytes | None] = self._file.read
+    def release(self) -> None:
+        # What is being replayed is still needed; it is dropped at its end.
+        if not self._replaying:
+            self.drop()
+
+    def close(self) -> None:
+        """Do nothing: a reader that is thrown away must not close what a second one reads."""
+
+    def drop(self) -> None:
+        if self.kept is not None:
+            self.kept.close()
+            self.kept = None
+
+    def _next(self, wanted: int) -> bytes:
+        if self._replaying and self.kept is not None:
+            data = self.kept.read(wanted)
+            if data:
+                return data
+            self._replaying = False
+            self.release()
+        with self._reading():
+            data = self._read_some(wanted)
+        if not data and self._size is not None:
+            self._check_whole(self._size)
+        if self.kept is not None:
+            try:
+                self.kept.add(data)
+            except OSError as error:
+                raise PipeNotKeptError(
+                    self._name,
+                    f"its beginning cannot be kept in {tempfile.gettempdir()}: {error.strerror}",
+                    hint="set TMPDIR to a folder with more room",
+                ) from error
+        return data
+
+    def _check_whole(self, size: int) -> None:
+        if min(self._file.tell(), os.fstat(self._file.fileno()).st_size) < size:
+            raise InputUnreadableError(
+                self._name,
+                f"it became shorter while it was read: {self._file.tell()} of {size} bytes",
+                hint="run the same command again when nothing writes to it; the rows before this"
+                " place are imported",
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            while (part := read(wanted)) is None:  # not blocking, and nothing there yet
-                select.select([self._file], [], [])
+            yield
         except OSError as error:
             raise InputUnreadableError(
                 self._name,
-                f"it cannot be read further: {error.strerror}",
-                hint="see to the disk or the network that it is on; the rows before are imported",
+                f"it cannot be read any further: {error.strerror}",
+                hint="check the disk or the network that it is on; the rows before this place are"
+                " imported",
             ) from error
-        return part
+
+    def _read_some(self, wanted: int) -> bytes:
+        read: Callable[[int], bytes | None] = self._file.read
+        if self._size is not None:
+            with self._while_reading:
+                return read(wanted) or b""
+        while True:
+            if not self._is_ready():
+                self._while_idle(True)
+                while not self._is_ready():
+                    self._while_idle(True)
+                self._while_idle(False)
+            with self._while_reading:
+                part = read(wanted)
+            if part is not None:  # None: it does not block, and another reader was faster
+                return part
+
+    def _is_ready(self) -> bool:
+        with self._while_reading:
+            return bool(self._poll.poll(_IDLE_MILLISECONDS))
 
 
 class _Zstandard:
@@ -256,6 +391,8 @@ class _Unpacked(io.RawIOBase):
     def _read(self, wanted: int) -> bytes:
         try:
             data = self._unpacked(wanted)
+        except InputUnreadableError:
+            raise
         except (EOFError, OSError, zlib.error) as error:
             reason = "ends too early" if isinstance(error, EOFError) else "is broken"
             raise self._broken(reason) from error
@@ -271,11 +408,3 @@ class _Unpacked(io.RawIOBase):
             f"the compressed data {reason}",
             hint="make the file again; the rows before this place are imported",
         )
-
-
-def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Whether both paths lead to one file; two that are not there are compared by name."""
-    try:
-        return Path(one).samefile(other)
-    except OSError:
-        return Path(one).absolute() == Path(other).absolute()

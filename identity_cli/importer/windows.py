@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from identity_cli.errors import InputUnreadableError, InvalidRequestError, ResumeError
+from identity_cli.errors import InputUnreadableError, InvalidRequestError
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.service import RunRequest
+from identity_cli.importer.digest import InputDigest
 from identity_cli.importer.formats import open_reader
 from identity_cli.importer.lanes import Ticket
+from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from identity_cli.graph.service import Outcome
-    from identity_cli.importer.formats import InputOptions, Reader, Row
-    from identity_cli.importer.runs import Checkpoint
-    from identity_cli.importer.source import Source
+    from identity_cli.importer.checkpoints import Checkpoint
+    from identity_cli.importer.clock import RunClock
+    from identity_cli.importer.formats import Reader, Row
+    from identity_cli.importer.plan import ImportPlan
+    from identity_cli.importer.stop import StopSwitch
 
 # What a window may hold, in characters.
 _MOST_CHARACTERS = 1 << 21
@@ -29,20 +31,19 @@ _ROW_WEIGHT = 500
 
 @dataclass(slots=True)
 class Window:
-    """Rows with their requests or what is wrong with them, and how far the input was read.
+    """Rows of one input, each with its request or with what is wrong with it.
 
-    `first_line` is the number of lines in the inputs before this one, `rows_done` how many rows of
-    the input are done with this window, `clock` the time of line 0 in microseconds since 1970.
-    `answers` are known before they are asked for: what a run that broke off had stored already.
+    `lines_before` is the number of lines in the inputs before this one; with a row's line added it
+    is the row's run line, which is counted through all inputs. `milestones` say how far the inputs
+    had been read at the window's end. `answers` are known before anything is sent: what an
+    interrupted run had stored already, by run line.
     """
 
     input: int
-    first_line: int
-    rows_done: int
-    clock: int
+    lines_before: int
     rows: list[tuple[Row, ContactRequest | InvalidRequestError]] = field(default_factory=list)
     requests: list[RunRequest] = field(default_factory=list)
-    position: tuple[int, str] = (0, "")
+    milestones: list[tuple[int, str]] = field(default_factory=list)
     characters: int = 0
     answers: dict[int, Outcome] = field(default_factory=dict)
     ticket: Ticket = field(default_factory=lambda: Ticket(0))
@@ -50,139 +51,231 @@ class Window:
 
     @property
     def weight(self) -> int:
-        """What it takes in memory, in bytes more or less."""
+        """The memory that it takes, in bytes, roughly."""
         return self.characters + _ROW_WEIGHT * len(self.rows)
 
     @property
-    def last_line(self) -> int:
-        return self.first_line + self.rows[-1][0].line
-
-
-class StopRequestedError(Exception):
-    """The run is to end between two rows: raised in the reader when it waits for input."""
-
-
-class StopSwitch:
-    """Asked between windows whether to stop; entered around a read that may wait."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._reading = False
-
-    def request(self) -> None:
-        """For a signal handler: stop soon, and at once where the reader waits for input."""
-        self.requested = True
-        if self._reading:
-            raise StopRequestedError
-
-    def __enter__(self) -> None:
-        self._reading = True
-        if self.requested:
-            self._reading = False
-            raise StopRequestedError
-
-    def __exit__(self, *_: object) -> None:
-        self._reading = False
+    def last_run_line(self) -> int:
+        return self.lines_before + self.rows[-1][0].line
 
 
 class WindowReader:
-    """The windows of all inputs, in order.
+    """Reads the inputs one after the other and hands their rows on in windows.
 
-    `opened` is called with an input's index and its reader when that input is begun.
+    The inputs may first be compared with what an interrupted run has read (`skip_to`); `read` then
+    continues behind it, or from the beginning after `start_over`. `size` is the number of rows in
+    a window, `offset` the number of bytes read so far, `first_lines` the number of lines before
+    each input that was begun.
     """
 
-    def __init__(
-        self,
-        sources: list[Source],
-        options: InputOptions,
-        *,
-        region: str | None,
-        opened: Callable[[int, Reader], None],
-    ) -> None:
-        self._sources = sources
-        self._options = options
-        self._region = region
-        self._opened = opened
-        self._clock = 0
-        # Rows in the next window; goes with the number of lanes.
+    def __init__(self, plan: ImportPlan, switch: StopSwitch) -> None:
         self.size = 1
+        self.first_lines: list[int] = []
+        self._plan = plan
+        self._switch = switch
+        self._digest = InputDigest(plan.reading_options())
+        # Kept from the comparison, as their beginnings cannot be read twice.
+        self._pipes: dict[int, Source] = {}
+        self._is_comparing = False
+        self._on_idle: Callable[[bool], None] | None = None
+        self._start()
 
-    def windows(self, start: Checkpoint) -> Iterator[Window]:
-        """From the row after the checkpoint on.
+    def _start(self) -> None:
+        self.first_lines.clear()
+        self._digest.restart()
+        self._source: Source | None = None
+        self._reader: Reader | None = None
+        self._rows: Iterator[Row] = iter(())
+        self._rows_read = 0
+        self._bytes_before = 0
+        self._last_run_line = 0
+        self._window: Window | None = None
+        # A mapped key that some row has had is not missing.
+        self._missing_keys: set[str] | None = None
 
-        Raises `InputUnreadableError`, `StopRequestedError`, and `ResumeError` when a pipe does not
-        bring what it brought before the checkpoint.
+    @property
+    def offset(self) -> int:
+        return self._bytes_before + (self._source.offset if self._source is not None else 0)
+
+    @property
+    def next_run_line(self) -> int:
+        """The least run line that the next row can have."""
+        return self._last_run_line + 1
+
+    @property
+    def missing_keys(self) -> list[str]:
+        """The mapped keys that no row had; for the end of the inputs."""
+        return sorted(self._missing_keys or ())
+
+    def skip_to(self, checkpoint: Checkpoint) -> bool:
+        """Read what a checkpoint has again; return whether it is the same.
+
+        Raises `StopRequestedError`. After False only `start_over` makes sense.
         """
-        first_line = start.first_line
-        self._clock = start.clock
-        for index in range(start.input, len(self._sources)):
-            source = self._sources[index]
-            reader = open_reader(source, self._options)
-            self._opened(index, reader)
-            rows = reader.rows()
-            done = _skip(rows, source, start) if index == start.input else 0
-            while True:
-                # Times go up with the lines and never back: they decide who is the oldest.
-                now = time.time_ns() // 1000 - first_line - reader.line
-                self._clock = max(self._clock, now)
-                window = Window(index, first_line, done, self._clock)
-                broken = self._fill(window, rows, reader)
-                if window.rows:
-                    done = window.rows_done
-                    window.position = source.position
-                    yield window
-                if broken is not None:
-                    raise broken
-                if not window.rows:
-                    break
-            first_line += reader.line
-
-    def _fill(
-        self, window: Window, rows: Iterator[Row], reader: Reader
-    ) -> InputUnreadableError | None:
-        """Read rows into the window; what ends the reading is returned, not to lose them."""
-        before = reader.characters
-        broken = None
+        self._is_comparing = True
+        self._digest.milestones = checkpoint.milestones[:-1]
         try:
-            for row in islice(rows, self.size):
-                self._take(window, row)
-                if reader.characters - before > _MOST_CHARACTERS:
+            return all(
+                self._skip_rows(rows) and self._digest.hexdigest() == digest
+                for rows, digest in checkpoint.milestones
+            )
+        except InputUnreadableError:
+            return False
+        finally:
+            self._is_comparing = False
+
+    def _skip_rows(self, until: int) -> bool:
+        while self._rows_read < until:
+            for row in self._rows:
+                self._last_run_line = self.first_lines[-1] + row.line
+                self._rows_read += 1
+                if self._rows_read == until:
                     break
-        except InputUnreadableError as error:
-            broken = error
-        window.characters = reader.characters - before
-        window.rows_done += len(window.rows)
-        return broken
+            self._take_digest()
+            if self._rows_read < until and not self._begin_next():
+                return False
+        return True
 
-    def _take(self, window: Window, row: Row) -> None:
-        problem = row.problem
-        if problem is None:
-            try:
-                request = ContactRequest(row.email, row.phone, region=self._region)
-            except InvalidRequestError as error:
-                # Its traceback would hold this frame, which holds the error: a cycle for each row.
-                problem = error.with_traceback(None)
+    def accept(self) -> None:
+        """Keep what was compared: the inputs are read from here on."""
+        for source in self._pipes.values():
+            if source is self._source:
+                source.release()
             else:
-                line = window.first_line + row.line
-                window.rows.append((row, request))
-                window.requests.append(RunRequest(request, line, window.clock + line))
-                return
-        window.rows.append((row, problem))
+                source.close()
+        self._pipes.clear()
 
+    def start_over(self) -> None:
+        """Return to the beginning of all inputs; nothing that came from a pipe is lost."""
+        if self._source is not None and self._source.size is not None:
+            self._source.close()
+        for source in self._pipes.values():
+            source.rewind()
+        self._start()
 
-def _skip(rows: Iterator[Row], source: Source, start: Checkpoint) -> int:
-    """Pass over the rows that the checkpoint has; what a pipe brings must be the same."""
-    skipped = sum(1 for _ in islice(rows, start.rows))
-    if (
-        source.size is None
-        and start.rows
-        and (
-            skipped < start.rows
-            or (source.offset >= start.position[0] and source.position != start.position)
+    def close(self) -> None:
+        for source in (*self._pipes.values(), self._source):
+            if source is not None:
+                source.close()
+
+    def read(
+        self,
+        clock: RunClock,
+        *,
+        consume: Callable[[Window], None],
+        begin_input: Callable[[int, Reader], None],
+        on_idle: Callable[[bool], None],
+    ) -> None:
+        """Read to the end of the inputs and hand every window to `consume`.
+
+        `begin_input` gets an input's index and its reader before the first of its rows. While a
+        pipe has nothing to read, `on_idle` is called with True every few hundredths of a second,
+        after what was read so far has been handed on; with False when it has again.
+
+        Raises `InputUnreadableError` when everything before that place was handed on, and
+        `StopRequestedError`.
+        """
+        self._on_idle = on_idle
+        self._consume = consume
+        if self._reader is not None:
+            begin_input(len(self.first_lines) - 1, self._reader)
+        try:
+            while True:
+                try:
+                    self._read_input(clock)
+                except InputUnreadableError:
+                    self._hand_over()
+                    raise
+                self._hand_over()
+                if not self._begin_next():
+                    return
+                assert self._reader is not None  # noqa: S101 - _begin_next opened it
+                begin_input(len(self.first_lines) - 1, self._reader)
+        finally:
+            self._on_idle = None
+
+    def _read_input(self, clock: RunClock) -> None:
+        region, reader = self._plan.region, self._reader
+        if reader is None:
+            return
+        lines_before = self.first_lines[-1]
+        characters = reader.characters
+        for row in self._rows:
+            window = self._window
+            if window is None:
+                window = self._window = Window(len(self.first_lines) - 1, lines_before)
+            run_line = self._last_run_line = lines_before + row.line
+            self._rows_read += 1
+            problem = row.problem
+            if problem is None:
+                try:
+                    request = ContactRequest(row.email, row.phone, region=region)
+                except InvalidRequestError as error:
+                    # Its traceback would hold this frame, which holds the error: a cycle a row.
+                    window.rows.append((row, error.with_traceback(None)))
+                else:
+                    window.rows.append((row, request))
+                    window.requests.append(RunRequest(request, run_line, clock.time_us(run_line)))
+            else:
+                window.rows.append((row, problem))
+            window.characters += reader.characters - characters
+            characters = reader.characters
+            if len(window.rows) >= self.size or window.characters > _MOST_CHARACTERS:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        window, self._window = self._window, None
+        if window is not None:
+            self._take_digest()
+            window.milestones = self._digest.milestones_at(self._rows_read)
+            self._consume(window)
+
+    def _take_digest(self) -> None:
+        if self._reader is not None:
+            self._digest.update(self._reader.take_digest_input())
+
+    def _begin_next(self) -> bool:
+        """Close the input that is at its end and open the next; return whether there is one."""
+        lines_before = 0
+        if self._reader is not None and self._source is not None:
+            lines_before = self.first_lines[-1] + self._reader.line
+            self._end_input(self._reader, self._source)
+        index = len(self.first_lines)
+        self._reader = None
+        if index == len(self._plan.paths):
+            return False
+        self._source = self._open(index)
+        self._digest.begin_input()
+        self._reader = open_reader(self._source, self._plan.options)
+        self._rows = self._reader.rows()
+        self.first_lines.append(lines_before)
+        self._last_run_line = lines_before
+        return True
+
+    def _end_input(self, reader: Reader, source: Source) -> None:
+        missing = set(reader.unseen_keys)
+        self._missing_keys = missing & (
+            missing if self._missing_keys is None else self._missing_keys
         )
-    ):
-        raise ResumeError(
-            f"{source.name} does not begin as it did in the run that broke off",
-            hint="give it the same rows again, or read from the top with --restart",
+        self._bytes_before += source.offset
+        self._source = None
+        if not (self._is_comparing and source.size is None):
+            source.close()
+            self._pipes.pop(len(self.first_lines) - 1, None)
+
+    def _open(self, index: int) -> Source:
+        kept = self._pipes.get(index)
+        if kept is not None:
+            return kept
+        source = Source(
+            self._plan.paths[index], while_reading=self._switch, while_idle=self._while_idle
         )
-    return skipped
+        if source.size is None and self._is_comparing:
+            source.keep()
+            self._pipes[index] = source
+        return source
+
+    def _while_idle(self, is_idle: bool) -> None:
+        if self._on_idle is not None:
+            self._hand_over()
+            self._on_idle(is_idle)

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from identity_cli.errors import IdentityError
     from identity_cli.graph.service import ConsolidatedContact
-    from identity_cli.importer.run import Importer, Progress
-    from identity_cli.importer.runs import Run
+    from identity_cli.importer.report import ImportReport
+    from identity_cli.importer.run import Progress
+    from identity_cli.importer.run_list import Run
 
 # Set by --debug: errors keep their traceback.
 debug = False
@@ -120,23 +121,22 @@ def import_progress(*, hidden: bool) -> Iterator[Callable[[Progress], None]]:
         )
 
 
-def import_report(importer: Importer, summary: dict[str, Any]) -> None:
-    """Notes, the first few rejects, where the others are, and a table of counts and the rate."""
-    for reject in importer.ledger.first_rejects:
-        note(f"{reject.path}:{reject.line}: error: {reject.reason}")
-    counts = importer.counts
-    if counts.rejected:
-        places = ", ".join(importer.ledger.rejects_paths)
-        note(f"{counts.rejected} rejected{f': see {places}' if places else ''}")
-    names = ("read", "created", "linked", "merged", "unchanged", "rejected")
-    rate = f"{summary['rows_per_second']:,.0f} rows/s"
+def import_report(report: ImportReport) -> None:
+    """Print the first few rejects, where the others are, the counts and the rate."""
+    for reject in report.first_rejects:
+        note(f"{reject.path}:{reject.line}: rejected: {reject.reason}")
+    document = report.as_json()
+    if report.rows.rejected and report.error is None:
+        places = ", ".join(report.rejects_paths)
+        note(f"{report.rows.rejected} rejected{f': see {places}' if places else ''}")
+    rate = f"{report.rows_per_second:,.0f} rows/s"
     if sys.stderr.isatty():
-        rows = [(name, f"{summary['rows'][name]:,}") for name in names]
+        rows = [(name, f"{count:,}") for name, count in document["rows"].items()]
         table([*rows, ("rate", rate)], to_stderr=True)
     else:
-        note("  ".join(f"{name} {summary['rows'][name]}" for name in names))
-    dry = ", dry run: nothing was kept" if summary["dry_run"] else ""
-    note(f"{summary['status']} in {summary['seconds']:.1f} s, {rate}{dry}")
+        note("  ".join(f"{name} {count}" for name, count in document["rows"].items()))
+    dry = ", dry run: everything was rolled back" if report.dry_run else ""
+    note(f"{report.status} in {report.seconds:.1f} s, {rate}{dry}")
 
 
 def fields(values: dict[str, str]) -> None:

@@ -16,15 +16,22 @@ branch_labels = None
 depends_on = None
 
 _functions = Path(__file__).parent.parent / "functions"
+# Its arguments change; the ones before these two are the same.
+_DROP_BATCH = (
+    "DROP PROCEDURE reconcile_batch("
+    "text[], text[], bigint[], bigint, {}, text[], bigint[], bigint[], bigint)"
+)
 
 
 def upgrade() -> None:
     op.add_column("import_run", sa.Column("options", postgresql.JSONB))
     op.add_column("import_run", sa.Column("error", postgresql.JSONB))
+    op.execute(_DROP_BATCH.format("bigint[], boolean"))
     install_functions(op, _functions / "0002")
 
 
 def downgrade() -> None:
+    op.execute(_DROP_BATCH.format("bigint[], boolean, integer, text"))
     op.execute("DROP FUNCTION claim_profile")
     op.drop_column("import_run", "error")
     op.drop_column("import_run", "options")

@@ -20,7 +20,7 @@ from identity_cli import ContactRequest, errors
 from identity_cli.graph.verify import verify
 from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.plan import ImportPlan
-from identity_cli.importer.run import Importer
+from identity_cli.importer.run import Importer, Progress
 from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters
 
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 
 
 def run_import(url: str, *paths: Path, **options: Any) -> Importer:
-    plan = ImportPlan(tuple(map(str, paths)), **options)
-    importer = Importer(Database(connection_parameters(url), embedded=False), plan)
-    for progress in importer.run():
+    importer = Importer(ImportPlan(tuple(map(str, paths)), **options))
+
+    def check(progress: Progress) -> None:
         assert progress.offset <= (progress.total or 0)
+
+    importer.run(Database(connection_parameters(url), embedded=False), check)
     assert importer.status == "finished"
     return importer
 
@@ -295,10 +297,9 @@ def test_regions(database_url: str, tmp_path: Path) -> None:
     assert importer.counts.rejected == 1
     assert [row.phone for row in contact_rows(database_url)] == ["+12095550101", "+442079460000"]
     for region in (None, "GB"):
-        plan = ImportPlan((str(path),), region=region)
-        other = Importer(Database(connection_parameters(database_url), embedded=False), plan)
+        other = Importer(ImportPlan((str(path),), region=region))
         with pytest.raises(errors.ProfileMismatchError) as caught:
-            list(other.run())
+            other.run(Database(connection_parameters(database_url), embedded=False))
         assert caught.value.hint
         assert other.counts.read == 0
     # What was imported with a region is found with it.

@@ -52,9 +52,8 @@ def test_reconciling_role_imports_and_identifies(
     database = as_role(read_only=False)
     rows = tmp_path / "rows.csv"
     rows.write_text("email,phone\na@x,1\nb@x,1\nc@x,2\nc@x,1\n")
-    importer = Importer(database, ImportPlan((str(rows),), jobs=2))
-    for _ in importer.run():
-        pass
+    importer = Importer(ImportPlan((str(rows),), jobs=2))
+    importer.run(database)
     assert importer.status == "finished"
     assert (importer.counts.created, importer.counts.linked, importer.counts.merged) == (2, 1, 1)
     plain, profile = schema.connect(database)

@@ -12,7 +12,8 @@ from model import components
 
 from identity_cli import ContactRequest
 from identity_cli.graph.service import Outcome, RunRequest
-from identity_cli.importer.lanes import BATCH, Groups, Lane, LaneBrokenError, spread, submit
+from identity_cli.importer.groups import Assignment, Groups, assign
+from identity_cli.importer.lanes import BATCH, Lane, LaneBrokenError, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,16 +36,16 @@ def values(item: RunRequest) -> set[str]:
     return {value for value in (item.request.email, item.request.phone) if value is not None}
 
 
-def spread_out(
-    stream: Sequence[Pair], lanes: int, before: Sequence[Groups] = ()
-) -> tuple[Groups, list[list[int]], list[list[int]]]:
-    groups = Groups(numbered(stream))
-    return groups, *spread(groups, lanes, before)
+def assigned(
+    stream: Sequence[Pair], lanes: int, before: Sequence[Assignment] = ()
+) -> tuple[Assignment, list[list[int]], list[list[int]]]:
+    assignment = assign(Groups(numbered(stream)), lanes, before)
+    return assignment, assignment.shares, assignment.crossing
 
 
 @given(streams, counts)
 def test_every_request_goes_down_one_lane_in_order(stream: list[Pair], lanes: int) -> None:
-    _, found, crossing = spread_out(stream, lanes)
+    _, found, crossing = assigned(stream, lanes)
     assert len(found) == lanes
     assert sorted(i for lane in found for i in lane) == list(range(len(stream)))
     assert all(lane == sorted(lane) for lane in found)
@@ -54,7 +55,7 @@ def test_every_request_goes_down_one_lane_in_order(stream: list[Pair], lanes: in
 @given(streams, counts)
 def test_what_identifiers_connect_goes_down_one_lane(stream: list[Pair], lanes: int) -> None:
     requests = numbered(stream)
-    _, found, _ = spread_out(stream, lanes)
+    _, found, _ = assigned(stream, lanes)
     lane_of = {i: number for number, lane in enumerate(found) for i in lane}
     for component in components(stream):
         known = {value.partition(":")[2] for value in component}
@@ -64,11 +65,11 @@ def test_what_identifiers_connect_goes_down_one_lane(stream: list[Pair], lanes: 
 @given(st.lists(streams, min_size=2, max_size=5), counts)
 def test_a_group_follows_what_is_still_on_its_way(windows: list[list[Pair]], lanes: int) -> None:
     """A request comes after all earlier ones that share a value: down their lane, or waiting."""
-    before: list[Groups] = []
+    before: list[Assignment] = []
     last: dict[str, int] = {}  # the lane that a value was sent down last
     for stream in windows:
         requests = numbered(stream)
-        groups, found, crossing = spread_out(stream, lanes, before)
+        assignment, found, crossing = assigned(stream, lanes, before)
         assert sorted(i for lane in (*found, *crossing) for i in lane) == list(range(len(stream)))
         waiting = {i for lane in crossing for i in lane}
         lane_of = {i: n for part in (found, crossing) for n, lane in enumerate(part) for i in lane}
@@ -84,11 +85,11 @@ def test_a_group_follows_what_is_still_on_its_way(windows: list[list[Pair]], lan
         for i, item in enumerate(requests):
             for value in values(item):
                 last[value] = lane_of[i]
-        before.append(groups)
+        before.append(assignment)
 
 
 def test_strangers_are_shared_out_evenly() -> None:
-    _, found, _ = spread_out([(f"p{i}@x.org", str(i)) for i in range(1000)], 4)
+    _, found, _ = assigned([(f"p{i}@x.org", str(i)) for i in range(1000)], 4)
     assert [len(lane) for lane in found] == [250] * 4
 
 
@@ -135,32 +136,32 @@ def test_results_come_in_the_order_of_the_requests(
     requests = numbered([(f"p{i % 700}@x.org", None) for i in range(3 * BATCH)])
     for service in services:
         service.go.set()
-    results = submit(lanes, requests, []).results()
+    results = send(lanes, requests, []).results()
     assert [one.primary_id for one in results] == [item.run_line for item in requests]  # type: ignore[union-attr]
     assert all(len(batch) <= BATCH for service in services for batch in service.lines)
     assert all(service.lines for service in services)
 
 
 def test_a_later_window_does_not_overtake(lanes: list[Lane], services: list[FakeService]) -> None:
-    first = submit(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
+    first = send(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
     # It needs what both lanes are at work on: it waits for both, and nobody waits for it here.
-    bridging = submit(lanes, numbered([("a@x.org", "2")]), [first])
+    bridging = send(lanes, numbered([("a@x.org", "2")]), [first])
     (_, future), *_ = bridging.parts
     services[0].go.set()
     with pytest.raises(TimeoutError):
         future.result(0.1)
-    assert not bridging.done()
+    assert not bridging.is_done()
     services[1].go.set()
     assert len(bridging.results()) == 1
-    assert first.done()
+    assert first.is_done()
     assert sorted(len(batch) for service in services for batch in service.lines) == [1, 1, 1]
 
 
 def test_nothing_follows_a_batch_of_another_lane_that_failed(
     lanes: list[Lane], services: list[FakeService]
 ) -> None:
-    first = submit(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
-    bridging = submit(lanes, numbered([("a@x.org", "2")]), [first])
+    first = send(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
+    bridging = send(lanes, numbered([("a@x.org", "2")]), [first])
     services[1].error = services[0].error = ValueError("lost")
     for service in services:
         service.go.set()
@@ -174,8 +175,8 @@ def test_nothing_follows_a_batch_that_failed(
     services[0].error = ValueError("lost")
     for service in services:
         service.go.set()
-    failed = submit(lanes[:1], numbered([("a@x.org", None)]), [])
-    after = submit(lanes[:1], numbered([("b@x.org", None)]), [failed])
+    failed = send(lanes[:1], numbered([("a@x.org", None)]), [])
+    after = send(lanes[:1], numbered([("b@x.org", None)]), [failed])
     with pytest.raises(ValueError, match="lost"):
         failed.results()
     services[0].error = None

@@ -28,12 +28,22 @@ class CsvReader:
         self.line = 0
         self.characters = 0
         self.delimiter = delimiter
+        self._pending: list[str] = []
         self._name = source.name
         self._text = open_text(source, options.encoding)
         csv.field_size_limit(LINE_MAX)
         self._records = csv.reader(self._lines(), delimiter=delimiter, strict=True)
         self.columns = self._header(options.encoding)
         self._email, self._phone = self._find_columns(options.mapping)
+        self.unseen_keys: list[str] = []
+        self._complete = len(self._pending)
+
+    def take_digest_input(self) -> bytes:
+        """Return the text of the rows read since the last call; the header counts as read first."""
+        data = "".join(self._pending[: self._complete])
+        del self._pending[: self._complete]
+        self._complete = 0
+        return data.encode("utf-8", "surrogatepass")
 
     def rows(self) -> Iterator[Row]:
         records, width = self._records, len(self.columns)
@@ -45,9 +55,11 @@ class CsvReader:
                 if len(cells) == width and (width > 1 or not cells[0].isspace()):
                     email = cells[email_at] if email_at is not None else None
                     phone = cells[phone_at] if phone_at is not None else None
+                    self._complete = len(self._pending)
                     yield Row(line, email, phone, cells, None)
                 elif cells and not (len(cells) == 1 and cells[0].isspace()):
                     self.characters += _CELL_CHARACTERS * len(cells)
+                    self._complete = len(self._pending)
                     yield Row(line, None, None, cells, _wrong_width(len(cells), width))
                 self.line = before
         except (csv.Error, UnicodeError) as error:
@@ -61,6 +73,7 @@ class CsvReader:
             if len(line) == LINE_MAX and line[-1] not in "\r\n":
                 raise csv.Error(f"a line of more than {LINE_MAX} characters")
             self.characters += len(line)
+            self._pending.append(line)
             yield line
             line = readline(LINE_MAX)
 

@@ -30,6 +30,8 @@ class JsonLinesReader:
     def __init__(self, source: Source, options: InputOptions) -> None:
         self.line = 0
         self.characters = 0
+        self._pending: list[bytes] = []
+        self.unseen_keys: list[str] = []
         self.columns: list[str] = []
         self.delimiter = ""
         self._name = source.name
@@ -48,6 +50,7 @@ class JsonLinesReader:
                 self.characters += len(data)
                 if data.isspace():
                     continue
+                self._pending.append(data)
                 if len(data) >= LINE_MAX:
                     yield self._bad(b"", "too_long", f"a line of over {LINE_MAX} bytes")
                     continue
@@ -69,6 +72,12 @@ class JsonLinesReader:
                 "the text is not in the encoding that it should be in",
                 hint="give --encoding; the rows before this place are imported",
             ) from error
+
+    def take_digest_input(self) -> bytes:
+        """Return the lines of the rows read since the last call."""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        return data
 
     def _bad(self, data: bytes, code: str, reason: str) -> Row:
         return Row(self.line, None, None, data, InvalidRequestError(code, reason))

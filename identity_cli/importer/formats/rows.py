@@ -32,15 +32,20 @@ class Reader(Protocol):
     """The rows of one input. `line` is the last line read.
 
     `characters` is how many were read, and more for rows that take more memory than their text.
-    `columns` and `delimiter` are a CSV file's.
+    `columns` and `delimiter` are a CSV file's. `unseen_keys` are mapped keys
+    that no row has had so far.
     """
 
     line: int
     characters: int
     columns: list[str]
     delimiter: str
+    unseen_keys: list[str]
 
     def rows(self) -> Iterator[Row]: ...
+
+    def take_digest_input(self) -> bytes:
+        """Return the text of the rows that were read since the last call."""
 
 
 @dataclass(frozen=True, slots=True)

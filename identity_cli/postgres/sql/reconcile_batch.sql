@@ -1,15 +1,21 @@
--- Many requests on one wire, each a transaction of its own: COMMIT after every one of them. With
--- commit_each false (a dry run) all of it belongs to the caller's transaction. Times are in microseconds since 1970.
+-- Many requests in one round trip, each in a transaction of its own: COMMIT after every one of them. If commit_each is
+-- false (a dry run), all of it belongs to the caller's transaction. Times are in microseconds since 1970.
 --
--- What a concurrent request may cause is tried again. A request that the database refuses all the same fails alone:
--- its outcome is 'refused' and the SQLSTATE.
+-- profile_version and profile_region are those of claim_profile(), as long as the database may hold no contact;
+-- a null version: it is known to hold one of this profile.
+--
+-- What a concurrent request may cause is tried again, at most 50 times (as in service.py) and for at most five minutes. A
+-- request that the database refuses all the same, or refuses for a reason of its own, fails alone: its outcome is
+-- 'refused' and the SQLSTATE. A condition of the server (its disk, its shutdown, a missing part of the schema) is raised.
 CREATE OR REPLACE PROCEDURE reconcile_batch(
     emails text[],
     phones text[],
-    clocks bigint[],
+    request_times bigint[],
     run bigint,
-    lines bigint[],
+    run_lines bigint[],
     commit_each boolean,
+    profile_version integer,
+    profile_region text,
     INOUT outcomes text[] DEFAULT '{}',
     INOUT primary_ids bigint[] DEFAULT '{}',
     INOUT contact_ids bigint[] DEFAULT '{}',
@@ -18,20 +24,40 @@ CREATE OR REPLACE PROCEDURE reconcile_batch(
 LANGUAGE plpgsql AS $$
 DECLARE
     result reconciliation;
+    first_failure timestamptz;
+    -- Somebody's constraint that is checked at the COMMIT would end the whole batch there.
+    has_deferred_checks boolean := EXISTS (
+        SELECT FROM pg_trigger
+        WHERE tgrelid IN ('contact'::regclass, 'link_evidence'::regclass) AND tgdeferrable
+    );
 BEGIN
-    FOR i IN 1 .. cardinality(clocks) LOOP
+    FOR i IN 1 .. cardinality(request_times) LOOP
+        first_failure := NULL;
         FOR attempt IN 1 .. 50 LOOP
             BEGIN
+                IF profile_version IS NOT NULL THEN
+                    PERFORM claim_profile(profile_version, profile_region);
+                END IF;
                 result := reconcile(emails[i], phones[i],
-                                    'epoch'::timestamptz + clocks[i] * '1 microsecond'::interval, run, lines[i]);
+                                    'epoch'::timestamptz + request_times[i] * '1 microsecond'::interval,
+                                    run, run_lines[i]);
+                IF has_deferred_checks THEN
+                    SET CONSTRAINTS ALL IMMEDIATE;
+                END IF;
                 EXIT;
             EXCEPTION
                 WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
                     OR lock_not_available THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL);
                     retries := retries + 1;
+                    first_failure := coalesce(first_failure, clock_timestamp());
+                    EXIT WHEN clock_timestamp() > first_failure + '5 minutes'::interval;
                     PERFORM pg_sleep(random() * attempt / 1000);
-                WHEN integrity_constraint_violation OR data_exception OR raise_exception THEN
+                WHEN OTHERS THEN
+                    IF left(SQLSTATE, 2) IN ('08', '25', '53', '57', '58', 'F0', 'XX')
+                        OR SQLSTATE IN ('42P01', '42703', '42883', 'ID001') THEN
+                        RAISE;
+                    END IF;
                     result := ('refused ' || SQLSTATE, NULL, NULL);
                     EXIT;
             END;
