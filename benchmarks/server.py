@@ -23,6 +23,7 @@ from identity_cli.graph.service import IdentityService
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import Database
 from identity_cli.postgres.embedded import EmbeddedServer, _binaries
+from identity_cli.postgres.session import IMPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -109,7 +110,7 @@ def scratch() -> Iterator[Path]:
 
 def service(database: Database) -> IdentityService:
     """A service that commits as the import does."""
-    connection = database.connect()
+    connection = database.connect(session=IMPORT)
     connection.execute("SET synchronous_commit = off")
     return IdentityService(connection)
 

@@ -24,6 +24,7 @@ from identity_cli.graph.normalize import ContactRequest, normalize_email, normal
 from identity_cli.graph.profile import claim_profile
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import RETRYABLE, translate, translated
+from identity_cli.postgres.session import RECONCILE as RECONCILE_SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -46,14 +47,6 @@ ROOT_BY_EMAIL = "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AN
 ROOT_BY_PHONE = (
     "SELECT coalesce(linked_id, id) FROM contact WHERE phone_number = %s AND anchors_phone"
 )
-
-# A session's plans are made while the tables are small and kept while they grow: never a scan.
-# The rule looks again after it has waited for a lock, and has to see what the other one did.
-# A lock is waited for so long at most, then the request is tried again; a statement is a batch.
-SESSION_SETTINGS = """
-    SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed';
-    SET lock_timeout = '30s'; SET statement_timeout = '10min'
-"""
 
 _CALL = "CALL reconcile_batch(%b::text[], %b::text[], %b::bigint[], %b::bigint, %b::bigint[], %b)"
 ATTEMPTS = 20
@@ -119,6 +112,8 @@ def consolidate(rows: Sequence[Sequence[Any]]) -> ConsolidatedContact:
 class IdentityService:
     """Reconciles contact requests over one connection to a database at head.
 
+    The connection comes from `open`, or from `schema.connect` with the settings `RECONCILE`.
+
     The first request that is written stores the normalisation profile (`region`); a database
     with another one raises `ProfileMismatchError`.
     """
@@ -135,8 +130,6 @@ class IdentityService:
         self.profile = profile
         self.retries = 0
         self._claimed = False
-        with translated():
-            connection.execute(SESSION_SETTINGS)
 
     @classmethod
     @contextmanager
@@ -147,7 +140,7 @@ class IdentityService:
         from identity_cli.settings import open_database
 
         with open_database(database_url) as database:
-            connection, profile = schema.connect(database)
+            connection, profile = schema.connect(database, session=RECONCILE_SESSION)
             with connection:
                 yield cls(connection, profile=profile, region=region)
 

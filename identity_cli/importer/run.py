@@ -40,6 +40,7 @@ from identity_cli.importer.source import Source
 from identity_cli.importer.windows import StopRequestedError, StopSwitch, Window, WindowReader
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import is_connection_lost, translate, translated
+from identity_cli.postgres.session import IMPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,7 +167,9 @@ class Importer:
         patience = self._patience(self.plan.timeout or 0.0)
         while True:
             try:
-                connection, profile = schema.connect(self._database, application=_APPLICATION)
+                connection, profile = schema.connect(
+                    self._database, application=_APPLICATION, session=IMPORT
+                )
                 break
             except DatabaseUnreachableError as error:
                 patience.wait_after(error)
@@ -239,7 +242,7 @@ class Importer:
         assert self._journal is not None  # noqa: S101 - _open made it
         wanted = max(1, min(wanted, self._journal.free_connections() + len(self._lanes)))
         while len(self._lanes) < wanted:
-            connection = self._database.connect(application=_APPLICATION)
+            connection = self._database.connect(application=_APPLICATION, session=IMPORT)
             self._journal.join_workers(connection)
             self._lanes.append(self._lane(connection))
 
@@ -446,7 +449,9 @@ class Importer:
         while True:
             try:
                 self._database.revive()
-                self._journal.connection = self._database.connect(application=_APPLICATION)
+                self._journal.connection = self._database.connect(
+                    application=_APPLICATION, session=IMPORT
+                )
                 self._journal.lock()
                 self._journal.wait_for_workers()
                 self._learn_records()

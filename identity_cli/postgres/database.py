@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,14 @@ from identity_cli.errors import (
     RetryableError,
     SchemaNotAtHeadError,
 )
+from identity_cli.postgres.session import (
+    CONNECT_SECONDS,
+    MIGRATE,
+    READ,
+    SessionSettings,
+    libpq_parameters,
+    unsuitable_session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +39,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 OLDEST_SERVER = 150000  # PostgreSQL 15
-CONNECT_SECONDS = 10
 
 # The same request can be sent again: a deadlock, a conflict with a concurrent transaction, a
 # primary that was merged away between the look-up and the foreign key, a value that someone else
@@ -75,27 +85,32 @@ class Database:
         query = urlencode({k: v for k, v in rest.items() if v}, safe="/")
         return f"postgresql://{authority}/{quote(name)}{f'?{query}' if query else ''}"
 
-    def connect(self, *, application: str = "identity") -> psycopg.Connection[Any]:
-        """An autocommit connection to a server that can hold the graph.
+    def connect(
+        self, *, application: str = "identity", session: SessionSettings = READ
+    ) -> psycopg.Connection[Any]:
+        """Open an autocommit connection with these settings to a server that can hold the graph.
 
         Raises `DatabaseUnreachableError`, `DatabaseUnsuitableError`.
         """
-        parameters: dict[str, Any] = {
-            "connect_timeout": CONNECT_SECONDS,
-            "application_name": application,
-            **self.parameters,
-            "client_encoding": "UTF8",
-        }
+        parameters = libpq_parameters(self.parameters, application=application)
         try:
             connection = psycopg.connect(**parameters, autocommit=True)
         except psycopg.Error as error:
             raise self._unreachable(error) from None  # chained, it would show the parameters
         try:
             self._check_server(connection)
+            self._configure(connection, session)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _configure(self, connection: psycopg.Connection[Any], session: SessionSettings) -> None:
+        try:
+            with _hanging_up_after(connection, CONNECT_SECONDS):
+                connection.execute(session.statement)
+        except psycopg.Error as error:
+            raise unsuitable_session(error) or self._unreachable(error) from None
 
     def _unreachable(self, error: psycopg.Error) -> DatabaseError:
         said = error.diag.message_primary or str(error).strip()
@@ -117,6 +132,23 @@ class Database:
                 f"the database's encoding is {encoding}, which cannot hold every value",
                 hint="make it with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
             )
+
+
+@contextmanager
+def _hanging_up_after(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """Break the connection if the block takes longer.
+
+    The settings of TCP notice a network that swallows packets, but not a proxy or a stopped
+    server that acknowledges them and never answers.
+    """
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        timer = threading.Timer(seconds, line.shutdown, (socket.SHUT_RDWR,))
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 @contextmanager
@@ -167,7 +199,7 @@ def engine(database: Database) -> Engine:
     from sqlalchemy.pool import NullPool
 
     def connect() -> psycopg.Connection[Any]:
-        connection = database.connect()
+        connection = database.connect(session=MIGRATE)
         connection.autocommit = False
         return connection
 

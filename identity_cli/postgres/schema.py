@@ -11,6 +11,7 @@ from psycopg import errors as pg
 
 from identity_cli.errors import SchemaNotAtHeadError
 from identity_cli.postgres.database import Database, engine, translated
+from identity_cli.postgres.session import READ, SessionSettings
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,14 +50,14 @@ class Profile:
 
 
 def connect(
-    database: Database, *, application: str = "identity"
+    database: Database, *, application: str = "identity", session: SessionSettings = READ
 ) -> tuple[psycopg.Connection[Any], Profile | None]:
     """A connection to a database at head, and the profile of its values if it has any.
 
     The embedded database and an empty one are migrated on the way.
     Raises `SchemaNotAtHeadError` for any other that is not at head.
     """
-    connection = database.connect(application=application)
+    connection = database.connect(application=application, session=session)
     try:
         revision, profile = read_state(connection)
         if revision != HEAD:
