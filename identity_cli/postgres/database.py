@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and the one place where driver errors become ours."""
+"""Connections to PostgreSQL, and the one place that translates driver errors."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 OLDEST_SERVER = 150000  # PostgreSQL 15
 
-# The same request can be sent again: a deadlock, a conflict with a concurrent transaction, a
-# primary that was merged away between the look-up and the foreign key, a value that someone else
-# brought in, a lock that took too long.
+# The same request can be sent again after these: a deadlock, a conflict with a concurrent
+# transaction, a primary that was merged between the look-up and the foreign key, a value that
+# another request stored, a lock that took too long.
 RETRYABLE = (
     pg.DeadlockDetected,
     pg.SerializationFailure,
@@ -54,16 +54,16 @@ RETRYABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that can be connected to; `parameters` are libpq's."""
+    """A database to connect to; `parameters` are libpq's."""
 
     parameters: dict[str, str]
     embedded: bool
-    # Starts a server that is ours again when it has died.
+    # Starts the embedded server again if it has died.
     revive: Callable[[], None] = lambda: None
 
     @property
     def place(self) -> str:
-        """Where it is, without user and password."""
+        """The host, port and name, without user and password."""
         host = self.parameters.get("host") or self.parameters.get("hostaddr") or "the local socket"
         port = self.parameters.get("port")
         name = self.parameters.get("dbname")
@@ -82,7 +82,8 @@ class Database:
         if ":" in host:
             host = f"[{host}]"
         authority = f"{f'{quote(user)}@' if user else ''}{host}{f':{port}' if port else ''}"
-        query = urlencode({k: v for k, v in rest.items() if v}, safe="/")
+        # libpq does not read a + as a space.
+        query = urlencode({k: v for k, v in rest.items() if v}, safe="/", quote_via=quote)
         return f"postgresql://{authority}/{quote(name)}{f'?{query}' if query else ''}"
 
     def connect(
@@ -116,8 +117,8 @@ class Database:
         said = error.diag.message_primary or str(error).strip()
         reason = said.partition("\n")[0].rpartition("failed: ")[2]
         return DatabaseUnreachableError(
-            f"the database at {self.place} is out of reach: {reason}",
-            hint="see that the server runs and that --database-url or DATABASE_URL is right",
+            f"the database at {self.place} is unreachable: {reason}",
+            hint="check that the server runs and that --database-url or DATABASE_URL is right",
         )
 
     def _check_server(self, connection: psycopg.Connection[Any]) -> None:
@@ -130,7 +131,7 @@ class Database:
         if encoding != "UTF8":
             raise DatabaseUnsuitableError(
                 f"the database's encoding is {encoding}, which cannot hold every value",
-                hint="make it with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+                hint="create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
             )
 
 
@@ -153,7 +154,7 @@ def _hanging_up_after(connection: psycopg.Connection[Any], seconds: float) -> It
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Driver errors raised in the block become errors of this package."""
+    """Translate driver errors that are raised in the block."""
     try:
         yield
     except psycopg.Error as error:
@@ -161,9 +162,9 @@ def translated() -> Iterator[None]:
 
 
 def translate(error: psycopg.Error) -> IdentityError:
-    """The error of this package for a driver error: by class and SQLSTATE, never by text.
+    """Return the error of this package for a driver error, by its class and SQLSTATE.
 
-    The server's DETAIL and CONTEXT are left out, they repeat values.
+    It leaves out the server's DETAIL and CONTEXT, which repeat values.
     """
     state = error.sqlstate or ""
     message = error.diag.message_primary or "the connection to the database was lost"
@@ -174,18 +175,21 @@ def translate(error: psycopg.Error) -> IdentityError:
     if isinstance(error, (pg.UndefinedTable, pg.UndefinedFunction, pg.UndefinedColumn)):
         return SchemaNotAtHeadError("the database lacks a part of the schema")
     if isinstance(error, pg.InsufficientPrivilege):
-        return PermissionDeniedError(message, hint="connect as a role that may, or grant it")
+        return PermissionDeniedError(
+            message, hint="connect as a role that has the privilege, or grant it"
+        )
     if isinstance(error, (pg.DiskFull, pg.OutOfMemory)):
         return DatabaseFullError(message)
     if is_connection_lost(error):
         return ConnectionLostError(
             f"the connection to the database was lost: {message}",
-            hint="give the same command again when the server is back",
+            hint="run the same command again when the server is back",
         )
     return DatabaseError(f"PostgreSQL refused: {message} ({state})")
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:
+    """Return whether the connection is gone, as opposed to the statement having failed."""
     state = error.sqlstate
     if state is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
@@ -194,7 +198,7 @@ def is_connection_lost(error: psycopg.Error) -> bool:
 
 
 def engine(database: Database) -> Engine:
-    """An SQLAlchemy engine over the same connections, for Alembic."""
+    """Return an SQLAlchemy engine over the same connections, for Alembic."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 

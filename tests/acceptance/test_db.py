@@ -79,12 +79,28 @@ def test_url_shows_no_password(run_identity: Run) -> None:
     assert done.stdout == "postgresql://app@db.example.com/people\n"
 
 
-def test_out_of_reach(run_identity: Run) -> None:
+def test_empty_database_url_option_is_wrong_usage(run_identity: Run, tmp_path: Path) -> None:
+    for command in (["db", "upgrade"], ["identify", "--email", "a@x.org"], ["verify"]):
+        done = run_identity(*command, "--database-url", "")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: --database-url is empty\n\nhint: ")
+    assert not (tmp_path / "identity-home").exists()
+
+
+def test_empty_database_url_variable_is_noted(
+    run_identity: Run, embedded: dict[str, str | None]
+) -> None:
+    done = run_identity("db", "current", env={**embedded, "DATABASE_URL": ""})
+    assert (done.returncode, done.stdout) == (0, f"{schema.HEAD}\n")
+    assert done.stderr == "DATABASE_URL is empty; using the embedded server\n"
+
+
+def test_unreachable_server_is_exit_5(run_identity: Run) -> None:
     url = f"postgresql://app:{PASSWORD}@127.0.0.1:1/people"
     for command in ("upgrade", "current", "check"):
         done = run_identity("db", command, "--database-url", url)
         assert (done.returncode, done.stdout) == (5, "")
-        assert "127.0.0.1:1/people is out of reach" in done.stderr
+        assert "127.0.0.1:1/people is unreachable" in done.stderr
         assert PASSWORD not in done.stderr
 
 
