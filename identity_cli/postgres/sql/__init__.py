@@ -1,7 +1,7 @@
-"""The functions that live in the database, one file each, as they are at head.
+"""The functions in the database at head, one file for each.
 
-A migration installs its own copy of what it changes (`migrations/functions/REVISION`), so that a
-released revision never changes; a test holds the newest copy of each file equal to the one here.
+A migration installs its own copy of the functions it changes (`migrations/functions/REVISION`), so
+that a released revision never changes; a test compares the newest copy with the file here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ class _Operations(Protocol):
 
 def install_functions(operations: _Operations, folder: Path) -> None:
     """Create or replace the functions of a migration's folder; `operations` is Alembic's `op`."""
+    # `SET search_path FROM CURRENT` then names the schema of the tables and nothing else.
+    operations.execute(
+        "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)"
+    )
     for file in sorted(folder.glob("*.sql")):
         # A colon before a word would be a bound parameter to SQLAlchemy.
         operations.execute(file.read_text(encoding="utf-8").replace(":", r"\:"))
