@@ -77,6 +77,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 def _temporary_home() -> Iterator[Path]:
     """A folder for an embedded server, which other users can reach when we are root."""
     home = Path(tempfile.mkdtemp(prefix="identity-", dir="/var/lib" if os.geteuid() == 0 else None))
+    home.chmod(0o711 if os.geteuid() == 0 else 0o700)
     try:
         yield home
     finally:
