@@ -144,15 +144,22 @@ def _copy(installed: Path) -> Path:
     state = (installed / "bin" / "postgres").stat()
     name = f"{installed.resolve()} {state.st_size} {state.st_mtime_ns}"
     copy = COPIES / f"{MAJOR}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    copied = copy / installed.parent.name / installed.name
     if copy.exists():
-        return copy
+        return copied
+    # Beside the package are the libraries that its programs find by a relative path.
+    libraries = installed.parent.with_suffix(".libs")
     try:
         if not COPIES.exists():
             COPIES.mkdir()
             COPIES.chmod(0o755)
         with tempfile.TemporaryDirectory(prefix="copy-", dir=COPIES) as beside:
             fresh = Path(beside) / "postgresql"
-            shutil.copytree(installed, fresh, symlinks=True)
+            shutil.copytree(
+                installed, fresh / installed.parent.name / installed.name, symlinks=True
+            )
+            if libraries.exists():
+                shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
             for path in (fresh, *fresh.rglob("*")):
                 if not path.is_symlink():
                     runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
@@ -168,4 +175,4 @@ def _copy(installed: Path) -> Path:
             f" {COPIES}: {error.strerror}",
             hint="install identity in a folder that every user can read, or run it as another user",
         ) from error
-    return copy
+    return copied

