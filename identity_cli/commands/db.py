@@ -62,6 +62,7 @@ def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
     """
     from identity_cli.postgres import advice as server
     from identity_cli.postgres import schema
+    from identity_cli.postgres.differences import differences
 
     with open_database(database_url) as database, database.connect() as connection:
         revision = schema.current(connection)
@@ -69,7 +70,7 @@ def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
             raise errors.SchemaNotAtHeadError(
                 f"the schema is at {revision or 'none'}, this program needs {schema.HEAD}"
             )
-        found = schema.differences(database)
+        found = differences(database)
         advised = server.advice(connection)
     for difference in found:
         output.line(difference)

@@ -6,7 +6,9 @@ that a released revision never changes; a test compares the newest copy with the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +16,34 @@ if TYPE_CHECKING:
 
 class _Operations(Protocol):
     def execute(self, sqltext: str) -> object: ...
+
+
+class Routine(NamedTuple):
+    """A function or procedure as its file at head defines it."""
+
+    name: str
+    body: str
+    sets_search_path: bool
+
+
+_ROUTINE = re.compile(
+    r"^CREATE OR REPLACE (?:FUNCTION|PROCEDURE) (\w+)(.*?) AS \$\$(.*?)\$\$;",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def routines() -> list[Routine]:
+    """Return every function and procedure of the program at head."""
+    texts = (
+        file.read_text(encoding="utf-8")
+        for file in files(__name__).iterdir()
+        if file.name.endswith(".sql")
+    )
+    return [
+        Routine(name, body, "SET search_path" in header)
+        for text in texts
+        for name, header, body in _ROUTINE.findall(text)
+    ]
 
 
 def install_functions(operations: _Operations, folder: Path) -> None:
