@@ -107,11 +107,37 @@ class Database:
         return connection
 
     def _configure(self, connection: psycopg.Connection[Any], session: SessionSettings) -> None:
+        # A pooler invents the process id that it reports to a client. Nothing is set then: the
+        # settings of a pool of transactions would stay with other clients.
+        own = f"{session.statement} WHERE pg_backend_pid() = {connection.info.backend_pid}"
         try:
             with _hanging_up_after(connection, CONNECT_SECONDS):
+                direct = connection.execute(own).fetchone() is not None
+            if not direct:
+                self._check_pooler(connection)
                 connection.execute(session.statement)
         except psycopg.Error as error:
             raise unsuitable_session(error) or self._unreachable(error) from None
+
+    def _check_pooler(self, first: psycopg.Connection[Any]) -> None:
+        """Raise `DatabaseUnsuitableError` if two clients get the same server process in turns.
+
+        A pool of transactions gives a session's settings, locks and prepared statements to others.
+        """
+        parameters = libpq_parameters(self.parameters, application="identity pool check")
+        try:
+            with (
+                psycopg.connect(**parameters, autocommit=True) as second,
+                _hanging_up_after(second, CONNECT_SECONDS),
+            ):
+                pids = [_server_pid(client) for client in (second, first, second, first)]
+        except psycopg.Error:
+            return  # a pool of sessions that has no other session left
+        if pids[0] != pids[2] or pids[1] != pids[3] or pids[0] == pids[1]:
+            raise DatabaseUnsuitableError(
+                f"the database at {self.place} is behind a pool of transactions",
+                hint="connect to the server's own port, or set pool_mode = session in PgBouncer",
+            )
 
     def _unreachable(self, error: psycopg.Error) -> DatabaseError:
         said = error.diag.message_primary or str(error).strip()
@@ -133,6 +159,12 @@ class Database:
                 f"the database's encoding is {encoding}, which cannot hold every value",
                 hint="create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
             )
+
+
+def _server_pid(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
+    return int(row[0])
 
 
 @contextmanager

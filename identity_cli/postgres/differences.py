@@ -50,6 +50,7 @@ def differences(database: Database) -> list[str]:
             *_checks(connection, names),
             *_triggers(connection, names),
             *_routines(connection),
+            *_sleeping_triggers(connection),
         ]
 
 
@@ -114,3 +115,14 @@ def _routines(connection: psycopg.Connection[Any]) -> list[str]:
         elif wanted[name].sets_search_path and not has_path:
             result.append(f"function {name} does not set its search_path")
     return result
+
+
+def _sleeping_triggers(connection: psycopg.Connection[Any]) -> list[str]:
+    # What the role and the database set; the connection itself has another value.
+    rows = connection.execute(
+        "SELECT reset_val FROM pg_settings"
+        " WHERE name = 'session_replication_role' AND reset_val <> 'origin'"
+    ).fetchall()
+    return [
+        f"session_replication_role is {value}: other programs skip the checks" for (value,) in rows
+    ]

@@ -146,6 +146,14 @@ def test_what_was_changed_by_hand_is_seen(
     assert differences(database(database_url)) != []
 
 
+def test_disabled_checks_of_the_database_are_a_difference(
+    database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    name = connection.info.dbname
+    connection.execute(f"ALTER DATABASE {name} SET session_replication_role = replica")
+    assert "session_replication_role is replica" in differences(database(database_url))[0]
+
+
 def test_objects_of_others_are_no_differences(
     database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
