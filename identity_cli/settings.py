@@ -53,7 +53,16 @@ def read_settings(database_url: str | None = None) -> Settings:
         )
     url = database_url or os.environ.get("DATABASE_URL") or None
     home = os.environ.get("IDENTITY_HOME")
-    return Settings(url, Path(home).expanduser().absolute() if home else _default_home())
+    try:
+        folder = Path(home).expanduser().absolute() if home else _default_home()
+    except RuntimeError:
+        folder = Path("~")  # of a user that has no entry
+    if url is None and not folder.is_absolute():
+        raise UsageError(
+            "there is no home folder to keep the embedded database in",
+            hint="set IDENTITY_HOME to a folder, or DATABASE_URL to a server",
+        )
+    return Settings(url, folder)
 
 
 def _default_home() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import traceback
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def test_default_home_of_a_user_is_the_data_folder(monkeypatch: pytest.MonkeyPat
     home = read_settings().home
     assert home.name == "identity"
     assert home.is_relative_to("/home/lorraine")
+
+
+def test_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    for home in (None, "~/kept"):
+        if home is not None:
+            monkeypatch.setenv("IDENTITY_HOME", home)
+        with pytest.raises(UsageError, match="no home folder"):
+            read_settings()
+        assert read_settings("postgresql://db/").database_url == "postgresql://db/"
 
 
 def test_default_home_of_root_is_under_var_lib(monkeypatch: pytest.MonkeyPatch) -> None:
