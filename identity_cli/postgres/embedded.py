@@ -39,7 +39,7 @@ _ORPHANS_SECONDS = 30
 # No process has this number: Linux ends at 4194304, macOS at 99998.
 _NO_PROCESS = 4194305
 
-# Parallel queries need dynamic shared memory; a container may have next to none.
+# Parallel queries need it; a container may have next to none.
 _LEAST_SHARED_MEMORY = 64 << 20
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its size is read
 
@@ -192,6 +192,7 @@ class EmbeddedServer:
                     f"as root, PostgreSQL runs as a user of its own, who cannot enter {closed}",
                     hint=f"run chmod o+x {closed}, or set IDENTITY_HOME to a folder in /var/lib",
                 )
+            self._socket_folder(make=True)  # a refusal comes before the start
             self._remove_leftovers()
             if not (self.data / "PG_VERSION").exists():
                 self._initialize()

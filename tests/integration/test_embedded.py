@@ -328,6 +328,7 @@ def test_link_that_another_user_may_have_made_is_refused(
     folder.chmod(0o777)
     with pytest.raises(errors.EmbeddedServerError, match="belongs to another user"), server:
         pass
+    assert not (server.data / "postmaster.pid").exists()
 
 
 def test_pid_file_with_the_number_of_another_program_is_no_running_server(home: Path) -> None:
