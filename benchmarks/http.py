@@ -31,8 +31,8 @@ from fastapi import FastAPI, Request
 from psycopg_pool import AsyncConnectionPool
 
 from identity_cli.postgres import schema
+from identity_cli.postgres.binaries import binaries
 from identity_cli.postgres.database import Database
-from identity_cli.postgres.embedded import _binaries
 from identity_cli.settings import open_database
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _pgbench(url: str, clients: int) -> Figures:
         script.write_text(PGBENCH)
         output = subprocess.run(
             [
-                *(_binaries() / "pgbench", "-n", "-M", "prepared", "-f", script),
+                *(binaries() / "pgbench", "-n", "-M", "prepared", "-f", script),
                 *("-c", str(clients), "-j", "2", "-T", str(int(SECONDS)), "-l"),
                 *("--max-tries=100", url),
             ],

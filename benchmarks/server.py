@@ -21,8 +21,10 @@ import psycopg
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.service import IdentityService
 from identity_cli.postgres import schema
+from identity_cli.postgres.binaries import binaries
 from identity_cli.postgres.database import Database
-from identity_cli.postgres.embedded import EmbeddedServer, _binaries
+from identity_cli.postgres.embedded import EmbeddedServer
+from identity_cli.postgres.session import IMPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -109,7 +111,7 @@ def scratch() -> Iterator[Path]:
 
 def service(database: Database) -> IdentityService:
     """A service that commits as the import does."""
-    connection = database.connect()
+    connection = database.connect(session=IMPORT)
     connection.execute("SET synchronous_commit = off")
     return IdentityService(connection)
 
@@ -162,7 +164,7 @@ def pgbench(
     clients = str(len(scripts))
     output = subprocess.run(
         [
-            *(_binaries() / "pgbench", "-n", "-M", mode, "-f", merged, "-t", "1"),
+            *(binaries() / "pgbench", "-n", "-M", mode, "-f", merged, "-t", "1"),
             *("-c", clients, "-j", clients, database.url),
         ],
         env=environment(database) | {"PGOPTIONS": SESSION_OPTIONS},
@@ -178,7 +180,7 @@ def pgbench(
 
 
 def psql(database: Database, *arguments: str) -> list[str]:
-    return [str(_binaries() / "psql"), "-X", "-q", *arguments, database.url]
+    return [str(binaries() / "psql"), "-X", "-q", *arguments, database.url]
 
 
 def write_script(path: Path, statements: Iterable[str]) -> Path:

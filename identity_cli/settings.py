@@ -1,4 +1,4 @@
-"""Where the database is: flag, then environment, then the embedded server."""
+"""Find the database: the option, then the environment, then the embedded server."""
 
 from __future__ import annotations
 
@@ -18,25 +18,56 @@ if TYPE_CHECKING:
 
 _SCHEMES = ("postgresql+psycopg://", "postgresql://", "postgres://")
 
+# Parameters of other programs' URLs, and what to do here instead. Only these are named in a
+# message: what stands after a ? may be part of a password.
+_FOREIGN_PARAMETERS = {
+    "pgbouncer": "remove it, and connect to the server's own port or to a session pool",
+    "schema": "remove it, and run ALTER ROLE … SET search_path = …",
+    "currentSchema": "remove it, and run ALTER ROLE … SET search_path = …",
+    "sslaccept": "write sslmode=require or sslmode=verify-full",
+    "connection_limit": "remove it",
+    "pool_timeout": "remove it",
+    "statement_cache_size": "remove it",
+    "prepareThreshold": "remove it",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`database_url` is None for the embedded server, which keeps its data in `home`."""
+    """A database URL, or None for the embedded server that keeps its data in `home`."""
 
     database_url: str | None
     home: Path
 
 
 def read_settings(database_url: str | None = None) -> Settings:
-    """The settings that hold for this process, `database_url` being the flag."""
+    """Return the settings of this process; `database_url` is the option's value.
+
+    Raises `UsageError` if that is empty: a script's variable is not set, and the rows would go to
+    the embedded database.
+    """
+    if database_url is not None and not database_url.strip():
+        raise UsageError(
+            "--database-url is empty",
+            hint="pass a PostgreSQL URL, or leave the option out to use the embedded server",
+        )
     url = database_url or os.environ.get("DATABASE_URL") or None
     home = os.environ.get("IDENTITY_HOME")
-    return Settings(url, Path(home).expanduser().absolute() if home else _default_home())
+    try:
+        folder = Path(home).expanduser().absolute() if home else _default_home()
+    except RuntimeError:
+        folder = Path("~")  # of a user that has no entry
+    if url is None and not folder.is_absolute():
+        raise UsageError(
+            "there is no home folder to keep the embedded database in",
+            hint="set IDENTITY_HOME to a folder, or DATABASE_URL to a server",
+        )
+    return Settings(url, folder)
 
 
 def _default_home() -> Path:
-    # PostgreSQL does not run as root: root's server belongs to a system user, who must be able to
-    # reach the folder. Under /var/lib that opens nothing that was closed.
+    # PostgreSQL does not run as root: root's server runs as a system user, who can reach a folder
+    # under /var/lib without any change to the folders above it.
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/lib/identity")
     import platformdirs
@@ -45,10 +76,18 @@ def _default_home() -> Path:
 
 
 def connection_parameters(url: str) -> dict[str, str]:
-    """libpq's parameters out of a database URL. Raises `UsageError`, which never shows the URL."""
+    """Return libpq's parameters of a database URL.
+
+    Raises `UsageError`, which never shows the URL.
+    """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
+    if url != url.strip():
+        raise UsageError(
+            "the database URL begins or ends with white space or a line break",
+            hint="remove it from --database-url, from DATABASE_URL or from the file it comes from",
+        )
     for scheme in _SCHEMES:
         if url.startswith(scheme):
             rest = url.removeprefix(scheme)
@@ -58,13 +97,25 @@ def connection_parameters(url: str) -> dict[str, str]:
     try:
         found = conninfo_to_dict(f"postgresql://{rest}")
     except ProgrammingError:
-        raise _malformed_url() from None  # the driver's message repeats the password
+        # The driver's message repeats the password.
+        raise _foreign_parameter(rest) or _malformed_url() from None
     parameters = {key: str(value) for key, value in found.items() if value is not None}
     ports = parameters.get("port", "").split(",")
-    # A password with a bare @ or / spills into the host or the port, and from there into messages.
+    # An unescaped @ or / in a password ends up in the host or the port, which messages show.
     if "@" in parameters.get("host", "") or not all(p.isdigit() or not p for p in ports):
         raise _malformed_url()
     return parameters
+
+
+def _foreign_parameter(rest: str) -> UsageError | None:
+    _, _, query = rest.rpartition("?")
+    for name in (pair.partition("=")[0] for pair in query.split("&")):
+        if name in _FOREIGN_PARAMETERS:
+            return UsageError(
+                f"the database URL has the parameter {name}, which is not one of PostgreSQL",
+                hint=_FOREIGN_PARAMETERS[name],
+            )
+    return None
 
 
 def _malformed_url() -> UsageError:
@@ -77,7 +128,7 @@ def _malformed_url() -> UsageError:
 
 @contextmanager
 def open_database(database_url: str | None = None) -> Iterator[Database]:
-    """The database of these settings; an embedded server runs at least as long as the block."""
+    """Open the database of the settings; an embedded server runs at least as long as the block."""
     from identity_cli.postgres.database import Database
 
     settings = read_settings(database_url)

@@ -26,6 +26,7 @@ from identity_cli.graph.service import IdentityService
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import Database
 from identity_cli.postgres.embedded import EmbeddedServer
+from identity_cli.postgres.session import RECONCILE
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 def _temporary_home() -> Iterator[Path]:
     """A folder for an embedded server, which other users can reach when we are root."""
     home = Path(tempfile.mkdtemp(prefix="identity-", dir="/var/lib" if os.geteuid() == 0 else None))
+    home.chmod(0o711 if os.geteuid() == 0 else 0o700)
     try:
         yield home
     finally:
@@ -159,7 +161,8 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def service(database_url: str) -> Iterator[IdentityService]:
     """A service without region, on a connection of its own to `database_url`."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    database = Database(connection_parameters(database_url), embedded=False)
+    with database.connect(session=RECONCILE) as connection:
         yield IdentityService(connection)
 
 

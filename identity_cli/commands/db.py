@@ -1,26 +1,27 @@
-"""`identity db`: the schema and the embedded server."""
+"""`identity db`: manage the schema and the embedded server."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from identity_cli import errors, output
 from identity_cli.commands.options import HELP_NAMES, DatabaseUrl, Debug
-from identity_cli.settings import open_database, read_settings
+from identity_cli.settings import connection_parameters, open_database, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings=HELP_NAMES,
-    help="The schema, and the embedded server.\n\n\b\nExample:\n  identity db upgrade",
+    help="Manage the schema and the embedded server.\n\n\b\nExample:\n  identity db upgrade",
 )
 
 
 @app.command()
 def upgrade(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
-    """Bring the schema to the newest revision.
+    """Upgrade the schema to the newest revision.
 
     \b
     Example:
@@ -29,7 +30,7 @@ def upgrade(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
     from identity_cli.postgres import schema
 
     with open_database(database_url) as database:
-        database.connect().close()  # a server that is not there or not suitable has a plain error
+        database.connect().close()  # reports a server that is unreachable or unsuitable
         schema.upgrade(database)
     output.note(f"the schema is at {schema.HEAD}")
 
@@ -53,7 +54,7 @@ def current(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
 
 @app.command()
 def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
-    """Tell whether the schema is as the program made it, and which server settings are off.
+    """Compare the schema and the server settings with what the program needs.
 
     \b
     Example:
@@ -61,6 +62,7 @@ def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
     """
     from identity_cli.postgres import advice as server
     from identity_cli.postgres import schema
+    from identity_cli.postgres.differences import differences
 
     with open_database(database_url) as database, database.connect() as connection:
         revision = schema.current(connection)
@@ -68,29 +70,29 @@ def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
             raise errors.SchemaNotAtHeadError(
                 f"the schema is at {revision or 'none'}, this program needs {schema.HEAD}"
             )
-        found = schema.differences(database)
+        found = differences(database)
         advised = server.advice(connection)
     for difference in found:
         output.line(difference)
     if found:
         raise errors.SchemaNotAtHeadError(
-            "the schema is not as the program made it", hint="undo what was changed by hand"
+            "the schema was changed by hand", hint="undo the changes that are listed above"
         )
-    for one in advised:
-        output.line(f"{'warning: ' if one.dangerous else ''}{one}")
-    output.note(f"the schema is at {revision}, as it should be")
+    for advice in advised:
+        output.line(f"{'warning: ' if advice.dangerous else ''}{advice}")
+    output.note(f"the schema is at {revision} and unchanged")
 
 
 @app.command()
 def grant(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="A role of the database.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="Database role.")],
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Only show, export and verify.")
+        bool, typer.Option("--read-only", help="Allow only show, export and verify.")
     ] = False,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
-    """Let a role reconcile, or only read; it needs to be neither owner nor superuser.
+    """Allow a role to reconcile, or only to read.
 
     \b
     Example:
@@ -132,18 +134,67 @@ def stop(_debug: Debug = False) -> None:
     from identity_cli.postgres.embedded import EmbeddedServer
 
     stopped = EmbeddedServer(read_settings().home).stop()
-    output.note("the embedded server is stopped" if stopped else "the embedded server did not run")
+    output.note(
+        "the embedded server is stopped" if stopped else "the embedded server was not running"
+    )
 
 
 @app.command()
 def url(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
-    """Print the database's URL, without a password, for psql and others.
+    """Print the database's URL without a password, and start nothing.
 
     \b
     Example:
       psql "$(identity db url)"
     """
-    with open_database(database_url) as database:
-        output.line(database.url)
-        if database.embedded:
-            output.note("it answers while the server runs: identity db start")
+    from identity_cli.postgres.database import Database
+
+    settings = read_settings(database_url)
+    if settings.database_url is not None:
+        parameters = connection_parameters(settings.database_url)
+        output.line(Database(parameters, embedded=False).url)
+        return
+    from identity_cli.postgres.embedded import EmbeddedServer
+
+    server = EmbeddedServer(settings.home)
+    output.line(Database(server.connection_parameters(), embedded=True).url)
+    if not server.is_running():
+        output.note("the embedded server does not run: start it with identity db start")
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    database_url: DatabaseUrl = None,
+    _debug: Debug = False,
+) -> None:
+    """Delete the embedded database and start over.
+
+    \b
+    Example:
+      identity db reset --yes
+    """
+    from identity_cli.postgres.embedded import EmbeddedServer
+
+    settings = read_settings(database_url)
+    if settings.database_url is not None:
+        raise errors.UsageError(
+            "db reset deletes only the embedded database, and a database URL is set",
+            hint="unset DATABASE_URL, or drop that database with DROP DATABASE",
+        )
+    server = EmbeddedServer(settings.home)
+    if not server.data.exists():
+        output.note(f"there is no embedded database in {server.home}")
+        return
+    if not yes:
+        output.note(f"this deletes the embedded database in {server.home} with all its contacts")
+        if not sys.stdin.isatty():
+            raise errors.UsageError(
+                "db reset deletes nothing without a confirmation", hint="pass --yes"
+            )
+        if not typer.confirm("Delete it?", err=True):
+            raise typer.Abort
+    server.reset()
+    output.note(
+        f"the embedded database in {server.home} is deleted; the next command makes a new one"
+    )

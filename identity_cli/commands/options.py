@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -16,12 +17,19 @@ def _set_debug(wanted: bool) -> None:
     output.debug = output.debug or wanted
 
 
+def _note_empty_variable(url: str | None) -> str | None:
+    if url is None and os.environ.get("DATABASE_URL") == "":
+        output.note("DATABASE_URL is empty; using the embedded server")
+    return url
+
+
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
         "--database-url",
         metavar="URL",
-        help="PostgreSQL to use, over DATABASE_URL; neither: the embedded one.",
+        callback=_note_empty_variable,
+        help="PostgreSQL URL (default: DATABASE_URL, else the embedded server).",
         show_default=False,
     ),
 ]

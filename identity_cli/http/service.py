@@ -22,7 +22,6 @@ from identity_cli.graph.service import (
     ROOT_BY_EMAIL,
     ROOT_BY_ID,
     ROOT_BY_PHONE,
-    SESSION_SETTINGS,
     ConsolidatedContact,
     Outcome,
     consolidate,
@@ -30,8 +29,9 @@ from identity_cli.graph.service import (
 )
 from identity_cli.http import metrics
 from identity_cli.postgres import schema
-from identity_cli.postgres.database import CONNECT_SECONDS, is_connection_lost, translated
+from identity_cli.postgres.database import is_connection_lost, translated
 from identity_cli.postgres.schema import Profile
+from identity_cli.postgres.session import SERVE, libpq_parameters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -46,16 +46,6 @@ if TYPE_CHECKING:
 POOL_SIZE = 16
 POOL_SECONDS = 5.0
 READY_SECONDS = 2.0
-
-# A request must have its answer while somebody still waits for it, also when a lock is held for
-# long or the network swallows packets.
-_SESSION = f"{SESSION_SETTINGS}; SET statement_timeout = '15s'"
-_NETWORK = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-}
 
 # Each value has one anchor, and it is in the identity: no need to tell values apart.
 _COUNTS = """
@@ -121,11 +111,7 @@ class AsyncIdentityService:
         """
         profile = await asyncio.to_thread(prepare, database, region)
         parameters = {
-            "connect_timeout": CONNECT_SECONDS,
-            "application_name": "identity http",
-            **_NETWORK,
-            **database.parameters,
-            "client_encoding": "UTF8",
+            **libpq_parameters(database.parameters, application="identity http"),
             "autocommit": True,
         }
         pool: Pool = AsyncConnectionPool(
@@ -213,7 +199,7 @@ class AsyncIdentityService:
                 self._claimed = True
 
     def _claim_profile(self) -> None:
-        with self._database.connect() as connection:
+        with self._database.connect(session=SERVE) as connection:
             claim_profile(connection, self._profile, self.region)
 
     async def _run(
@@ -252,7 +238,7 @@ def prepare(database: Database, region: str | None) -> Profile | None:
 
 async def _configure(connection: Connection) -> None:
     with translated():
-        await connection.execute(_SESSION)
+        await connection.execute(SERVE.statement)
 
 
 async def _fetch(

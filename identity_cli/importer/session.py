@@ -19,6 +19,7 @@ from identity_cli.graph.service import IdentityService
 from identity_cli.importer.lanes import Lane
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import translated
+from identity_cli.postgres.session import IMPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,9 @@ class Session:
         patience = Patience(self._plan.timeout or 0.0, self._say, self._switch)
         while True:
             try:
-                connection, profile = schema.connect(self._database, application=_APPLICATION)
+                connection, profile = schema.connect(
+                    self._database, application=_APPLICATION, session=IMPORT
+                )
             except DatabaseUnreachableError as error:
                 patience.wait_after(error)
             else:
@@ -124,7 +127,7 @@ class Session:
         """
         while len(self.lanes) < wanted:
             try:
-                connection = self._database.connect(application=_APPLICATION)
+                connection = self._database.connect(application=_APPLICATION, session=IMPORT)
             except DatabaseUnreachableError as error:
                 if not self.lanes:
                     raise
@@ -141,8 +144,6 @@ class Session:
     def _lane(self, connection: psycopg.Connection[Any], run_id: int | None) -> Lane:
         service = IdentityService(connection, profile=self.profile, region=self._plan.region)
         with translated():
-            # A batch may take its time; what limits a request is in reconcile_batch().
-            connection.execute("SET statement_timeout = 0")
             if not (self._plan.durable or self._plan.dry_run):
                 connection.execute("SET synchronous_commit = off")
         return Lane(service, run_id=run_id, commit_each=not self._plan.dry_run)
@@ -162,7 +163,7 @@ class Session:
         while True:
             try:
                 self._database.revive()
-                self.connection = self._database.connect(application=_APPLICATION)
+                self.connection = self._database.connect(application=_APPLICATION, session=IMPORT)
                 self._end_lost_backends()
                 self._remember(self.connection)
                 journal.connection = self.connection

@@ -1,4 +1,4 @@
-"""What a server's settings mean for a graph and for an import, said where they are off."""
+"""Advice on server settings that slow an import down or endanger the data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A setting that should be another one. `dangerous`: a crash may lose or corrupt data."""
+    """A setting to change. If it is `dangerous`, a crash may lose or corrupt data."""
 
     setting: str
     value: str
@@ -27,12 +27,12 @@ class Advice:
         return f"{self.setting} is {self.value}, better {self.wanted}: {self.reason}"
 
 
-# (setting, the least in bytes, as one writes it, why)
+# (setting, least value in bytes, the same as text, reason)
 _SIZES = (
-    ("shared_buffers", 256 * _MIB, "256MB", "the indexes of a large graph are read all the time"),
-    ("max_wal_size", 2048 * _MIB, "2GB", "an import makes a checkpoint every so much of the log"),
+    ("shared_buffers", 256 * _MIB, "256MB", "every request reads the indexes"),
+    ("max_wal_size", 2048 * _MIB, "2GB", "a smaller one makes an import write more checkpoints"),
 )
-# (setting, why, whether a crash would hurt); each should be on
+# (setting, reason, dangerous); each should be on
 _SWITCHES = (
     ("fsync", "a crash of the machine corrupts the database", True),
     ("full_page_writes", "a crash of the machine corrupts the database", True),
@@ -43,7 +43,7 @@ _BYTES = {"B": 1, "kB": 1 << 10, "8kB": 1 << 13, "MB": _MIB}
 
 
 def advice(connection: psycopg.Connection[Any]) -> list[Advice]:
-    """What to change on this server, the dangerous first."""
+    """Return what to change on this server, dangerous settings first."""
     with translated():
         rows = connection.execute(
             "SELECT name, setting, coalesce(unit, ''), current_setting(name) FROM pg_settings"

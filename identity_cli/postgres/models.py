@@ -1,6 +1,6 @@
-"""The tables as SQLAlchemy sees them: what Alembic compares the database against.
+"""The tables as SQLAlchemy models, which Alembic compares with the database.
 
-The functions and triggers stand in `sql/`.
+The functions and triggers are in `sql/`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ contact = Table(
             persisted=True,
         ),
     ),
-    # Whether this contact is the one that brought its email, its phone number in.
+    # Whether this contact was the first with its email, with its phone number.
     Column("anchors_email", Boolean, nullable=False, server_default=text("true")),
     Column("anchors_phone", Boolean, nullable=False, server_default=text("true")),
     Column("email", _identifier),
@@ -82,13 +82,13 @@ contact = Table(
     Index("contact_linked_id", "linked_id", postgresql_where=text("linked_id IS NOT NULL")),
 )
 
-# Each (email, phone number) pair that no contact row shows: repeats in a new combination, merges.
+# Each (email, phone number) pair that no contact row shows: known values in a new pair, merges.
 link_evidence = Table(
     "link_evidence",
     metadata,
     Column("id", BigInteger, Identity(always=True), nullable=False),
     Column("primary_id", BigInteger, nullable=False),
-    # The primary that gave way; null when both values were in one identity already.
+    # The primary that became a secondary; null if both values were in one identity already.
     Column("merged_id", BigInteger),
     Column("run_id", BigInteger),
     Column("line", BigInteger),
@@ -97,7 +97,7 @@ link_evidence = Table(
     Column("phone_number", _identifier, nullable=False),
     PrimaryKeyConstraint("id", name="link_evidence_pkey"),
     UniqueConstraint("email", "phone_number", name="link_evidence_pair_key"),
-    # A primary gives way once: it is a secondary from then on.
+    # A primary becomes a secondary only once.
     Index(
         "link_evidence_merged_id",
         "merged_id",
@@ -121,7 +121,7 @@ import_run = Table(
     Column("checkpoint", JSONB),
     # {"read", "created", "linked", "merged", "unchanged", "rejected"}
     Column("rows", JSONB, nullable=False),
-    # Time at work, over all the sessions that a resumed run took.
+    # Seconds of work, summed over the attempts of a resumed run.
     Column("seconds", Double, nullable=False, server_default=text("0")),
     Column("started_at", _moment, nullable=False),
     Column("finished_at", _moment),

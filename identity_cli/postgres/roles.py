@@ -7,27 +7,56 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from identity_cli.postgres.database import translated
+from identity_cli.postgres.models import metadata
+from identity_cli.postgres.sql import routines
 
 if TYPE_CHECKING:
     import psycopg
 
-_READ = "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
-_USE = "GRANT USAGE ON SCHEMA {schema} TO {role}"
-# Deleting is nobody's: no command does it.
+# The schema, sequences and routines of the tables that the search path leads to; a routine of
+# another owner is none of the program's.
+_OBJECTS = """
+    SELECT relnamespace::regnamespace::text,
+           ARRAY(SELECT pg_get_serial_sequence(name, 'id')
+                 FROM unnest(%(sequences)s::text[]) AS name),
+           ARRAY(SELECT oid::regprocedure::text FROM pg_proc
+                 WHERE pronamespace = relnamespace AND proname = ANY(%(routines)s)
+                   AND proowner = relowner)
+    FROM pg_class WHERE oid = 'contact'::regclass
+"""
+# No command deletes: no role may.
+_READ = ("GRANT USAGE ON SCHEMA {schema} TO {role}", "GRANT SELECT ON {tables} TO {role}")
 _RECONCILE = (
-    "GRANT INSERT, UPDATE ON contact, import_run TO {role}",
-    "GRANT INSERT ON link_evidence, normalization_profile TO {role}",
-    "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-    "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {schema} TO {role}",
+    "GRANT INSERT, UPDATE ON contact, import_run, normalization_profile TO {role}",
+    "GRANT INSERT ON link_evidence TO {role}",
+    "GRANT USAGE, SELECT ON SEQUENCE {sequences} TO {role}",
+    "GRANT EXECUTE ON ROUTINE {routines} TO {role}",
 )
 
 
 def grant(connection: psycopg.Connection[Any], role: str, *, read_only: bool) -> None:
-    """Let the role reconcile, or only read. Raises `DatabaseError` when there is no such role."""
-    statements = (_USE, _READ) if read_only else (_USE, _READ, *_RECONCILE)
+    """Allow the role to reconcile, or only to read.
+
+    Raises `DatabaseError` if there is no such role.
+    """
+    statements = _READ if read_only else (*_READ, *_RECONCILE)
+    wanted = {
+        "sequences": [name for name, table in metadata.tables.items() if "id" in table.columns],
+        "routines": [routine.name for routine in routines()],
+    }
     with translated(), connection.transaction():
-        row = connection.execute("SELECT current_schema()").fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
-        names = {"schema": sql.Identifier(row[0]), "role": sql.Identifier(role)}
+        row = connection.execute(_OBJECTS, wanted).fetchone()
+        assert row is not None  # noqa: S101 - the database is at head
+        schema, sequences, own_routines = row
+        names = {
+            "schema": sql.Identifier(schema),
+            "role": sql.Identifier(role),
+            "tables": sql.SQL(", ").join(
+                map(sql.Identifier, ("alembic_version", *metadata.tables))
+            ),
+            # PostgreSQL has quoted these.
+            "sequences": sql.SQL(", ".join(sequences)),
+            "routines": sql.SQL(", ".join(own_routines)),
+        }
         for statement in statements:
             connection.execute(sql.SQL(statement).format(**names))

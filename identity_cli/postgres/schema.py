@@ -1,4 +1,4 @@
-"""The schema's revision: what the database has, what this program needs, and the way between."""
+"""The schema's revision: read it, compare it with what the program needs, and upgrade."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from psycopg import errors as pg
 
 from identity_cli.errors import SchemaNotAtHeadError
 from identity_cli.postgres.database import Database, engine, translated
+from identity_cli.postgres.session import READ, SessionSettings
 
 if TYPE_CHECKING:
     import psycopg
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # import Alembic only to know it.
 HEAD = "0002"
 
-# A profile binds from the first contact on.
+# The profile is binding from the first contact on.
 STATE = """
     SELECT version_num, version, region
     FROM alembic_version LEFT JOIN normalization_profile ON EXISTS (SELECT FROM contact)
@@ -30,7 +31,13 @@ _USER_TABLES = """
     WHERE relkind IN ('r', 'p', 'v', 'm', 'f')
       AND nspname !~ '^pg_' AND nspname <> 'information_schema'
 """
-
+# The tables of this program, where the search path does not lead to them.
+_ELSEWHERE = """
+    SELECT quote_ident(nspname), has_schema_privilege(pg_namespace.oid, 'USAGE')
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname IN ('contact', 'link_evidence', 'normalization_profile') AND relkind = 'r'
+    GROUP BY pg_namespace.oid, nspname HAVING count(*) = 3
+"""
 
 # Alembic keeps the environment of a running migration in globals of its modules.
 _one_thread = threading.Lock()
@@ -38,7 +45,7 @@ _one_thread = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How the values of a database were normalised."""
+    """A way of normalising values, stored with the first contact."""
 
     version: int
     region: str | None
@@ -49,19 +56,19 @@ class Profile:
 
 
 def connect(
-    database: Database, *, application: str = "identity"
+    database: Database, *, application: str = "identity", session: SessionSettings = READ
 ) -> tuple[psycopg.Connection[Any], Profile | None]:
-    """A connection to a database at head, and the profile of its values if it has any.
+    """Open a connection to a database at head; return it with the profile of its values, if any.
 
-    The embedded database and an empty one are migrated on the way.
+    Migrates the embedded database and an empty one first.
     Raises `SchemaNotAtHeadError` for any other that is not at head.
     """
-    connection = database.connect(application=application)
+    connection = database.connect(application=application, session=session)
     try:
         revision, profile = read_state(connection)
         if revision != HEAD:
             if not (database.embedded or (revision is None and _is_empty(connection))):
-                raise _not_at_head(revision)
+                raise _out_of_path(connection, revision) or _not_at_head(revision)
             upgrade(database)
             revision, profile = read_state(connection)
             if revision != HEAD:
@@ -73,12 +80,12 @@ def connect(
 
 
 def current(connection: psycopg.Connection[Any]) -> str | None:
-    """The revision of the database, None when it has no schema."""
+    """Return the revision of the database, None if it has no schema."""
     return read_state(connection)[0]
 
 
 def upgrade(database: Database) -> None:
-    """Migrate to head; a second upgrade at the same time waits and finds nothing to do."""
+    """Migrate to head; a second upgrade at the same time waits, then does nothing."""
     from alembic import command
     from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
@@ -98,20 +105,8 @@ def upgrade(database: Database) -> None:
             raise
 
 
-def differences(database: Database) -> list[str]:
-    """What differs between the database and the models, a line each; empty at head."""
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    from identity_cli.postgres.models import metadata
-
-    with engine(database).connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        return [str(difference) for difference in compare_metadata(context, metadata)]
-
-
 def alembic_config() -> Config:
-    """Alembic's configuration, wherever the package is installed."""
+    """Return Alembic's configuration, wherever the package is installed."""
     from alembic.config import Config
 
     config = Config()
@@ -128,6 +123,7 @@ def _migrations() -> Path:
 
 
 def read_state(connection: psycopg.Connection[Any]) -> tuple[str | None, Profile | None]:
+    """Return the revision and the profile, each None if there is none."""
     try:
         with translated():
             row = connection.execute(STATE).fetchone()
@@ -137,6 +133,21 @@ def read_state(connection: psycopg.Connection[Any]) -> tuple[str | None, Profile
         return None, None
     revision, version, region = row
     return revision, None if version is None else Profile(version, region)
+
+
+def _out_of_path(
+    connection: psycopg.Connection[Any], revision: str | None
+) -> SchemaNotAtHeadError | None:
+    """Return the error for tables that exist, but not in the role's search path."""
+    row = connection.execute(_ELSEWHERE).fetchone() if revision is None else None
+    if row is None:
+        return None
+    schema, may_use = row
+    if may_use:
+        hint = f"run ALTER ROLE … SET search_path = {schema}"
+    else:
+        hint = "run identity db grant ROLE as the owner of the schema"
+    return SchemaNotAtHeadError(f"this role does not find the tables in schema {schema}", hint=hint)
 
 
 def _is_empty(connection: psycopg.Connection[Any]) -> bool:

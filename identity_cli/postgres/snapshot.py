@@ -1,4 +1,4 @@
-"""A reader's look at the whole graph: one snapshot, streamed in constant memory."""
+"""Read the whole graph as of one moment, streamed in constant memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-# Times come out the same whatever the server and the role are set to. The moment of the snapshot is
-# that of the first statement that reads: the empty SELECT.
+# Times look the same whatever the server and the role are set to. The first statement that reads,
+# the empty SELECT, takes the snapshot.
 _SETTINGS = """
     SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
     SET LOCAL TimeZone = 'UTC';
@@ -30,25 +30,25 @@ _CANCEL_SECONDS = 5
 
 
 class Snapshot:
-    """The graph as it was at one moment."""
+    """A read-only transaction that sees the graph as of one moment."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
         self._streams: list[Generator[tuple[Any, ...]]] = []
 
     def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query as the server sends them. Read them to the end before the next."""
+        """Yield the rows of a query as the server sends them; read all before the next query."""
         stream = self._stream(query)
         self._streams.append(stream)
         return stream
 
     def close(self) -> None:
-        """End what was not read to its end: the connection waits for it."""
+        """End queries that were not read to the end; the connection would wait for them."""
         for stream in self._streams:
             stream.close()
 
     def _stream(self, query: LiteralString) -> Generator[tuple[Any, ...]]:
-        # Older client libraries hand the rows out one by one.
+        # Older client libraries return the rows one by one.
         size = _CHUNK if capabilities.has_stream_chunked() else 1
         with self.connection.cursor(row_factory=tuple_row) as cursor:
             yield from cursor.stream(query, binary=True, size=size)
@@ -56,7 +56,7 @@ class Snapshot:
 
 @contextmanager
 def snapshot(connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
-    """One read-only transaction; the connection must not be in one already."""
+    """Open a read-only transaction; the connection must not be in one already."""
     with translated(), connection.transaction():
         connection.execute(_SETTINGS)
         graph = Snapshot(connection)
@@ -68,8 +68,8 @@ def snapshot(connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
 
 
 def _leave_idle(connection: psycopg.Connection[Any]) -> None:
-    # A signal may come between a question and its answer. Such a connection takes no ROLLBACK, and
-    # the server would work on for nobody.
+    # A signal may interrupt a query before its answer. Such a connection cannot roll back, and the
+    # server would finish a query that nobody reads.
     if connection.info.transaction_status == TransactionStatus.ACTIVE:
         with suppress(Error):
             connection.cancel_safe(timeout=_CANCEL_SECONDS)

@@ -44,13 +44,13 @@ def test_current_and_check_migrate_nothing(run_identity: Run, empty_database_url
 def test_check(run_identity: Run, connection: psycopg.Connection[Any]) -> None:
     done = run_identity("db", "check")
     assert done.returncode == 0
-    assert done.stderr == f"the schema is at {schema.HEAD}, as it should be\n"
+    assert done.stderr == f"the schema is at {schema.HEAD} and unchanged\n"
     connection.execute("ALTER TABLE contact DROP CONSTRAINT contact_links_to_a_primary")
     done = run_identity("db", "check")
     assert done.returncode == 5
     assert "contact_links_to_a_primary" in done.stdout
     assert done.stderr == (
-        "error: the schema is not as the program made it\n\nhint: undo what was changed by hand\n"
+        "error: the schema was changed by hand\n\nhint: undo the changes that are listed above\n"
     )
 
 
@@ -79,12 +79,28 @@ def test_url_shows_no_password(run_identity: Run) -> None:
     assert done.stdout == "postgresql://app@db.example.com/people\n"
 
 
-def test_out_of_reach(run_identity: Run) -> None:
+def test_empty_database_url_option_is_wrong_usage(run_identity: Run, tmp_path: Path) -> None:
+    for command in (["db", "upgrade"], ["identify", "--email", "a@x.org"], ["verify"]):
+        done = run_identity(*command, "--database-url", "")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: --database-url is empty\n\nhint: ")
+    assert not (tmp_path / "identity-home").exists()
+
+
+def test_empty_database_url_variable_is_noted(
+    run_identity: Run, embedded: dict[str, str | None]
+) -> None:
+    done = run_identity("db", "current", env={**embedded, "DATABASE_URL": ""})
+    assert (done.returncode, done.stdout) == (0, f"{schema.HEAD}\n")
+    assert done.stderr == "DATABASE_URL is empty; using the embedded server\n"
+
+
+def test_unreachable_server_is_exit_5(run_identity: Run) -> None:
     url = f"postgresql://app:{PASSWORD}@127.0.0.1:1/people"
     for command in ("upgrade", "current", "check"):
         done = run_identity("db", command, "--database-url", url)
         assert (done.returncode, done.stdout) == (5, "")
-        assert "127.0.0.1:1/people is out of reach" in done.stderr
+        assert "127.0.0.1:1/people is unreachable" in done.stderr
         assert PASSWORD not in done.stderr
 
 
@@ -114,7 +130,7 @@ def test_start_url_and_stop(
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "the embedded server is stopped\n"
     done = run_identity("db", "stop", env=embedded)
-    assert (done.returncode, done.stderr) == (0, "the embedded server did not run\n")
+    assert (done.returncode, done.stderr) == (0, "the embedded server was not running\n")
 
 
 def test_a_command_stops_what_it_started(
@@ -130,3 +146,40 @@ def test_a_new_home_is_ready_at_once(run_identity: Run, identity_home: Path) -> 
     done = run_identity("identify", "--email", "a@x.org", "--json", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert not EmbeddedServer(identity_home).is_running()
+
+
+def test_url_starts_nothing_and_makes_no_folder(run_identity: Run, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = run_identity("db", "url", env={"DATABASE_URL": None, "IDENTITY_HOME": str(home)})
+    assert done.returncode == 0
+    assert done.stdout.startswith("postgresql://postgres@/identity?host=")
+    assert done.stderr == "the embedded server does not run: start it with identity db start\n"
+    assert not home.exists()
+
+
+def test_reset_deletes_the_embedded_database(run_identity: Run, identity_home: Path) -> None:
+    env: dict[str, str | None] = {"DATABASE_URL": None, "IDENTITY_HOME": str(identity_home)}
+    assert run_identity("db", "reset", "--yes", env=env).stderr.startswith("there is no embedded")
+    run_identity("db", "start", env=env)
+    done = run_identity("db", "reset", env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"this deletes the embedded database in {identity_home}" in done.stderr
+    assert done.stderr.endswith("hint: pass --yes\n")
+    with psycopg.connect(**EmbeddedServer(identity_home).connection_parameters()) as connection:  # type: ignore[arg-type]
+        connection.execute("CREATE TABLE kept ()")
+    done = run_identity("db", "reset", "--yes", env=env)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not EmbeddedServer(identity_home).is_running()
+    assert not (identity_home / "postgresql").exists()
+    assert not list(identity_home.glob("initdb-*"))
+    with (
+        EmbeddedServer(identity_home) as server,
+        psycopg.connect(**server.connection_parameters()) as connection,  # type: ignore[arg-type]
+    ):
+        assert connection.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+
+
+def test_reset_of_another_database_is_wrong_usage(run_identity: Run) -> None:
+    done = run_identity("db", "reset", "--yes")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "DROP DATABASE" in done.stderr

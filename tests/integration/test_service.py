@@ -10,7 +10,6 @@ import pytest
 import identity_cli
 from identity_cli import ConsolidatedContact, ContactRequest, IdentityService, Outcome, errors
 from identity_cli.graph.normalize import PROFILE_VERSION
-from identity_cli.graph.service import SESSION_SETTINGS
 from identity_cli.postgres.schema import Profile
 
 Connection = psycopg.Connection[Any]
@@ -155,12 +154,6 @@ def test_open_reads_database_url(database_url: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DATABASE_URL", database_url)
     with IdentityService.open() as service:
         assert service.connection.info.dbname in database_url
-
-
-def test_the_sessions_settings_hold(service: IdentityService) -> None:
-    for setting in filter(None, map(str.strip, SESSION_SETTINGS.split(";"))):
-        name, _, value = setting.removeprefix("SET ").partition(" = ")
-        assert service.connection.execute(f"SHOW {name}").fetchone() == (value.strip("'"),)
 
 
 def test_a_lost_connection_is_said_so(service: IdentityService, connection: Connection) -> None:

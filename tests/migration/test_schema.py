@@ -20,6 +20,7 @@ from alembic.script import ScriptDirectory
 from identity_cli import errors
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import Database, engine
+from identity_cli.postgres.differences import differences
 from identity_cli.postgres.models import metadata
 from identity_cli.settings import connection_parameters
 
@@ -98,7 +99,7 @@ def revision(url: str) -> str | None:
 def test_alembic_upgrade_head(empty_database_url: str) -> None:
     alembic(empty_database_url, "upgrade", "head")
     assert revision(empty_database_url) == schema.HEAD
-    assert schema.differences(database(empty_database_url)) == []
+    assert differences(database(empty_database_url)) == []
 
 
 def test_alembic_and_the_command_make_the_same(empty_database_url: str, database_url: str) -> None:
@@ -111,7 +112,7 @@ def test_alembic_check_is_clean(database_url: str) -> None:
 
 
 def test_the_models_are_the_database(database_url: str) -> None:
-    assert schema.differences(database(database_url)) == []
+    assert differences(database(database_url)) == []
     found = {row[0] for row in catalogue(database_url)["columns"]}
     assert found == set(metadata.tables)
 
@@ -125,13 +126,63 @@ def test_the_models_are_the_database(database_url: str) -> None:
         "ALTER TABLE contact ALTER COLUMN created_at DROP NOT NULL",
         "ALTER TABLE contact ALTER COLUMN anchors_email DROP DEFAULT",
         "DROP TABLE link_evidence",
+        "DROP TRIGGER contact_identifiers_inserted ON contact",
+        "ALTER TABLE contact DISABLE TRIGGER contact_identifiers_updated",
+        "ALTER TABLE contact DISABLE TRIGGER ALL",
+        "ALTER TABLE contact ENABLE REPLICA TRIGGER contact_identifiers_deleted",
+        "ALTER TABLE contact DROP CONSTRAINT contact_has_an_identifier",
+        "ALTER TABLE import_run DROP CONSTRAINT import_run_status",
+        "DROP FUNCTION claim_profile",
+        "ALTER FUNCTION guard_identifiers_inserted() RESET search_path",
+        "CREATE OR REPLACE FUNCTION members(of_primary bigint) RETURNS TABLE"
+        " (id bigint, email text, phone_number text, linked_id bigint) LANGUAGE sql STABLE AS"
+        " $$ SELECT 1, 'x', 'y', 2 $$",
     ],
 )
 def test_what_was_changed_by_hand_is_seen(
     database_url: str, connection: psycopg.Connection[Any], change: str
 ) -> None:
     connection.execute(change)
-    assert schema.differences(database(database_url)) != []
+    assert differences(database(database_url)) != []
+
+
+def test_disabled_checks_of_the_database_are_a_difference(
+    database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    name = connection.info.dbname
+    connection.execute(f"ALTER DATABASE {name} SET session_replication_role = replica")
+    assert "session_replication_role is replica" in differences(database(database_url))[0]
+
+
+def test_objects_of_others_are_no_differences(
+    database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("CREATE TABLE payroll (id int PRIMARY KEY, CHECK (id > 0))")
+    connection.execute("CREATE FUNCTION theirs() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    connection.execute("CREATE SCHEMA other CREATE TABLE contact (id int)")
+    assert differences(database(database_url)) == []
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_role_whose_search_path_lacks_the_schema_is_told_so(
+    database_url: str, connection: psycopg.Connection[Any], usage: bool
+) -> None:
+    connection.execute("ALTER SCHEMA public RENAME TO graph")
+    role = f"role_of_{connection.info.dbname}"
+    connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    if usage:
+        connection.execute(f"GRANT USAGE ON SCHEMA graph TO {role}")
+    else:
+        connection.execute("REVOKE ALL ON SCHEMA graph FROM PUBLIC")
+    parameters = connection_parameters(database_url) | {"user": role, "password": "x"}
+    try:
+        with pytest.raises(errors.SchemaNotAtHeadError, match="schema graph") as caught:
+            schema.connect(Database(parameters, embedded=False))
+    finally:
+        connection.execute(f"DROP OWNED BY {role}")
+        connection.execute(f"DROP ROLE {role}")
+    assert ("search_path" in (caught.value.hint or "")) == usage
+    assert ("db grant" in (caught.value.hint or "")) != usage
 
 
 def migrate(url: str, step: Callable[..., None], revision: str) -> None:

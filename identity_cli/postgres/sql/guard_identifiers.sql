@@ -1,17 +1,23 @@
--- One identifier leads to one identity, whoever writes. The unique indexes see to the contact that anchors a value;
--- these triggers see to the contacts that carry it beside its anchor: they stay in the identity of the anchor.
+-- One identifier leads to one identity, whoever writes. Unique indexes check the contact that anchors a value; these
+-- triggers check the contacts that carry it besides: they must be in the identity of its anchor.
+--
+-- Two writers: a new carrier holds its primary FOR KEY SHARE, by the foreign key, before its guard looks at the anchor.
+-- Whoever changes or deletes a contact locks the primary FOR UPDATE before the guard looks for carriers. So one of them
+-- waits and then sees what the other one has committed; an INSERT pays nothing for it.
+--
+-- SET search_path: a restore of data alone runs with an empty one, and an UPDATE may come from another schema.
 
 CREATE OR REPLACE FUNCTION refuse_two_identities() RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     RAISE EXCEPTION 'an identifier would lead to two identities'
         USING ERRCODE = 'integrity_constraint_violation',
               HINT = 'a known value stays in its identity; reconcile() links and merges';
 END $$;
 
--- Fires for a row that carries a value which it does not anchor.
+-- Fires for a row that carries a value that it does not anchor.
 CREATE OR REPLACE FUNCTION guard_identifiers_inserted() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF NEW.email IS NOT NULL AND NOT NEW.anchors_email THEN
         PERFORM FROM contact WHERE email = NEW.email AND anchors_email
@@ -30,10 +36,11 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Fires once a statement. Looks at the rows as they are now, and at those that stayed behind in their old identities.
+-- Fires once for each statement. Checks the changed rows, and the rows that are still in their old identities.
 CREATE OR REPLACE FUNCTION guard_identifiers_updated() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
     PERFORM refuse_two_identities()
     FROM (
         SELECT id, linked_id, email, phone_number, anchors_email, anchors_phone FROM new_rows
@@ -52,8 +59,9 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION guard_identifiers_deleted() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
     PERFORM refuse_two_identities()
     FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
     JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root

@@ -1,0 +1,116 @@
+"""The settings of a connection: one statement that makes them independent of role and database.
+
+Both the synchronous connections and the pool of the HTTP service use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors as pg
+
+from identity_cli.errors import DatabaseUnsuitableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import psycopg
+
+CONNECT_SECONDS = 10
+
+# A network that swallows packets ends a connection after half a minute. The client's half is
+# libpq's, the server's half (SERVER_NETWORK) frees the locks of a client that is gone.
+_CLIENT_NETWORK = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+_SERVER_NETWORK = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
+}
+
+# What a role or a database may have set otherwise, and the program relies on.
+_FIXED = {
+    # The rule looks again after it has waited for a lock, and has to see the other one's commit.
+    "default_transaction_isolation": "read committed",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    # Requests are short; compiling them takes longer than running them.
+    "jit": "off",
+    # A pooled connection waits for the next request, a dry run for a slow pipe.
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    **_SERVER_NETWORK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What a connection is for, in PostgreSQL's own settings."""
+
+    statement_timeout: str = "0"
+    lock_timeout: str = "30s"
+    enable_seqscan: str = "on"
+
+    @property
+    def statement(self) -> str:
+        """One SELECT that applies the settings; it returns the server's process id first.
+
+        Raises `InsufficientPrivilege` if triggers are off and the role may not turn them on.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)} | _FIXED
+        applied = (f"set_config('{name}', '{value}', false)" for name, value in values.items())
+        return ", ".join((_ADJUSTED, *applied))
+
+
+# Settings that keep some values: the server process triggers and foreign
+# keys, which guard the graph and are off for a replication role; a commit that waits for the disk;
+# and a limit that only PostgreSQL 17 and newer have.
+_ADJUSTED = """
+    SELECT pg_backend_pid(),
+        CASE WHEN current_setting('session_replication_role') <> 'origin'
+            THEN set_config('session_replication_role', 'origin', false) END,
+        CASE WHEN current_setting('synchronous_commit') = 'off'
+            THEN set_config('synchronous_commit', 'on', false) END,
+        CASE WHEN current_setting('transaction_timeout', true) <> '0'
+            THEN set_config('transaction_timeout', '0', false) END
+"""
+
+# Reading a graph as a whole takes as long as it takes.
+READ = SessionSettings()
+# Plans are made while the tables are small and kept while they grow: never a sequential scan.
+RECONCILE = SessionSettings(statement_timeout="10min", enable_seqscan="off")
+# One CALL is a batch of requests; each has its own limits.
+IMPORT = SessionSettings(enable_seqscan="off")
+# An HTTP client waits for the answer, also when a lock is held for long.
+SERVE = SessionSettings(statement_timeout="15s", enable_seqscan="off")
+# A second upgrade waits for the first one, however long that takes.
+MIGRATE = SessionSettings(lock_timeout="0")
+
+
+def libpq_parameters(given: Mapping[str, str], *, application: str) -> dict[str, Any]:
+    """Return libpq's parameters for a connection; the `given` ones win over the program's."""
+    return {
+        **_CLIENT_NETWORK,
+        "application_name": application,
+        **given,
+        "client_encoding": "UTF8",
+    }
+
+
+def unsuitable_session(error: psycopg.Error) -> DatabaseUnsuitableError | None:
+    """Return the error to raise if the settings were refused, None if `error` is another one."""
+    if not isinstance(error, pg.InsufficientPrivilege):
+        return None
+    return DatabaseUnsuitableError(
+        "session_replication_role is not origin: the database does not check what is written",
+        hint="run ALTER ROLE … RESET session_replication_role and"
+        " ALTER DATABASE … RESET session_replication_role",
+    )
