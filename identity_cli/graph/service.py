@@ -75,14 +75,15 @@ class Refusal(NamedTuple):
 
 
 class RunRequest(NamedTuple):
-    """A request of a run: its line, counted through the run's inputs, and its time.
+    """A request of a run, its line counted through all inputs of the run, and its time.
 
-    `clock` is in microseconds since 1970. Line and run are None for requests from no file.
+    `run_line` is None for a request that comes from no file. The time is in microseconds since
+    1970.
     """
 
     request: ContactRequest
-    line: int | None
-    clock: int
+    run_line: int | None
+    request_time_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,7 @@ class IdentityService:
                 numbered.append(RunRequest(request, None, clock))
                 clock += 1
             try:
-                outcomes = self.call(numbered, run_id=None)
+                outcomes = self.reconcile_batch(numbered, run_id=None)
             except psycopg.Error as error:
                 raise translate(error) from error
             for outcome in outcomes:
@@ -234,7 +235,7 @@ class IdentityService:
                     raise DatabaseError(f"PostgreSQL refused a request ({outcome.sqlstate})")
                 yield outcome
 
-    def call(
+    def reconcile_batch(
         self, batch: Sequence[RunRequest], run_id: int | None, *, commit_each: bool = True
     ) -> list[Outcome | Refusal]:
         """One CALL for a batch: a transaction for each request, or none with `commit_each` off.
@@ -246,9 +247,9 @@ class IdentityService:
             (
                 [item.request.email for item in batch],
                 [item.request.phone for item in batch],
-                [item.clock for item in batch],
+                [item.request_time_us for item in batch],
                 run_id,
-                [item.line for item in batch],
+                [item.run_line for item in batch],
                 commit_each,
             ),
             binary=True,

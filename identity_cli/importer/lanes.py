@@ -45,7 +45,7 @@ class Lane:
             self._broken = True
             raise LaneBrokenError
         try:
-            return self.service.call(batch, self._run_id, commit_each=self._commit_each)
+            return self.service.reconcile_batch(batch, self._run_id, commit_each=self._commit_each)
         except BaseException:
             self._broken = True
             raise

@@ -302,7 +302,7 @@ class Importer:
     def _submit(self, window: Window) -> None:
         """Ask for what is not on record from before the run broke off."""
         requests = window.requests
-        if requests and requests[0].line is not None and requests[0].line <= self._records_until:
+        if requests and (requests[0].run_line or 0) <= self._records_until:
             requests = self._unrecorded(window)
         window.ticket = lanes.submit(
             self._lanes, requests, [other.ticket for other in self._inflight if other is not window]
@@ -312,14 +312,14 @@ class Importer:
         left = []
         clock = window.clock
         for item in window.requests:
-            line = item.line or 0
+            line = item.run_line or 0
             record = self._records.get(line)
             if record is not None:
                 clock = record.clock
                 window.answers[line] = record.outcome
             elif line < self._records_until:
                 # Between two that were done its time lies between theirs.
-                left.append(item._replace(clock=clock + line))
+                left.append(item._replace(request_time_us=clock + line))
             else:
                 left.append(item)
         return left

@@ -174,7 +174,9 @@ def test_batches_as_the_model(
     outcomes = [
         outcome
         for start in range(0, len(sent), size)
-        for outcome in service.call(sent[start : start + size], 1, commit_each=commit_each)
+        for outcome in service.reconcile_batch(
+            sent[start : start + size], 1, commit_each=commit_each
+        )
     ]
     assert outcomes == answers
     compare(service.connection, model)
@@ -189,7 +191,9 @@ def test_requests_whose_times_are_out_of_order(
     model = Model()
     for line, (pair, second) in enumerate(requests, 1):
         answer = model.reconcile(*pair, at=second)
-        assert service.call([RunRequest(request(pair), line, CLOCK + second)], 1) == [answer]
+        assert service.reconcile_batch([RunRequest(request(pair), line, CLOCK + second)], 1) == [
+            answer
+        ]
         assert contact_rows(service.connection) == model.rows()
         assert service.find(contact_id=answer.primary_id).as_json()[
             "contact"
@@ -212,23 +216,23 @@ def test_20000_requests_row_by_row(service: IdentityService) -> None:
 
 
 def test_a_newcomer_does_not_become_older_than_its_primary(service: IdentityService) -> None:
-    service.call([RunRequest(request(("a@x.org", "1")), 1, CLOCK + DAY)], None)
-    service.call([RunRequest(request(("b@x.org", "1")), 2, CLOCK)], None)
-    service.call([RunRequest(request(("c@x.org", "3")), 3, CLOCK + DAY)], None)
+    service.reconcile_batch([RunRequest(request(("a@x.org", "1")), 1, CLOCK + DAY)], None)
+    service.reconcile_batch([RunRequest(request(("b@x.org", "1")), 2, CLOCK)], None)
+    service.reconcile_batch([RunRequest(request(("c@x.org", "3")), 3, CLOCK + DAY)], None)
     assert service.reconcile(request(("b@x.org", "3"))) == Answer("merged", 1, None)
     created = service.connection.execute("SELECT created_at FROM contact ORDER BY id").fetchall()
     assert created == [(EPOCH + timedelta(days=1),)] * 3
 
 
 def test_the_oldest_is_by_time_before_id(service: IdentityService) -> None:
-    service.call([RunRequest(request(("a@x.org", "1")), 1, CLOCK + DAY)], None)
-    service.call([RunRequest(request(("b@x.org", "2")), 2, CLOCK)], None)
+    service.reconcile_batch([RunRequest(request(("a@x.org", "1")), 1, CLOCK + DAY)], None)
+    service.reconcile_batch([RunRequest(request(("b@x.org", "2")), 2, CLOCK)], None)
     assert service.reconcile(request(("a@x.org", "2"))) == Answer("merged", 2, None)
     assert [row.linked_id for row in contact_rows(service.connection)] == [2, None]
 
 
 def test_facts_say_their_run_and_line(service: IdentityService) -> None:
-    service.call(numbered([pair for pair, _ in HILL_VALLEY], first=2), 7)
+    service.reconcile_batch(numbered([pair for pair, _ in HILL_VALLEY], first=2), 7)
     lines = service.connection.execute("SELECT run_id, line FROM contact ORDER BY id").fetchall()
     assert lines == [(7, 2), (7, 3), (7, 4), (7, 5)]
     found = service.connection.execute("SELECT run_id, line, created_at FROM link_evidence")
@@ -236,7 +240,7 @@ def test_facts_say_their_run_and_line(service: IdentityService) -> None:
 
 
 def test_a_merge_moves_updated_at_of_those_it_moves(service: IdentityService) -> None:
-    service.call(numbered([pair for pair, _ in HILL_VALLEY]), 7)
+    service.reconcile_batch(numbered([pair for pair, _ in HILL_VALLEY]), 7)
     found = service.connection.execute(
         "SELECT id, updated_at - %s FROM contact ORDER BY id", [EPOCH]
     ).fetchall()
@@ -253,7 +257,7 @@ def test_primary_at_any_earlier_line(service: IdentityService, requests: list[Pa
         model.reconcile(*pair)
         history += [(contact, line, primary) for contact, primary in model.primaries().items()]
     if requests:
-        service.call(numbered(requests), 1)
+        service.reconcile_batch(numbered(requests), 1)
     found = service.connection.execute(
         "SELECT c, l, primary_at(c, 1, l) FROM unnest(%s::bigint[], %s::bigint[]) AS asked (c, l)",
         [[contact for contact, _, _ in history], [line for _, line, _ in history]],
@@ -262,9 +266,9 @@ def test_primary_at_any_earlier_line(service: IdentityService, requests: list[Pa
 
 
 def test_primary_at_follows_what_other_runs_merged(service: IdentityService) -> None:
-    service.call(numbered([("a@x.org", "1"), ("b@x.org", "2"), ("c@x.org", "3")]), 1)
-    service.call(numbered([("b@x.org", "3")], first=1), 2)
-    service.call(numbered([("a@x.org", "2")], first=4), 1)
+    service.reconcile_batch(numbered([("a@x.org", "1"), ("b@x.org", "2"), ("c@x.org", "3")]), 1)
+    service.reconcile_batch(numbered([("b@x.org", "3")], first=1), 2)
+    service.reconcile_batch(numbered([("a@x.org", "2")], first=4), 1)
     ask = (
         "SELECT primary_at(3, 1, 3), primary_at(3, 1, 4), primary_at(3, 2, 0), primary_at(3, 2, 1)"
     )
@@ -288,7 +292,7 @@ def test_a_batch_is_a_transaction_for_each_request(
     merges: list[Pair] = [(f"p{i}@x.org", str(i + 1)) for i in range(100, 200, 2)]
     write_down_transactions(connection)
 
-    outcomes = service.call(numbered([*strangers, *newcomers, *again, *merges]), None)
+    outcomes = service.reconcile_batch(numbered([*strangers, *newcomers, *again, *merges]), None)
 
     assert [outcome[0] for outcome in outcomes] == (
         ["created"] * 300 + ["linked"] * 100 + ["unchanged"] * 100 + ["merged"] * 50
@@ -329,7 +333,7 @@ def test_postgresql_counts_a_commit_for_each_request(
 ) -> None:
     requests: list[Pair] = [(f"p{i % 200}@x.org", str(i % 200)) for i in range(400)]
     before = _commits(service.connection, connection)
-    service.call(numbered(requests), None)
+    service.reconcile_batch(numbered(requests), None)
     assert _commits(service.connection, connection) - before >= len(requests)
 
 
@@ -345,7 +349,9 @@ def _commits(writer: Connection, reader: Connection) -> int:
 def test_a_dry_run_is_one_transaction_that_can_be_taken_back(service: IdentityService) -> None:
     write_down_transactions(service.connection)
     with service.connection.transaction(force_rollback=True):
-        service.call(numbered([pair for pair, _ in HILL_VALLEY]), None, commit_each=False)
+        service.reconcile_batch(
+            numbered([pair for pair, _ in HILL_VALLEY]), None, commit_each=False
+        )
         found = service.connection.execute(
             "SELECT count(*), count(DISTINCT transaction) FROM written"
         )
@@ -356,7 +362,7 @@ def test_a_dry_run_is_one_transaction_that_can_be_taken_back(service: IdentitySe
 def test_a_request_of_a_batch_is_refused_alone(service: IdentityService) -> None:
     sent = numbered([("a@x.org", "1"), ("b@x.org", "2"), ("c@x.org", "3")])
     fail_by_hand(service.connection, "P0001", calls="2")
-    outcomes = service.call(sent, None)
+    outcomes = service.reconcile_batch(sent, None)
     assert outcomes == [Answer("created", 1, 1), Refusal("P0001"), Answer("created", 2, 2)]
     assert [row.email for row in contact_rows(service.connection)] == ["a@x.org", "c@x.org"]
 
@@ -665,7 +671,7 @@ def test_a_stream_tries_what_got_in_its_way_again(service: IdentityService, stat
 @pytest.mark.parametrize("state", IN_THE_WAY)
 def test_the_tries_of_a_batch_are_bounded(service: IdentityService, state: str) -> None:
     fail_by_hand(service.connection, state, calls="currval('calls')")
-    assert service.call(numbered([("a@x.org", "1")]), None) == [Refusal(state)]
+    assert service.reconcile_batch(numbered([("a@x.org", "1")]), None) == [Refusal(state)]
     assert 2 <= service.retries <= 100
     assert contact_rows(service.connection) == []
 

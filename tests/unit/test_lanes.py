@@ -101,14 +101,14 @@ class FakeService:
         self.lines: list[list[int | None]] = []
         self.error: Exception | None = None
 
-    def call(
+    def reconcile_batch(
         self, batch: Sequence[RunRequest], run_id: int | None, *, commit_each: bool = True
     ) -> list[Outcome]:
         assert self.go.wait(10)
         if self.error is not None:
             raise self.error
-        self.lines.append([item.line for item in batch])
-        return [Outcome("created", item.line or 0, None) for item in batch]
+        self.lines.append([item.run_line for item in batch])
+        return [Outcome("created", item.run_line or 0, None) for item in batch]
 
     def close(self) -> None:
         self.closed = True
@@ -136,7 +136,7 @@ def test_results_come_in_the_order_of_the_requests(
     for service in services:
         service.go.set()
     results = submit(lanes, requests, []).results()
-    assert [one.primary_id for one in results] == [item.line for item in requests]  # type: ignore[union-attr]
+    assert [one.primary_id for one in results] == [item.run_line for item in requests]  # type: ignore[union-attr]
     assert all(len(batch) <= BATCH for service in services for batch in service.lines)
     assert all(service.lines for service in services)
 
