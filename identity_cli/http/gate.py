@@ -27,6 +27,7 @@ _OUTCOMES = {
     200: "ok",
     401: "unauthorized",
     404: "not_found",
+    409: "merge_too_large",
     413: "too_large",
     422: "rejected",
     503: "unavailable",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -18,7 +20,9 @@ from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, components, problems, stored_partition
 
 from identity_cli import ContactRequest, IdentityService, errors
-from identity_cli.graph.service import ATTEMPTS, Outcome, Refusal, RunRequest, retry_delay
+from identity_cli.graph.core import ATTEMPTS, Attempts, Outcome
+from identity_cli.graph.service import Refusal, RunRequest
+from identity_cli.postgres import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -371,7 +375,7 @@ def test_a_stream_ends_at_a_request_that_is_refused(service: IdentityService) ->
     fail_by_hand(service.connection, "P0001", calls="2")
     outcomes = service.reconcile_stream([request(("a@x.org", "1")), request(("b@x.org", "2"))])
     assert next(outcomes) == Answer("created", 1, 1)
-    with pytest.raises(errors.DatabaseError, match="P0001"):
+    with pytest.raises(errors.RequestRefusedError, match="P0001"):
         next(outcomes)
 
 
@@ -529,7 +533,6 @@ def at_work(database_url: str, pair: Pair) -> Iterator[tuple[IdentityService, Fu
     """A request on a connection of its own, begun and left waiting for a lock."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         service = IdentityService(connection)
-        service.claim()
         with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as eye:
             future = pool.submit(service.reconcile, request(pair))
             waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
@@ -639,15 +642,24 @@ def test_what_gets_in_the_way_is_tried_again(service: IdentityService, state: st
 
 
 @pytest.mark.parametrize("state", IN_THE_WAY)
-def test_the_tries_are_bounded(
+def test_attempts_are_limited(
     service: IdentityService, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_by_hand(service.connection, state, calls="currval('calls')")
-    monkeypatch.setattr("identity_cli.graph.service.random.uniform", lambda low, high: 0)
-    with pytest.raises(errors.RetryableError, match=state):
+    monkeypatch.setattr("identity_cli.graph.core.random.uniform", lambda low, high: 0)
+    # A constraint that is violated each time is no concurrent request.
+    refused = state.startswith("23")
+    expected = errors.RequestRefusedError if refused else errors.RetryableError
+    with pytest.raises(expected, match=state):
         service.reconcile(request(("a@x.org", "1")))
     assert service.retries == ATTEMPTS - 1
     assert contact_rows(service.connection) == []
+
+
+@pytest.mark.parametrize("name", ["reconcile", "reconcile_batch"])
+def test_sql_and_python_limit_attempts_alike(name: str) -> None:
+    text = (Path(sql.__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+    assert re.findall(r"FOR attempt IN 1 \.\. (\d+) LOOP", text) == [str(ATTEMPTS)]
 
 
 def test_another_failure_is_not_tried_again(service: IdentityService) -> None:
@@ -672,14 +684,16 @@ def test_a_stream_tries_what_got_in_its_way_again(service: IdentityService, stat
 def test_the_tries_of_a_batch_are_bounded(service: IdentityService, state: str) -> None:
     fail_by_hand(service.connection, state, calls="currval('calls')")
     assert service.reconcile_batch(numbered([("a@x.org", "1")]), None) == [Refusal(state)]
-    assert 2 <= service.retries <= 100
+    assert service.retries == ATTEMPTS
     assert contact_rows(service.connection) == []
 
 
 def test_pauses_grow_and_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("identity_cli.graph.service.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("identity_cli.graph.core.random.uniform", lambda low, high: high)
     deadlock = psycopg.errors.DeadlockDetected()
-    pauses = [retry_delay(deadlock, attempt) for attempt in range(ATTEMPTS - 1)]
+    attempts = Attempts()
+    pauses = [attempts.delay_after(deadlock) or 0.0 for _ in range(ATTEMPTS - 1)]
+    assert attempts.delay_after(deadlock) is None
     assert pauses[:3] == [0.001, 0.002, 0.004]
     assert pauses == sorted(pauses)
-    assert sum(pauses) < 3
+    assert sum(pauses) < 5
