@@ -87,7 +87,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise errors.UsageError(
             f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="give another --host or --port",
+            hint="use another --host or --port",
         ) from error
 
 

@@ -257,10 +257,64 @@ def test_another_profile(run_identity: Run) -> None:
         run_identity("identify", "--phone", "650 253 0000"),
         5,
         "values normalised with region US, version 1, not with no region, version 1",
-        "give --region US",
+        "use --region US",
     )
     assert run_identity("identify", *us).returncode == 0
     assert run_identity("show", "--phone", "650-253-0000").returncode == 0
+
+
+def test_refusal_of_a_trigger_is_wrong_usage_without_the_value(
+    run_identity: Run, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'no % here', NEW.email USING ERRCODE = 'ZZ123'; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON contact FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    done = run_identity("identify", "--email", "secretvalue@x.org")
+    check_error(done, 2, "ZZ123", "server's log")
+    assert "secretvalue" not in done.stderr
+
+
+def test_large_identity_is_shown_in_little_memory(
+    run_identity: Run, connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    size = 200_000
+    connection.execute(
+        """
+        INSERT INTO contact (email, phone_number, linked_id, link_precedence)
+        SELECT 'p' || n || '@x.org', n::text, nullif(1, n), CASE n WHEN 1 THEN 'primary'
+               ELSE 'secondary' END::link_precedence
+        FROM generate_series(1, %s) AS n
+        """,
+        [size],
+    )
+    # Not ru_maxrss: on Linux that begins with what the process that forked had.
+    program = (
+        "import sys, tracemalloc\n"
+        "from identity_cli.cli import run\n"
+        "tracemalloc.start()\n"
+        "assert run(['show', '--id', '3', '--json']) == 0\n"
+        "sys.stderr.write(str(tracemalloc.get_traced_memory()[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert json.loads(done.stdout) == {
+        "contact": {
+            "primaryContatctId": 1,
+            "emails": [f"p{n}@x.org" for n in range(1, size + 1)],
+            "phoneNumbers": [str(n) for n in range(1, size + 1)],
+            "secondaryContactIds": list(range(2, size + 1)),
+        }
+    }
+    assert int(done.stderr) < 16_000_000  # the values alone are larger
 
 
 def test_the_embedded_database(run_identity: Run, prepared_home: os.PathLike[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import socket
@@ -17,6 +18,7 @@ import psycopg
 import pytest
 from serving import Request, Served, components, load, metric, serving, stored
 
+from identity_cli.postgres.database import Database
 from identity_cli.postgres.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -230,20 +232,71 @@ def kill_immediately(postmaster: int) -> None:
     process.wait(30)
 
 
-def test_a_database_that_is_away_is_503(start_identity: Start, identity_home: Path) -> None:
-    embedded: dict[str, str | None] = {"DATABASE_URL": None, "IDENTITY_HOME": str(identity_home)}
-    with serving(start_identity, env=embedded) as served:
+def test_unreachable_database_is_503_until_it_is_back(
+    start_identity: Start, identity_home: Path
+) -> None:
+    server = EmbeddedServer(identity_home)
+    server.start()
+    # By its URL it is a server like any other, which the service does not start.
+    url = Database(server.connection_parameters(), embedded=False).url
+    with serving(start_identity, "--database-url", url) as served:
+        # The database that `start` makes has no schema yet, and is migrated like any empty one.
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
-        EmbeddedServer(identity_home).stop()
+        server.stop()
         for answer in (served.identify("lorraine@hillvalley.edu"), served.get("/health/ready")):
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-            assert answer.json() == {"detail": "The database is out of reach."}
+            assert "hillvalley" not in answer.text
         assert served.get("/health/live").status_code == 200
-        EmbeddedServer(identity_home).start()
-        deadline = time.monotonic() + 30
-        while served.get("/health/ready").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        server.start()
+        wait_until_ready(served)
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_embedded_server_is_started_again(
+    start_identity: Start, identity_home: Path, workers: int
+) -> None:
+    embedded: dict[str, str | None] = {"DATABASE_URL": None, "IDENTITY_HOME": str(identity_home)}
+    data = EmbeddedServer(identity_home).data
+    with serving(start_identity, "--workers", workers, env=embedded) as served:
+        for _ in range(2):
+            assert served.identify("lorraine@hillvalley.edu").status_code == 200
+            os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+            wait_until_ready(served)
+        contact = served.identify("lorraine@hillvalley.edu").json()["contact"]
+        assert contact["primaryContatctId"] == 1
+
+
+def wait_until_ready(served: Served) -> None:
+    deadline = time.monotonic() + 60
+    while served.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_large_pool_of_lost_connections_answers_at_once(
+    start_identity: Start, connection: psycopg.Connection[Any]
+) -> None:
+    with serving(start_identity, "--pool", 40) as served:
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'identity http'"
+        )
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+
+
+def test_profile_held_by_a_dry_run_is_503(start_identity: Start, database_url: str) -> None:
+    with serving(start_identity) as served, psycopg.connect(database_url) as dry_run:
+        dry_run.execute("SELECT claim_profile(1, NULL)")
+        started = time.monotonic()
+        assert served.get("/health/ready").status_code == 503
+        assert served.get("/contacts/1").status_code == 404
+        answer = served.identify("lorraine@hillvalley.edu")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert time.monotonic() - started < 25
+        dry_run.rollback()
+        assert served.get("/health/ready").status_code == 200
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
 
 
@@ -285,7 +338,7 @@ def test_the_region_is_the_databases(start_identity: Start, run_identity: Run) -
         assert served.identify(phone="650 253 0000").json()["contact"] == contact
     refused = run_identity("serve", "--port", 0, "--region", "DE")
     assert refused.returncode == 5
-    assert "hint: give --region US" in refused.stderr
+    assert "hint: use --region US" in refused.stderr
 
 
 def test_it_starts_only_on_a_database_that_it_can_serve(
@@ -311,7 +364,7 @@ def test_a_port_in_use_is_wrong_usage(run_identity: Run) -> None:
         refused = run_identity("serve", "--port", taken.getsockname()[1])
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: cannot listen on 127.0.0.1:")
-    assert "\nhint: give another --host or --port\n" in refused.stderr
+    assert "\nhint: use another --host or --port\n" in refused.stderr
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:

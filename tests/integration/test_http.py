@@ -27,6 +27,8 @@ from serving import Served, components, load, metric, serving, stored
 
 from identity_cli import errors
 from identity_cli.http import app
+from identity_cli.http.service import MERGE_LIMIT
+from identity_cli.postgres import schema
 
 if TYPE_CHECKING:
     import subprocess
@@ -226,6 +228,76 @@ def test_a_large_identity(served: Served, connection: psycopg.Connection[Any]) -
     assert served.identify("p9@x.org", params={"summary": "1"}).json() == counts
 
 
+def test_identity_above_the_contact_limit_is_refused_with_a_hint(
+    start_identity: Callable[..., subprocess.Popen[str]], connection: psycopg.Connection[Any]
+) -> None:
+    with serving(start_identity, env={"IDENTITY_HTTP_CONTACT_LIMIT": "3"}) as served:
+        for n in range(3):
+            last = served.identify(f"p{n}@x.org", "1")
+        assert len(last.json()["contact"]["emails"]) == 3
+        answers = [
+            served.identify("p3@x.org", "1"),
+            served.get("/contacts/2"),
+            served.get("/contacts?phone=1"),
+        ]
+        for answer in answers:
+            assert answer.status_code == 422
+            [problem] = answer.json()["detail"]
+            assert (problem["loc"], problem["type"]) == (["query", "summary"], "identity_too_large")
+            assert "more than 3 contacts" in problem["msg"]
+            assert ("was reconciled" in problem["msg"]) == (answer is answers[0])
+        assert connection.execute("SELECT count(*) FROM contact").fetchone() == (4,)
+        counts = served.identify("p3@x.org", "1", params={"summary": 1}).json()["contact"]
+        assert counts["emails"] == 4
+        outcomes = [line["outcome"] for line in served.log("request")]
+        assert outcomes[-4:] == ["linked", "found", "found", "unchanged"]
+
+
+def test_merge_that_would_take_too_long_is_refused_at_once(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO contact (email, link_precedence) VALUES ('a@x.org', 'primary')")
+    connection.execute(
+        "INSERT INTO contact (email, phone_number, linked_id, link_precedence)"
+        " SELECT 'p' || n || '@x.org', n::text, nullif(2, n), CASE n WHEN 2 THEN 'primary'"
+        " ELSE 'secondary' END::link_precedence FROM generate_series(2, %s) AS n",
+        [MERGE_LIMIT + 3],
+    )
+    size = connection.execute("SELECT pg_relation_size('contact')").fetchone()
+
+    answer = served.identify("a@x.org", "7")
+
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (409, None)
+    [problem] = answer.json()["detail"]
+    assert (problem["loc"], problem["type"]) == (["body"], "merge_too_large")
+    assert "identity identify" in problem["msg"]
+    assert connection.execute("SELECT pg_relation_size('contact')").fetchone() == size
+    assert served.get("/contacts?email=a@x.org").json()["contact"]["secondaryContactIds"] == []
+    assert metric(served.get("/metrics").text, "identity_http_retries_total") == 0
+
+
+def test_refusal_of_a_trigger_is_422_without_the_value(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'no % here', NEW.email USING ERRCODE = 'ZZ123'; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON contact FOR EACH ROW"
+        " WHEN (NEW.email LIKE 'secretvalue%') EXECUTE FUNCTION refuse()"
+    )
+    for options in ({}, {"params": {"summary": 1}}):
+        answer = served.identify("secretvalue@x.org", **options)
+        assert (answer.status_code, answer.headers.get("Retry-After")) == (422, None)
+        [problem] = answer.json()["detail"]
+        assert (problem["loc"], problem["type"]) == (["body"], "refused")
+        assert "ZZ123" in problem["msg"]
+        assert "secretvalue" not in answer.text
+    assert served.identify("other@x.org").status_code == 200
+    assert "secretvalue" not in "".join(served.lines)
+
+
 def test_counts_follow_the_contract(served: Served) -> None:
     for email, phone in CONTRACT:
         full = served.identify(email, phone).json()["contact"]
@@ -267,6 +339,9 @@ def test_64_clients_on_overlapping_people(
 def test_health_metrics_and_what_is_not_there(served: Served) -> None:
     assert served.get("/health/live").json() == {"status": "live"}
     assert served.get("/health/ready").json() == {"status": "ready"}
+    for path in ("/health/live", "/health/ready"):
+        answer = served.client.head(f"{served.url}{path}")
+        assert (answer.status_code, answer.text) == (200, "")
     served.identify("lorraine@hillvalley.edu", "123456")
     served.identify("nobody")
     assert served.get("/contacts/lorraine@hillvalley.edu").status_code == 422
@@ -295,8 +370,8 @@ def test_ready_tells_what_is_wrong_with_the_database(
     answer = served.get("/health/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "schema" in answer.json()["detail"]
-    connection.execute("UPDATE alembic_version SET version_num = '0001'")
-    connection.execute("INSERT INTO normalization_profile (version, region) VALUES (1, 'US')")
+    connection.execute("UPDATE alembic_version SET version_num = %s", [schema.HEAD])
+    connection.execute("SELECT claim_profile(1, 'US'), reconcile('another@writer.org', NULL)")
     assert "profile" in served.get("/health/ready").json()["detail"]
     assert served.identify("lorraine@hillvalley.edu").status_code == 503
     assert served.get("/health/live").status_code == 200
