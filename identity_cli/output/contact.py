@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from identity_cli import output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from identity_cli.graph.service import ContactStream
 
 _ITEMS_PER_WRITE = 1_000
+
+_T = TypeVar("_T")
 
 
 def print_contact(contact: ContactStream, *, as_json: bool) -> None:
@@ -37,36 +40,30 @@ def print_contact(contact: ContactStream, *, as_json: bool) -> None:
 def _print_json(contact: ContactStream) -> None:
     # Piece by piece what json.dumps writes for the whole document.
     sys.stdout.write(f'{{"contact": {{"primaryContatctId": {contact.primary_id}, "emails": [')
-    _write_joined(map(_json, contact.emails))
+    _write_joined(contact.emails, _json_items)
     sys.stdout.write('], "phoneNumbers": [')
-    _write_joined(map(_json, contact.phone_numbers))
+    _write_joined(contact.phone_numbers, _json_items)
     sys.stdout.write('], "secondaryContactIds": [')
-    _write_joined(map(_json, contact.secondary_ids))
+    _write_joined(contact.secondary_ids, _json_items)
     sys.stdout.write("]}}\n")
 
 
 def _print_lines(contact: ContactStream) -> None:
     sys.stdout.write(f"primary: {contact.primary_id}\nemails: ")
-    _write_joined(contact.emails)
+    _write_joined(contact.emails, ", ".join)
     sys.stdout.write("\nphone numbers: ")
-    _write_joined(contact.phone_numbers)
+    _write_joined(contact.phone_numbers, ", ".join)
     sys.stdout.write("\nsecondaries: ")
-    _write_joined(map(str, contact.secondary_ids))
+    _write_joined(map(str, contact.secondary_ids), ", ".join)
     sys.stdout.write("\n")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _json_items(items: list[Any]) -> str:
+    return json.dumps(items, ensure_ascii=False)[1:-1]
 
 
-def _write_joined(items: Iterator[str]) -> None:
+def _write_joined(items: Iterator[_T], join: Callable[[list[_T]], str]) -> None:
     separator = ""
-    pending: list[str] = []
-    for item in items:
-        pending.append(item)
-        if len(pending) == _ITEMS_PER_WRITE:
-            sys.stdout.write(separator + ", ".join(pending))
-            separator = ", "
-            pending.clear()
-    if pending:
-        sys.stdout.write(separator + ", ".join(pending))
+    while part := list(islice(items, _ITEMS_PER_WRITE)):
+        sys.stdout.write(separator + join(part))
+        separator = ", "
