@@ -279,10 +279,10 @@ def test_large_pool_of_lost_connections_answers_at_once(
 ) -> None:
     with serving(start_identity, "--pool", 40) as served:
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE application_name = 'identity http'"
-        )
+        own = "FROM pg_stat_activity WHERE application_name = 'identity http'"
+        while connection.execute(f"SELECT count(*) {own}").fetchone() != (40,):
+            time.sleep(0.05)
+        connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {own}")
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
 
 
