@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 OutcomeName = Literal["created", "linked", "merged", "unchanged"]
 
-# Each attempt gets further than the last one, because what was in the way has committed by then:
-# more than a handful in a row is rare, so many mean that something does not end. The request is
-# then given up: `RetryableError`, or `RequestRefusedError` if a constraint refused it each time.
-# reconcile.sql and reconcile_batch.sql hold the same number.
+# How often one request is sent. By the next attempt the concurrent request has usually committed,
+# so more than five conflicts in a row are rare and 50 mean that the conflict does not end. The
+# request then fails: `RetryableError`, or `RequestRefusedError` if a constraint was violated each
+# time. reconcile.sql and reconcile_batch.sql hold the same number; a test compares them.
 ATTEMPTS = 50
 
-# A session's plans are made while the tables are small and kept while they grow: never a scan.
-# The rule looks again after it has waited for a lock, and has to see what the other one did.
-# A lock is waited for so long at most, then the request is tried again; a statement is a batch.
+# Plans are made while the tables are small and kept while they grow, so they must never be scans.
+# After it has waited for a lock, the rule has to see what the other transaction committed.
+# The statement_timeout is for a batch of an import; HTTP has a shorter one.
 SESSION_SETTINGS = """
     SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed';
     SET lock_timeout = '30s'; SET statement_timeout = '10min'
@@ -56,12 +56,12 @@ RECONCILE = (
     "SELECT outcome, primary_id, contact_id FROM reconcile(%s, %s, clock_timestamp(), NULL, NULL)"
 )
 MEMBERS = "SELECT id, email, phone_number, linked_id FROM members(%s, %s)"
-# Both in one: the columns of MEMBERS, then those of RECONCILE.
+# Both in one round trip: the columns of MEMBERS, then those of RECONCILE.
 IDENTIFY = (
     "SELECT id, email, phone_number, linked_id, outcome, primary_id, contact_id"
     " FROM identify(%s, %s, %s)"
 )
-# Each value has one anchor, and it is in the identity: no need to tell values apart.
+# Each value of an identity has one anchor in it, so counting the anchors counts distinct values.
 COUNTS = """
     SELECT count(email) FILTER (WHERE anchors_email),
            count(phone_number) FILTER (WHERE anchors_phone),
@@ -91,7 +91,7 @@ Steps: TypeAlias = Generator[Query, Rows, _T]
 
 
 class Outcome(NamedTuple):
-    """What one request did. `contact_id` is None when no row was stored."""
+    """The outcome of one request. `contact_id` is None if no row was stored."""
 
     name: OutcomeName
     primary_id: int
@@ -100,7 +100,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ConsolidatedContact:
-    """All that is known of one identity; the primary's own values come first."""
+    """All values of one identity; the primary's own values come first."""
 
     primary_id: int
     emails: list[str]
@@ -114,7 +114,7 @@ class ConsolidatedContact:
 
 @dataclass(frozen=True, slots=True)
 class ContactCounts:
-    """How large an identity is."""
+    """The number of values of one identity."""
 
     primary_id: int
     emails: int
@@ -176,7 +176,7 @@ class Attempts:
         self._failed += 1
         if not isinstance(error, RETRYABLE) or self._failed >= ATTEMPTS:
             return None
-        # With jitter, so that two that collided do not collide again.
+        # Random, so that two requests that collided do not collide again.
         longest = min(0.001 * 2 ** (self._failed - 1), 0.1)
         return random.uniform(0, longest)  # noqa: S311 - not for secrets
 
@@ -217,7 +217,7 @@ def identify(
         IDENTIFY, (request.email, request.phone, None if at_most is None else at_most + 1)
     )
     outcome = Outcome(*rows[0][4:])
-    if rows[0][3] is not None:  # a merge came between, as in `read`
+    if rows[0][3] is not None:  # a merge has moved the identity, as in `read`
         return outcome, (yield from read(rows[0][3], at_most=at_most))
     return outcome, _limited(rows, at_most)
 

@@ -67,7 +67,7 @@ _T = TypeVar("_T")
 
 
 class Refusal(NamedTuple):
-    """A request that the database refuses whatever is tried."""
+    """A request that the database refused in every attempt."""
 
     sqlstate: str
 

@@ -67,7 +67,7 @@ _NETWORK = {
     "tcp_user_timeout": 20_000,
 }
 
-# Rows that are made at a stretch before other requests get their turn: about a millisecond.
+# Rows that are converted at a time before other requests get their turn: about a millisecond.
 _SLICE = 2_000
 
 _T = TypeVar("_T")
@@ -124,7 +124,7 @@ class AsyncIdentityService:
             kwargs=parameters,
             min_size=pool_size,
             timeout=POOL_SECONDS,
-            # Its pauses double; given up soon, the next request starts them afresh.
+            # The pauses between its attempts double; after this time the next request starts anew.
             reconnect_timeout=POOL_SECONDS,
             configure=_configure,
             open=False,

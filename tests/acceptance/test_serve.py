@@ -72,7 +72,7 @@ def check_repeatable(
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_the_log_is_json_without_values(start_identity: Start) -> None:
+def test_log_is_json_without_values(start_identity: Start) -> None:
     with serving(start_identity) as served:
         served.identify("lorraine@hillvalley.edu", "123456")
         served.get("/contacts?email=lorraine@hillvalley.edu")
@@ -98,7 +98,7 @@ def test_the_log_is_json_without_values(start_identity: Start) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_requests_finish(
+def test_signal_lets_open_requests_finish(
     start_identity: Start, database_url: str, workers: int, number: signal.Signals
 ) -> None:
     with serving(start_identity, "--workers", workers) as served:
@@ -128,7 +128,7 @@ def test_a_signal_lets_requests_finish(
         assert served.process.wait(30) == 0
 
 
-def test_the_token(start_identity: Start) -> None:
+def test_token_is_required_except_for_health(start_identity: Start) -> None:
     with serving(start_identity, env={"IDENTITY_HTTP_TOKEN": "sesame-öffne"}) as served:
         for path in ("/contacts/1", "/metrics", "/docs", "/openapi.json", "/nothing"):
             for authorization in ({}, {"Authorization": "Bearer sesame"}):
@@ -144,7 +144,7 @@ def test_the_token(start_identity: Start) -> None:
         assert served.get("/metrics", headers=right).status_code == 200
 
 
-def test_a_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
+def test_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
     with (
         serving(start_identity, "--pool", 1) as served,
         psycopg.connect(database_url) as blocker,
@@ -159,7 +159,7 @@ def test_a_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
 
 
-def test_a_killed_service_loses_no_answer(
+def test_killed_service_loses_no_answer(
     start_identity: Start, connection: psycopg.Connection[Any], run_identity: Run
 ) -> None:
     requests = overlapping(400)
@@ -199,7 +199,7 @@ def test_killed_connections_lose_no_answer(
         assert metric(served.get("/metrics").text, "identity_http_retries_total") > 0
 
 
-def test_a_crashed_database_loses_no_answer(
+def test_crashed_database_loses_no_answer(
     start_identity: Start, run_identity: Run, identity_home: Path
 ) -> None:
     requests = overlapping(500)
@@ -313,7 +313,7 @@ def test_workers_share_port_and_metrics(start_identity: Start) -> None:
             text = served.get("/metrics").text
 
 
-def test_the_workers_of_a_killed_service_go_too(start_identity: Start) -> None:
+def test_workers_of_a_killed_service_end_too(start_identity: Start) -> None:
     with serving(start_identity, "--workers", 2) as served:
         served.process.kill()
         served.process.wait()
@@ -328,7 +328,7 @@ def test_the_workers_of_a_killed_service_go_too(start_identity: Start) -> None:
             time.sleep(0.1)
 
 
-def test_the_region_is_the_databases(start_identity: Start, run_identity: Run) -> None:
+def test_region_of_the_database_is_used(start_identity: Start, run_identity: Run) -> None:
     with serving(start_identity, "--region", "us") as served:
         contact = served.identify(phone="(650) 253-0000").json()["contact"]
         assert contact["phoneNumbers"] == ["+16502530000"]
@@ -341,7 +341,7 @@ def test_the_region_is_the_databases(start_identity: Start, run_identity: Run) -
     assert "hint: use --region US" in refused.stderr
 
 
-def test_it_starts_only_on_a_database_that_it_can_serve(
+def test_unsuitable_database_is_refused_at_the_start(
     start_identity: Start,
     run_identity: Run,
     connection: psycopg.Connection[Any],
@@ -359,7 +359,7 @@ def test_it_starts_only_on_a_database_that_it_can_serve(
     assert "secret" not in away.stderr
 
 
-def test_a_port_in_use_is_wrong_usage(run_identity: Run) -> None:
+def test_port_in_use_is_wrong_usage(run_identity: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = run_identity("serve", "--port", taken.getsockname()[1])
     assert refused.returncode == 2
@@ -367,7 +367,7 @@ def test_a_port_in_use_is_wrong_usage(run_identity: Run) -> None:
     assert "\nhint: use another --host or --port\n" in refused.stderr
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+def test_missing_extra_is_named_with_its_install_command(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['uvicorn'] = sys.modules['fastapi'] = None\n"
         "from identity_cli.cli import main; main(sys.argv[1:])"

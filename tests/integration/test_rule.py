@@ -445,7 +445,9 @@ def check_outcomes(connection: Connection, outcomes: list[Outcome]) -> None:
     )
 
 
-def test_the_same_first_requests_at_once(database_url: str, connection: Connection) -> None:
+def test_equal_first_requests_at_once_store_one_contact(
+    database_url: str, connection: Connection
+) -> None:
     requests: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(100)]
     requests += [(f"only{i}@x.org", None) for i in range(25)]
     outcomes = run_together(database_url, [requests] * 8)
@@ -597,7 +599,7 @@ def test_two_requests_bring_in_the_same_value(
     assert problems_of(connection) == []
 
 
-def test_a_deadlock_is_tried_again(
+def test_deadlock_is_tried_again(
     service: IdentityService, database_url: str, connection: Connection
 ) -> None:
     for pair in [("a@x.org", "1"), ("b@x.org", "2")]:
@@ -629,11 +631,11 @@ def fail_by_hand(connection: Connection, state: str, *, calls: str) -> None:
     )
 
 
-IN_THE_WAY = ["40P01", "40001", "23503", "23505"]
+CONFLICTS = ["40P01", "40001", "23503", "23505"]
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
-def test_what_gets_in_the_way_is_tried_again(service: IdentityService, state: str) -> None:
+@pytest.mark.parametrize("state", CONFLICTS)
+def test_conflict_is_tried_again(service: IdentityService, state: str) -> None:
     fail_by_hand(service.connection, state, calls="1, 2, 3, 5")
     assert service.reconcile(request(("a@x.org", "1"))) == Answer("created", 1, 1)
     assert service.retries == 3
@@ -641,7 +643,7 @@ def test_what_gets_in_the_way_is_tried_again(service: IdentityService, state: st
     assert service.retries == 4
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
+@pytest.mark.parametrize("state", CONFLICTS)
 def test_attempts_are_limited(
     service: IdentityService, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -669,8 +671,8 @@ def test_another_failure_is_not_tried_again(service: IdentityService) -> None:
     assert service.retries == 0
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
-def test_a_stream_tries_what_got_in_its_way_again(service: IdentityService, state: str) -> None:
+@pytest.mark.parametrize("state", CONFLICTS)
+def test_conflict_in_a_stream_is_tried_again(service: IdentityService, state: str) -> None:
     requests = some_requests(700, values=200, seed=8)
     model = Model()
     answers = [model.reconcile(*pair) for pair in requests]
@@ -680,8 +682,8 @@ def test_a_stream_tries_what_got_in_its_way_again(service: IdentityService, stat
     compare(service.connection, model)
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
-def test_the_tries_of_a_batch_are_bounded(service: IdentityService, state: str) -> None:
+@pytest.mark.parametrize("state", CONFLICTS)
+def test_attempts_of_a_batch_are_limited(service: IdentityService, state: str) -> None:
     fail_by_hand(service.connection, state, calls="currval('calls')")
     assert service.reconcile_batch(numbered([("a@x.org", "1")]), None) == [Refusal(state)]
     assert service.retries == ATTEMPTS

@@ -26,7 +26,7 @@ def test_identify_answers_with_the_consolidated_contact(service: IdentityService
     )
 
 
-def test_the_primarys_own_values_come_first(service: IdentityService) -> None:
+def test_values_of_the_primary_come_first(service: IdentityService) -> None:
     for email, phone in [("z@x.org", None), ("a@x.org", "1"), ("z@x.org", "1"), ("z@x.org", "0")]:
         service.reconcile(ContactRequest(email, phone))
     assert service.find(email="a@x.org") == ConsolidatedContact(
@@ -34,7 +34,7 @@ def test_the_primarys_own_values_come_first(service: IdentityService) -> None:
     )
 
 
-def test_find_by_each_and_as_it_was_typed(service: IdentityService) -> None:
+def test_find_normalises_each_kind_of_value(service: IdentityService) -> None:
     contact = service.identify(ContactRequest("a@x.org", "123456"))
     assert service.find(email=" A@X.ORG ") == contact
     assert service.find(phone="12-34 56") == contact
@@ -45,7 +45,9 @@ def test_find_by_each_and_as_it_was_typed(service: IdentityService) -> None:
 @pytest.mark.parametrize(
     "by", [{"email": "nobody@x.org"}, {"phone": "999"}, {"contact_id": 99}, {"contact_id": -1}]
 )
-def test_what_is_not_there(service: IdentityService, by: dict[str, Any]) -> None:
+def test_find_of_an_unknown_value_is_not_found(
+    service: IdentityService, by: dict[str, Any]
+) -> None:
     with pytest.raises(errors.ContactNotFoundError):
         service.find(**by)
 
@@ -53,13 +55,13 @@ def test_what_is_not_there(service: IdentityService, by: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "by", [{}, {"email": "a@x.org", "phone": "1"}, {"email": "a@x.org", "contact_id": 1}]
 )
-def test_find_by_exactly_one(service: IdentityService, by: dict[str, Any]) -> None:
+def test_find_by_none_or_two_is_wrong_usage(service: IdentityService, by: dict[str, Any]) -> None:
     with pytest.raises(errors.UsageError):
         service.find(**by)
 
 
 @pytest.mark.parametrize("by", [{"email": "  "}, {"phone": "n/a"}, {"email": "not an email"}])
-def test_find_by_what_is_no_identifier(service: IdentityService, by: dict[str, Any]) -> None:
+def test_find_by_an_invalid_value_is_rejected(service: IdentityService, by: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidRequestError):
         service.find(**by)
 
@@ -70,7 +72,7 @@ def test_find_writes_nothing(service: IdentityService, connection: Connection) -
     assert connection.execute("SELECT count(*) FROM normalization_profile").fetchone() == (0,)
 
 
-def test_an_id_beyond_the_columns_range_is_not_there(service: IdentityService) -> None:
+def test_id_beyond_the_range_of_the_column_is_not_found(service: IdentityService) -> None:
     with pytest.raises(errors.ContactNotFoundError):
         service.find(contact_id=2**70)
 
@@ -82,14 +84,14 @@ def stored_profile(connection: Connection) -> list[tuple[int, str | None]]:
     return connection.execute("SELECT version, region FROM normalization_profile").fetchall()
 
 
-def test_the_first_write_stores_the_profile(connection: Connection) -> None:
+def test_first_write_stores_the_profile(connection: Connection) -> None:
     IdentityService(connection, region="US").reconcile(
         ContactRequest(None, "650 253 0000", region="US")
     )
     assert stored_profile(connection) == [(PROFILE_VERSION, "US")]
 
 
-def test_a_stream_stores_the_profile_too(service: IdentityService) -> None:
+def test_stream_stores_the_profile_too(service: IdentityService) -> None:
     outcomes = service.reconcile_stream([ContactRequest("a@x.org")])
     assert list(outcomes) == [Outcome("created", 1, 1)]
     assert stored_profile(service.connection) == [(PROFILE_VERSION, None)]
@@ -264,7 +266,7 @@ def test_stream_is_dated_by_the_servers_clock(
     assert late == (0,)
 
 
-def test_a_request_of_another_region_is_refused(service: IdentityService) -> None:
+def test_request_of_another_region_is_refused(service: IdentityService) -> None:
     request = ContactRequest(None, "650 253 0000", region="US")
     with pytest.raises(errors.UsageError):
         service.reconcile(request)
@@ -297,25 +299,27 @@ def test_open_reads_database_url(database_url: str, monkeypatch: pytest.MonkeyPa
         assert service.connection.info.dbname in database_url
 
 
-def test_the_sessions_settings_hold(service: IdentityService) -> None:
+def test_session_has_its_settings(service: IdentityService) -> None:
     for setting in filter(None, map(str.strip, SESSION_SETTINGS.split(";"))):
         name, _, value = setting.removeprefix("SET ").partition(" = ")
         assert service.connection.execute(f"SHOW {name}").fetchone() == (value.strip("'"),)
 
 
-def test_a_lost_connection_is_said_so(service: IdentityService, connection: Connection) -> None:
+def test_lost_connection_is_reported_as_such(
+    service: IdentityService, connection: Connection
+) -> None:
     connection.execute("SELECT pg_terminate_backend(%s)", [service.connection.info.backend_pid])
     with pytest.raises(errors.ConnectionLostError):
         service.reconcile(ContactRequest("a@x.org"))
 
 
-def test_a_read_only_database_is_said_so(service: IdentityService) -> None:
+def test_read_only_database_is_reported_as_such(service: IdentityService) -> None:
     service.connection.execute("SET default_transaction_read_only = on")
     with pytest.raises(errors.DatabaseReadOnlyError):
         service.reconcile(ContactRequest("a@x.org"))
 
 
-def test_reading_an_identity_that_was_merged_meanwhile(service: IdentityService) -> None:
+def test_read_follows_a_concurrent_merge(service: IdentityService) -> None:
     for email, phone in [("a@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "2")]:
         service.reconcile(ContactRequest(email, phone))
     with service.connection.transaction():
@@ -325,7 +329,7 @@ def test_reading_an_identity_that_was_merged_meanwhile(service: IdentityService)
 # What others import
 
 
-def test_the_public_names() -> None:
+def test_public_names_can_be_imported() -> None:
     for name in identity_cli.__all__:
         assert getattr(identity_cli, name).__name__ == name
     with pytest.raises(AttributeError):
