@@ -8,7 +8,8 @@ LANGUAGE sql STABLE AS $$
         (SELECT c.id, c.email, c.phone_number, c.linked_id, c.created_at FROM contact c WHERE c.id = of_primary
          UNION ALL
          SELECT c.id, c.email, c.phone_number, c.linked_id, c.created_at FROM contact c WHERE c.linked_id = of_primary)
-        LIMIT at_most
+        -- A subquery: the planner would estimate a bare parameter, and plan the query anew for each request.
+        LIMIT (SELECT at_most)
     ) AS contacts
     ORDER BY contacts.linked_id IS NOT NULL, contacts.created_at, contacts.id
 $$;
