@@ -258,13 +258,24 @@ def test_killed_embedded_server_is_started_again(
 ) -> None:
     embedded: dict[str, str | None] = {"DATABASE_URL": None, "IDENTITY_HOME": str(identity_home)}
     data = EmbeddedServer(identity_home).data
-    with serving(start_identity, "--workers", workers, env=embedded) as served:
+    with serving(start_identity, "--workers", workers, "--pool", 4, env=embedded) as served:
+        wait_for_connections(served, 4 * workers)
         for _ in range(2):
             assert served.identify("lorraine@hillvalley.edu").status_code == 200
             os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
             wait_until_ready(served)
         contact = served.identify("lorraine@hillvalley.edu").json()["contact"]
         assert contact["primaryContatctId"] == 1
+
+
+def wait_for_connections(served: Served, count: int) -> None:
+    """Wait until the pools of all workers are open."""
+    deadline = time.monotonic() + 30
+    text = served.get("/metrics").text
+    while metric(text, "identity_http_pool_connections", state="open") != count:
+        assert time.monotonic() < deadline, text
+        time.sleep(0.2)
+        text = served.get("/metrics").text
 
 
 def wait_until_ready(served: Served) -> None:
@@ -306,11 +317,7 @@ def test_workers_share_port_and_metrics(start_identity: Start) -> None:
         assert None not in load(served, requests, clients=8)
         text = served.get("/metrics").text
         assert metric(text, "identity_http_requests_total", path="/identify") == 200
-        deadline = time.monotonic() + 30
-        while metric(text, "identity_http_pool_connections", state="open") != 4:
-            assert time.monotonic() < deadline, text
-            time.sleep(0.2)
-            text = served.get("/metrics").text
+        wait_for_connections(served, 4)
 
 
 def test_workers_of_a_killed_service_end_too(start_identity: Start) -> None:
