@@ -36,6 +36,29 @@ class InvalidRequestError(IdentityError):
         self.field = field
 
 
+class RequestRefusedError(InvalidRequestError):
+    """A trigger or a constraint of the database refused a contact request."""
+
+    hint = "look for the reason in the server's log: its message may hold values"
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__("refused", f"the database refused the request (SQLSTATE {sqlstate})")
+        self.sqlstate = sqlstate
+
+
+class MergeTooLargeError(InvalidRequestError):
+    """A merge has to move more contacts than a request over HTTP has time for."""
+
+    hint = "send this request with identity identify or identity import, which have no time limit"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "merge_too_large",
+            "the merge would take too long over HTTP; send this request with"
+            " `identity identify` or `identity import`",
+        )
+
+
 class InputNotFoundError(IdentityError):
     """The input cannot be opened."""
 

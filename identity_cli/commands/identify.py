@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from identity_cli import output
 from identity_cli.commands.options import DatabaseUrl, Debug, Email, Json, Phone, Region
 
 
@@ -23,9 +22,13 @@ def identify(
     from identity_cli.graph.normalize import ContactRequest, check_region
 
     region = check_region(region)
-    request = ContactRequest(email, phone, region=region)  # before a server is started for it
+    # A bad request is reported before the embedded server is started for it.
+    request = ContactRequest(email, phone, region=region)
     from identity_cli.graph.service import IdentityService
+    from identity_cli.output.contact import print_contact
 
-    with IdentityService.open(database_url, region=region) as service:
-        contact = service.identify(request)
-    output.consolidated(contact, as_json=json)
+    with (
+        IdentityService.open(database_url, region=region) as service,
+        service.identify_stream(request) as contact,
+    ):
+        print_contact(contact, as_json=json)

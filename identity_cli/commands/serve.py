@@ -19,7 +19,7 @@ from identity_cli.settings import open_database
 _EXTRA = ("fastapi", "fastapi_offline", "prometheus_client", "psycopg_pool", "uvicorn")
 _LOOPBACK = ("127.", "::1", "localhost")
 
-# In-flight requests get this long after SIGTERM; Docker kills after ten seconds.
+# Open requests may take this long after SIGTERM; Docker kills after ten seconds.
 _GRACE_SECONDS = 8
 
 
@@ -28,9 +28,14 @@ def serve(
         str, typer.Option("--host", metavar="HOST", help="Address to listen on.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, metavar="N", help="0: any free one.")
+        int,
+        typer.Option(
+            "--port", min=0, max=65535, metavar="N", help="Port to listen on; 0 for any free port."
+        ),
     ] = 8000,
-    workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, metavar="N", help="Number of processes.")
+    ] = 1,
     pool: Annotated[
         int,
         typer.Option("--pool", min=1, metavar="N", help="Database connections per process."),
@@ -39,9 +44,11 @@ def serve(
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
-    """Answer POST /identify over HTTP, until INT or TERM.
+    """Serve POST /identify over HTTP until INT or TERM.
 
-    With IDENTITY_HTTP_TOKEN set, callers need it as a bearer token.
+    If IDENTITY_HTTP_TOKEN is set, clients must send it as a bearer token.
+    An identity of more than IDENTITY_HTTP_CONTACT_LIMIT contacts (10000) is
+    not printed; clients get its counts with ?summary=1.
 
     \b
     Example:
@@ -72,7 +79,10 @@ def serve(
                 tempfile.TemporaryDirectory(prefix="identity-metrics-")
             )
         if not (host.startswith(_LOOPBACK) or os.environ.get("IDENTITY_HTTP_TOKEN")):
-            log.write("warning", message="anybody who reaches this port may ask: no token is set")
+            log.write(
+                "warning",
+                message="no token is set: anyone who can reach this port can use the service",
+            )
         address, bound_port = listener.getsockname()[:2]
         at = f"[{address}]" if ":" in address else address
         log.write("listening", url=f"http://{at}:{bound_port}", workers=workers)
@@ -87,7 +97,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise errors.UsageError(
             f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="give another --host or --port",
+            hint="use another --host or --port",
         ) from error
 
 
@@ -113,7 +123,7 @@ def _serve(listener: socket.socket, workers: int) -> None:
         supervisor.run()
         codes = [process.exitcode for process in supervisor.processes]
     else:
-        # uvicorn raises the signal again when all is done; that must not end us by it.
+        # uvicorn raises the signal again after it has stopped; that must not end this process.
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGINT, lambda *_: None)
         try:

@@ -1,50 +1,52 @@
-"""The normalisation profile: a database holds values that were normalised in one way only."""
+"""The normalisation profile: a database holds values that were normalised in one way only.
+
+It is stored in the transaction of the request that stores the first contact.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from identity_cli.errors import ProfileMismatchError
 from identity_cli.graph.normalize import PROFILE_VERSION
-from identity_cli.postgres.database import translated
-from identity_cli.postgres.schema import Profile, read_state
+from identity_cli.postgres.schema import Profile
 
 if TYPE_CHECKING:
-    import psycopg
+    from collections.abc import Sequence
 
-
-def claim_profile(
-    connection: psycopg.Connection[Any], stored: Profile | None, region: str | None
-) -> None:
-    """Hold the database to one profile: the first write stores it.
-
-    Raises `ProfileMismatchError` when the database has another one.
-    """
-    wanted = Profile(PROFILE_VERSION, region)
-    if stored is None:
-        with translated():
-            connection.execute(
-                "INSERT INTO normalization_profile (version, region) VALUES (%s, %s)"
-                " ON CONFLICT DO NOTHING",
-                (wanted.version, wanted.region),
-            )
-        _, stored = read_state(connection)
-    if stored != wanted:
-        raise profile_mismatch(stored, wanted)
+# Run it in the transaction of the request that may store the first contact: it locks the profile
+# until that transaction ends. Raises SQLSTATE ID001.
+CLAIM_PROFILE = "SELECT claim_profile(%s, %s)"
 
 
 def check_profile(stored: Profile | None, region: str | None) -> None:
-    """Raise `ProfileMismatchError` if the database holds values of another profile."""
-    wanted = Profile(PROFILE_VERSION, region)
+    """Check that values of this region may be added to a database with the stored profile.
+
+    `stored` is None while the database holds no contact. Raises `ProfileMismatchError`.
+    """
+    wanted = wanted_profile(region)
     if stored is not None and stored != wanted:
         raise profile_mismatch(stored, wanted)
 
 
+def wanted_profile(region: str | None) -> Profile:
+    """Return the profile of this program for a region."""
+    return Profile(PROFILE_VERSION, region)
+
+
+def claim_parameters(region: str | None) -> Sequence[int | str | None]:
+    """Return the parameters of `CLAIM_PROFILE` for a region."""
+    return (PROFILE_VERSION, region)
+
+
 def profile_mismatch(stored: Profile | None, wanted: Profile) -> ProfileMismatchError:
+    """Return the error that names both profiles and the way out."""
     if stored is not None and stored.version == wanted.version:
-        hint = f"give --region {stored.region}" if stored.region else "leave --region out"
+        hint = f"use --region {stored.region}" if stored.region else "leave --region out"
     else:
         hint = "use the release of identity that wrote it, or import into a new database"
     return ProfileMismatchError(
-        f"the database holds values normalised with {stored}, not with {wanted}", hint=hint
+        f"the database holds values normalised with {stored or 'another profile'},"
+        f" not with {wanted}",
+        hint=hint,
     )

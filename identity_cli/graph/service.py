@@ -1,24 +1,30 @@
-"""The shared service: the command line, the import and HTTP reconcile through it.
+"""The shared service over one connection: the command line and the import reconcile through it.
 
-The rule itself is the SQL function `reconcile` (`sql/reconcile.sql`).
+The rule itself is the SQL function `reconcile` (`postgres/sql/reconcile.sql`). The service for an
+event loop (`identity_cli.http.service`) runs the same steps.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import psycopg
+from psycopg import IsolationLevel
 
-from identity_cli.errors import (
-    ContactNotFoundError,
-    DatabaseError,
-    InvalidRequestError,
-    UsageError,
+from identity_cli.errors import InvalidRequestError, RequestRefusedError, UsageError
+from identity_cli.graph import core
+from identity_cli.graph.core import (
+    ATTEMPTS,
+    Attempts,
+    ConsolidatedContact,
+    Outcome,
+    ProfileClaim,
+    Query,
+    Steps,
+    consolidate,
 )
 from identity_cli.graph.normalize import (
     PROFILE_VERSION,
@@ -26,58 +32,49 @@ from identity_cli.graph.normalize import (
     normalize_email,
     normalize_phone,
 )
-from identity_cli.graph.profile import claim_profile
 from identity_cli.postgres import schema
-from identity_cli.postgres.database import RETRYABLE, translate, translated
+from identity_cli.postgres.clock import ServerClock
+from identity_cli.postgres.database import translated
+from identity_cli.postgres.session import RECONCILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from identity_cli.postgres.schema import Profile
 
-OutcomeName = Literal["created", "linked", "merged", "unchanged"]
-
-RECONCILE = (
-    "SELECT outcome, primary_id, contact_id FROM reconcile(%s, %s, clock_timestamp(), NULL, NULL)"
-)
-MEMBERS = "SELECT id, email, phone_number, linked_id FROM members(%(primary)s)"
-# Both in one: the columns of MEMBERS, then those of RECONCILE.
-IDENTIFY = (
-    "SELECT id, email, phone_number, linked_id, outcome, primary_id, contact_id"
-    " FROM identify(%s, %s)"
-)
-ROOT_BY_ID = "SELECT coalesce(linked_id, id) FROM contact WHERE id = %s"
-ROOT_BY_EMAIL = "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AND anchors_email"
-ROOT_BY_PHONE = (
-    "SELECT coalesce(linked_id, id) FROM contact WHERE phone_number = %s AND anchors_phone"
-)
-
-# A session's plans are made while the tables are small and kept while they grow: never a scan.
-# The rule looks again after it has waited for a lock, and has to see what the other one did.
-# A lock is waited for so long at most, then the request is tried again; a statement is a batch.
-SESSION_SETTINGS = """
-    SET enable_seqscan = off; SET jit = off; SET default_transaction_isolation = 'read committed';
-    SET lock_timeout = '30s'; SET statement_timeout = '10min'
-"""
+__all__ = [
+    "ATTEMPTS",
+    "ConsolidatedContact",
+    "ContactStream",
+    "IdentityService",
+    "Outcome",
+    "Refusal",
+    "RunRequest",
+    "consolidate",
+]
 
 _CALL = (
     "CALL reconcile_batch(%b::text[], %b::text[], %b::bigint[], %b::bigint, %b::bigint[], %b,"
     " %b::integer, %b::text)"
 )
-ATTEMPTS = 20
+# The values of an identity without duplicates, in the order of the consolidated contact.
+_VALUES = """
+    SELECT value FROM (
+        SELECT DISTINCT ON ({column})
+               {column} AS value, linked_id IS NOT NULL AS is_secondary, created_at, id
+        FROM contact WHERE (id = %(primary)s OR linked_id = %(primary)s) AND {column} IS NOT NULL
+        ORDER BY {column}, linked_id IS NOT NULL, created_at, id
+    ) AS first_of_each ORDER BY is_secondary, created_at, id
+"""
+_SECONDARY_IDS = "SELECT id FROM contact WHERE linked_id = %(primary)s ORDER BY created_at, id"
 _STREAM_BATCH = 500
+_ROWS_PER_FETCH = 5_000
 
-
-class Outcome(NamedTuple):
-    """What one request did. `contact_id` is None when no row was stored."""
-
-    name: OutcomeName
-    primary_id: int
-    contact_id: int | None
+_T = TypeVar("_T")
 
 
 class Refusal(NamedTuple):
-    """A request that the database refuses whatever is tried."""
+    """A request that the database refused in every attempt."""
 
     sqlstate: str
 
@@ -94,42 +91,20 @@ class RunRequest(NamedTuple):
     request_time_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class ConsolidatedContact:
-    """All that is known of one identity; the primary's own values come first."""
+class ContactStream(NamedTuple):
+    """A consolidated contact that is read while it is printed: each part once, in this order."""
 
     primary_id: int
-    emails: list[str]
-    phone_numbers: list[str]
-    secondary_ids: list[int]
-
-    def as_json(self) -> dict[str, Any]:
-        """The document of the protocol, its spelling included."""
-        return {
-            "contact": {
-                "primaryContatctId": self.primary_id,
-                "emails": self.emails,
-                "phoneNumbers": self.phone_numbers,
-                "secondaryContactIds": self.secondary_ids,
-            }
-        }
-
-
-def consolidate(rows: Sequence[Sequence[Any]]) -> ConsolidatedContact:
-    """The consolidated contact of (id, email, phone number, …) rows, the primary's first."""
-    return ConsolidatedContact(
-        rows[0][0],
-        list(dict.fromkeys(row[1] for row in rows if row[1] is not None)),
-        list(dict.fromkeys(row[2] for row in rows if row[2] is not None)),
-        [row[0] for row in rows[1:]],
-    )
+    emails: Iterator[str]
+    phone_numbers: Iterator[str]
+    secondary_ids: Iterator[int]
 
 
 class IdentityService:
-    """Reconciles contact requests over one connection to a database at head.
+    """Reconciles contact requests over one autocommit connection to a database at head.
 
-    The first request that is written stores the normalisation profile (`region`); a database
-    with another one raises `ProfileMismatchError`.
+    The request that stores the first contact stores the normalisation profile (`region`) too; a
+    database with another one raises `ProfileMismatchError`.
     """
 
     def __init__(
@@ -141,49 +116,46 @@ class IdentityService:
     ) -> None:
         self.connection = connection
         self.region = region
-        self.profile = profile
         self.retries = 0
-        self._claimed = profile is not None
-        with translated():
-            connection.execute(SESSION_SETTINGS)
+        self._claim = ProfileClaim(profile, region)
 
     @classmethod
     @contextmanager
     def open(
         cls, database_url: str | None = None, *, region: str | None = None
     ) -> Iterator[IdentityService]:
-        """A service on the database of the URL, of `DATABASE_URL`, or the embedded one."""
+        """Open a service on the database of the URL, of `DATABASE_URL`, or the embedded one."""
         from identity_cli.settings import open_database
 
         with open_database(database_url) as database:
-            connection, profile = schema.connect(database)
+            connection, profile = schema.connect(database, session=RECONCILE)
             with connection:
                 yield cls(connection, profile=profile, region=region)
 
-    def claim(self) -> None:
-        """Hold the database to this service's profile, once."""
-        if not self._claimed:
-            claim_profile(self.connection, self.profile, self.region)
-            self._claimed = True
+    @property
+    def profile(self) -> Profile | None:
+        """The stored profile, None as long as the database is not known to hold a contact."""
+        return self._claim.stored
 
     def reconcile(self, request: ContactRequest) -> Outcome:
-        """Reconcile one request in a transaction of its own."""
-        self._check_region(request)
-        self.claim()
-        for attempt in count():
-            try:
-                row = self.connection.execute(RECONCILE, (request.email, request.phone)).fetchone()
-            except psycopg.Error as error:
-                time.sleep(retry_delay(error, attempt))
-                self.retries += 1
-            else:
-                assert row is not None  # noqa: S101 - a function call returns one row
-                return Outcome(*row)
-        raise AssertionError("unreachable")
+        """Reconcile one request in a transaction of its own.
+
+        Raises `RequestRefusedError`, `ProfileMismatchError`, `DatabaseError`.
+        """
+        return self._write(request, lambda: core.reconcile(request))
 
     def identify(self, request: ContactRequest) -> ConsolidatedContact:
         """Reconcile one request and read the identity that it led to."""
-        return self._read(self.reconcile(request).primary_id)
+        _, rows = self._write(request, lambda: core.identify(request))
+        assert rows is not None  # noqa: S101 - without a limit there are never too many
+        return consolidate(rows)
+
+    @contextmanager
+    def identify_stream(self, request: ContactRequest) -> Iterator[ContactStream]:
+        """Reconcile one request and stream the identity that it led to."""
+        primary_id = self.reconcile(request).primary_id
+        with self._stream([(core.ROOT_BY_ID, primary_id)]) as contact:
+            yield contact
 
     def find(
         self,
@@ -192,65 +164,64 @@ class IdentityService:
         phone: str | int | None = None,
         contact_id: int | None = None,
     ) -> ConsolidatedContact:
-        """The identity of exactly one of these, without writing anything.
+        """Return the identity of exactly one of these, without writing anything.
 
         Raises `ContactNotFoundError`, `InvalidRequestError`.
         """
-        if sum(value is not None for value in (email, phone, contact_id)) != 1:
-            raise UsageError(
-                "look up by exactly one of email, phone number and id",
-                hint="give --email, --phone or --id",
-            )
-        value: str | int | None
-        if contact_id is not None:
-            query, value = ROOT_BY_ID, contact_id
-        elif email is not None:
-            query, value = ROOT_BY_EMAIL, normalize_email(email)
-        else:
-            region = self.profile.region if self.profile else self.region
-            query, value = ROOT_BY_PHONE, normalize_phone(phone, region)
-        if value is None:
-            raise InvalidRequestError("no_identifier", "no email and no phone number")
+        lookups = self._lookups(email, phone, contact_id)
         with translated():
-            row = self.connection.execute(query, (value,)).fetchone()
-        if row is None:
-            raise ContactNotFoundError(hint="identity export lists every contact")
-        return self._read(row[0])
+            rows = self._run(core.find(lookups))
+        assert rows is not None  # noqa: S101 - without a limit there are never too many
+        return consolidate(rows)
+
+    @contextmanager
+    def find_stream(
+        self,
+        *,
+        email: str | None = None,
+        phone: str | int | None = None,
+        contact_id: int | None = None,
+    ) -> Iterator[ContactStream]:
+        """Stream the identity of exactly one of these, in the memory of a few thousand contacts.
+
+        Raises the same errors as `find`.
+        """
+        with self._stream(self._lookups(email, phone, contact_id)) as contact:
+            yield contact
 
     def reconcile_stream(self, requests: Iterable[ContactRequest]) -> Iterator[Outcome]:
         """Reconcile requests in order, each in a transaction of its own; outcomes in order.
 
         They travel in batches, so an outcome comes out some hundreds of requests after its
-        request went in. Raises `DatabaseError` at a request that the database refuses; the others
-        of its batch stand.
+        request went in. Raises `RequestRefusedError` at a request that the database refuses; the
+        others of its batch are kept.
         """
-        self.claim()
         remaining = iter(requests)
-        clock = 0
+        self._claim.check()
+        clock = ServerClock(self.connection)
+        request_time_us = 0
         while batch := list(islice(remaining, _STREAM_BATCH)):
-            clock = max(clock + 1, time.time_ns() // 1000)
+            request_time_us = max(request_time_us + 1, clock.now_us())
             numbered = []
             for request in batch:
                 self._check_region(request)
-                numbered.append(RunRequest(request, None, clock))
-                clock += 1
-            try:
+                numbered.append(RunRequest(request, None, request_time_us))
+                request_time_us += 1
+            with translated():
                 outcomes = self.reconcile_batch(numbered, run_id=None)
-            except psycopg.Error as error:
-                raise translate(error) from error
             for outcome in outcomes:
                 if isinstance(outcome, Refusal):
-                    raise DatabaseError(f"PostgreSQL refused a request ({outcome.sqlstate})")
+                    raise RequestRefusedError(outcome.sqlstate)
                 yield outcome
 
     def reconcile_batch(
         self, batch: Sequence[RunRequest], run_id: int | None, *, commit_each: bool = True
     ) -> list[Outcome | Refusal]:
-        """One CALL for a batch: a transaction for each request, or none with `commit_each` off.
+        """Reconcile a batch with one CALL: one transaction per request, or none without commits.
 
-        Raises driver errors as they are; a part of the batch may stand all the same.
+        Raises driver errors as they are; a part of the batch may be stored all the same.
         """
-        claims = commit_each and not self._claimed
+        claims = commit_each and self.profile is None
         row = self.connection.execute(
             _CALL,
             (
@@ -267,41 +238,95 @@ class IdentityService:
         ).fetchone()
         assert row is not None  # noqa: S101 - CALL returns its INOUT parameters
         names, primary_ids, contact_ids, retries = row
-        self._claimed = self._claimed or (claims and any(primary_ids))
         self.retries += retries
+        if claims and any(primary_ids):
+            self._claim.succeed()
         outcomes: list[Outcome | Refusal] = list(map(Outcome, names, primary_ids, contact_ids))
         for i, primary_id in enumerate(primary_ids) if None in primary_ids else ():
             if primary_id is None:
                 outcomes[i] = Refusal(names[i].removeprefix("refused "))
         return outcomes
 
+    def _write(self, request: ContactRequest, steps: Callable[[], Steps[_T]]) -> _T:
+        self._check_region(request)
+        self._claim.check()
+        attempts = Attempts()
+        while True:
+            try:
+                result = self._run(steps(), claim=self._claim.query())
+            except psycopg.Error as error:
+                delay = attempts.delay_after(error)
+                if delay is None:
+                    with translated():
+                        failure = self._run(core.explain(error, self.region, writes=True))
+                    raise failure from error
+                time.sleep(delay)
+                self.retries += 1
+            else:
+                self._claim.succeed()
+                return result
+
+    def _run(self, steps: Steps[_T], *, claim: Query | None = None) -> _T:
+        with self.connection.transaction() if claim else nullcontext():
+            if claim:
+                self.connection.execute(*claim)
+            try:
+                query = next(steps)
+                while True:
+                    query = steps.send(self.connection.execute(*query).fetchall())
+            except StopIteration as stop:
+                result: _T = stop.value
+                return result
+
+    @contextmanager
+    def _stream(self, lookups: Sequence[tuple[str, object]]) -> Iterator[ContactStream]:
+        # One snapshot: the parts belong to the same moment.
+        previous = self.connection.isolation_level
+        self.connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        try:
+            with translated(), self.connection.transaction():
+                primary_id = self._run(core.find_root(lookups))
+                yield ContactStream(
+                    primary_id,
+                    self._values(_VALUES.format(column="email"), primary_id),
+                    self._values(_VALUES.format(column="phone_number"), primary_id),
+                    self._values(_SECONDARY_IDS, primary_id),
+                )
+        finally:
+            if not self.connection.closed:
+                self.connection.isolation_level = previous
+
+    def _values(self, query: str, primary_id: int) -> Iterator[Any]:
+        with self.connection.cursor(name="values") as cursor:
+            cursor.itersize = _ROWS_PER_FETCH
+            cursor.execute(query, {"primary": primary_id})
+            for (value,) in cursor:
+                yield value
+
+    def _lookups(
+        self, email: str | None, phone: str | int | None, contact_id: int | None
+    ) -> list[tuple[str, object]]:
+        if sum(value is not None for value in (email, phone, contact_id)) != 1:
+            raise UsageError(
+                "look up by exactly one of email, phone number and id",
+                hint="use --email, --phone or --id",
+            )
+        value: str | int | None
+        if contact_id is not None:
+            query, value = core.ROOT_BY_ID, contact_id
+        elif email is not None:
+            query, value = core.ROOT_BY_EMAIL, normalize_email(email)
+        else:
+            region = self.profile.region if self.profile else self.region
+            query, value = core.ROOT_BY_PHONE, normalize_phone(phone, region)
+        if value is None:
+            raise InvalidRequestError("no_identifier", "no email and no phone number")
+        return [(query, value)]
+
     def _check_region(self, request: ContactRequest) -> None:
         if request.region != self.region:
             raise UsageError(
                 f"the request was normalised with region {request.region},"
                 f" the service has {self.region}",
-                hint="give the same region to ContactRequest and to IdentityService",
+                hint="pass the same region to ContactRequest and to IdentityService",
             )
-
-    def _read(self, primary_id: int) -> ConsolidatedContact:
-        while True:
-            with translated():
-                rows = self.connection.execute(MEMBERS, {"primary": primary_id}).fetchall()
-            if not rows:
-                raise ContactNotFoundError
-            linked_id = rows[0][3]
-            if linked_id is None:
-                return consolidate(rows)
-            # A merge has moved the identity since its primary was looked up.
-            primary_id = linked_id
-
-
-def retry_delay(error: psycopg.Error, attempt: int) -> float:
-    """Seconds until the same request is sent again after its attempt number `attempt`, from 0.
-
-    Raises the error of this package when it is not to be sent again.
-    """
-    if not isinstance(error, RETRYABLE) or attempt >= ATTEMPTS - 1:
-        raise translate(error) from error
-    # With jitter, so that two that collided do not collide again.
-    return random.uniform(0, min(0.001 * 2**attempt, 0.1))  # noqa: S311 - not for secrets

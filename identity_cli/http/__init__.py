@@ -1,4 +1,4 @@
-"""The shared service over HTTP: `identity_cli.http:app` for any ASGI server."""
+"""The service over HTTP: `identity_cli.http:app` is an application for any ASGI server."""
 
 from identity_cli.http.app import app
 

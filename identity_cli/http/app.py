@@ -1,4 +1,4 @@
-"""The application: routes, and errors as answers."""
+"""The web application: its routes, and the answer for each error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from identity_cli.graph.normalize import ContactRequest, check_region
 from identity_cli.http import metrics
 from identity_cli.http.gate import OUTCOME, Gate, unavailable
 from identity_cli.http.models import ContactBody, ContactDocument, Health, Problem, Rejected
-from identity_cli.http.service import POOL_SIZE, AsyncIdentityService
+from identity_cli.http.service import CONTACT_LIMIT, POOL_SIZE, AsyncIdentityService
 from identity_cli.settings import open_database
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.datastructures import QueryParams
 
-    from identity_cli.graph.service import ConsolidatedContact
-    from identity_cli.http.service import ContactCounts
+    from identity_cli.graph.core import ConsolidatedContact, ContactCounts
 
 
 class _State(TypedDict):
@@ -42,10 +41,11 @@ class _State(TypedDict):
 async def _lifespan(_app: FastAPI) -> AsyncIterator[_State]:
     region = check_region(os.environ.get("IDENTITY_REGION") or None)
     pool_size = int(os.environ.get("IDENTITY_HTTP_POOL") or POOL_SIZE)
+    contact_limit = int(os.environ.get("IDENTITY_HTTP_CONTACT_LIMIT") or CONTACT_LIMIT)
     with ExitStack() as stack:
         database = await asyncio.to_thread(stack.enter_context, open_database())
         async with AsyncIdentityService.open(
-            database, region=region, pool_size=pool_size
+            database, region=region, pool_size=pool_size, contact_limit=contact_limit
         ) as service:
             watch = asyncio.create_task(_watch(service))
             try:
@@ -59,22 +59,38 @@ async def _watch(service: AsyncIdentityService) -> None:
     while True:
         metrics.observe_pool(service.pool.get_stats())
         if parent is not None and not parent.is_alive():
-            # `identity serve` was killed: its workers would hold the port for ever.
+            # `identity serve` was killed: without it its workers would keep the port forever.
             os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(1)
 
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "A token is set, and it was not given."},
-    422: {"model": Rejected, "description": "Not a contact request: where, why, and a code."},
+    401: {"model": Problem, "description": "A token is configured and was not sent."},
+    422: {
+        "model": Rejected,
+        "description": (
+            "Not a contact request, refused by a trigger or a constraint of the database (type"
+            " `refused`), or an identity with too many contacts for one answer (type"
+            " `identity_too_large`): ask for it with `?summary=1`."
+        ),
+    },
     503: {
         "model": Problem,
-        "description": "The database is away. The same request can be sent again.",
+        "description": "The database is unavailable. The same request can be sent again.",
         "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
     },
 }
-_TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    413: {"model": Problem, "description": "The body is over 64 KiB."}
+_MERGE_TOO_LARGE: dict[int | str, dict[str, Any]] = {
+    409: {
+        "model": Rejected,
+        "description": (
+            "The request would merge identities of too many contacts for the time limit; nothing"
+            " was stored. Send it with `identity identify` or `identity import`."
+        ),
+    }
+}
+_BODY_TOO_LARGE: dict[int | str, dict[str, Any]] = {
+    413: {"model": Problem, "description": "The body is larger than 64 KiB."}
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "No such contact."}
@@ -82,7 +98,7 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {
 
 app = FastAPIOffline(
     title="identity",
-    summary="Who is who: contact requests become identities.",
+    summary="Reconcile contact requests into identities.",
     version=__version__,
     redoc_url=None,
     lifespan=_lifespan,
@@ -91,19 +107,19 @@ app = FastAPIOffline(
 app.add_middleware(Gate)
 
 _boolean = TypeAdapter(bool)
-Summary = Annotated[bool, Query(description="Counts instead of values.")]
+Summary = Annotated[bool, Query(description="Return counts instead of values.")]
 
 
 @app.post(
     "/identify",
     response_model=ContactDocument,
-    responses=_RESPONSES | _TOO_LARGE,
+    responses=_RESPONSES | _MERGE_TOO_LARGE | _BODY_TOO_LARGE,
     openapi_extra={
         "parameters": [
             {
                 "name": "summary",
                 "in": "query",
-                "description": "Counts instead of values.",
+                "description": "Return counts instead of values.",
                 "schema": {"type": "boolean", "default": False},
             }
         ],
@@ -115,14 +131,16 @@ Summary = Annotated[bool, Query(description="Counts instead of values.")]
     tags=["contacts"],
 )
 async def identify(request: Request) -> Response:
-    """Reconcile one contact request and answer the identity that it led to."""
+    """Reconcile one contact request and return the identity that it led to."""
     service = _service(request)
-    # FastAPI's own handling of parameters and bodies costs as much as all the rest of this.
+    # FastAPI's own handling of parameters and bodies would double the cost of a request.
     summary = _wants_counts(request.query_params) if request.scope["query_string"] else False
     body = _contact_body(request.headers.get("content-type", ""), await request.body())
-    wanted = ContactRequest(body.email, body.phoneNumber, region=service.region)
-    outcome, contact = await service.identify(wanted, counts=summary)
+    contact_request = ContactRequest(body.email, body.phoneNumber, region=service.region)
+    outcome, contact = await service.identify(contact_request, counts=summary)
     request.scope[OUTCOME] = outcome.name
+    if contact is None:
+        return _too_large(service.contact_limit, "the request was reconciled, but ")
     return _document(contact)
 
 
@@ -135,13 +153,13 @@ async def identify(request: Request) -> Response:
 async def find(
     request: Request,
     email: str | None = None,
-    phone: Annotated[str | None, Query(description="A leading + is written %2B in a URL.")] = None,
+    phone: Annotated[str | None, Query(description="Write a leading + as %2B.")] = None,
     summary: Summary = False,
 ) -> Response:
-    """The identity that holds the email, the phone number, or both; writes nothing."""
+    """Return the identity that holds the email, the phone number, or both; write nothing."""
     service = _service(request)
-    wanted = ContactRequest(email, phone, region=service.region)
-    return await _found(request, await service.find(wanted, counts=summary))
+    values = ContactRequest(email, phone, region=service.region)
+    return _found(request, await service.find(values, counts=summary))
 
 
 @app.get(
@@ -157,17 +175,20 @@ async def show(
     ],
     summary: Summary = False,
 ) -> Response:
-    """The identity of a contact; writes nothing."""
-    found = await _service(request).find(contact_id=contact_id, counts=summary)
-    return await _found(request, found)
+    """Return the identity of a contact; write nothing."""
+    contact = await _service(request).find(contact_id=contact_id, counts=summary)
+    return _found(request, contact)
 
 
+# Load balancers and container runtimes probe with HEAD.
+@app.head("/health/live", include_in_schema=False)
 @app.get("/health/live", response_model=Health, tags=["operation"])
 async def live() -> Response:
-    """The process answers."""
+    """Report that the process runs."""
     return JSONResponse({"status": "live"})
 
 
+@app.head("/health/ready", include_in_schema=False)
 @app.get(
     "/health/ready",
     response_model=Health,
@@ -175,7 +196,7 @@ async def live() -> Response:
     tags=["operation"],
 )
 async def ready(request: Request) -> Response:
-    """The database answers, and its schema and profile are those of this program."""
+    """Check that requests can be served: the database, its schema and its profile."""
     await _service(request).check()
     return JSONResponse({"status": "ready"})
 
@@ -187,7 +208,7 @@ async def ready(request: Request) -> Response:
     tags=["operation"],
 )
 async def read_metrics(request: Request) -> Response:
-    """For Prometheus."""
+    """Return the metrics in Prometheus' text format."""
     metrics.observe_pool(_service(request).pool.get_stats())
     return Response(
         await asyncio.to_thread(metrics.exposition), headers={"Content-Type": metrics.CONTENT_TYPE}
@@ -196,18 +217,16 @@ async def read_metrics(request: Request) -> Response:
 
 @app.exception_handler(errors.InvalidRequestError)
 async def _rejected(request: Request, error: errors.InvalidRequestError) -> Response:
-    where = "body" if request.method == "POST" else "query"
-    name = "phoneNumber" if where == "body" and error.field == "phone" else error.field
-    location = [where, name] if name else [where]
-    return JSONResponse(
-        {"detail": [{"loc": location, "msg": error.reason, "type": error.code}]}, 422
-    )
+    part = "body" if request.method == "POST" else "query"
+    name = "phoneNumber" if part == "body" and error.field == "phone" else error.field
+    status = 409 if isinstance(error, errors.MergeTooLargeError) else 422
+    return _problem(status, [part, name] if name else [part], error.reason, error.code)
 
 
 @app.exception_handler(RequestValidationError)
 async def _invalid(_request: Request, error: RequestValidationError) -> Response:
-    # FastAPI's own answer repeats the input.
-    detail = [{key: item[key] for key in ("loc", "msg", "type")} for item in error.errors()]
+    # FastAPI's own answer would repeat the input.
+    detail = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
     return JSONResponse({"detail": detail}, 422)
 
 
@@ -218,7 +237,7 @@ async def _not_found(_request: Request, error: errors.ContactNotFoundError) -> R
 
 @app.exception_handler(errors.DatabaseError)
 async def _unavailable(_request: Request, error: errors.DatabaseError) -> Response:
-    # The kind only: a message names hosts and roles.
+    # Only the kind: a message names hosts and roles.
     return unavailable(type(error).__doc__ or "")
 
 
@@ -254,9 +273,25 @@ def _service(request: Request) -> AsyncIdentityService:
     return service
 
 
-async def _found(request: Request, contact: ConsolidatedContact | ContactCounts) -> Response:
+def _found(request: Request, contact: ConsolidatedContact | ContactCounts | None) -> Response:
     request.scope[OUTCOME] = "found"
+    if contact is None:
+        return _too_large(_service(request).contact_limit)
     return _document(contact)
+
+
+def _too_large(limit: int, reconciled: str = "") -> Response:
+    return _problem(
+        422,
+        ["query", "summary"],
+        f"{reconciled}the identity has more than {limit} contacts;"
+        " add ?summary=1 for counts, or run identity show",
+        "identity_too_large",
+    )
+
+
+def _problem(status: int, location: list[str], message: str, code: str) -> Response:
+    return JSONResponse({"detail": [{"loc": location, "msg": message, "type": code}]}, status)
 
 
 def _document(contact: ConsolidatedContact | ContactCounts) -> Response:

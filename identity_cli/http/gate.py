@@ -1,4 +1,4 @@
-"""What every request passes: the token, the size limit, the log, the metrics, and no 500."""
+"""The middleware around every request: token, size limit, log, metrics, and no status 500."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ BODY_LIMIT = 64 * 1024
 OUTCOME = "identity.outcome"
 
 _OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
-# Labels and log lines hold nothing that a caller made up: it could be a value, and has no end.
+# Labels and log lines hold nothing that a caller chose: it may be a value, and there would be no
+# limit to the number of labels.
 _PATHS = _OPEN_PATHS | {"/identify", "/contacts", "/metrics", "/docs", "/openapi.json"}
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _OUTCOMES = {
@@ -27,6 +28,7 @@ _OUTCOMES = {
     200: "ok",
     401: "unauthorized",
     404: "not_found",
+    409: "merge_too_large",
     413: "too_large",
     422: "rejected",
     503: "unavailable",
@@ -34,7 +36,7 @@ _OUTCOMES = {
 
 
 class Gate:
-    """ASGI middleware; reads `IDENTITY_HTTP_TOKEN` when the application starts."""
+    """An ASGI middleware; it reads `IDENTITY_HTTP_TOKEN` when the application starts."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -56,7 +58,7 @@ class Gate:
                 raise _TOO_LARGE
             return message
 
-        async def noting_send(message: Message) -> None:
+        async def observed_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -64,16 +66,16 @@ class Gate:
 
         try:
             if not self._may_pass(scope["path"], headers):
-                await _unauthorized(scope, receive, noting_send)
+                await _unauthorized(scope, receive, observed_send)
             elif _declared_length(headers) > BODY_LIMIT:
-                await _too_large(scope, receive, noting_send)
+                await _too_large(scope, receive, observed_send)
             else:
-                await self.app(scope, limited_receive, noting_send)
+                await self.app(scope, limited_receive, observed_send)
         except Exception as error:
             if status:
                 raise
             log.write("error", error=type(error).__name__)
-            await unavailable("The request could not be served.")(scope, receive, noting_send)
+            await unavailable("The request could not be served.")(scope, receive, observed_send)
         finally:
             seconds = perf_counter() - started
             outcome = scope.get(OUTCOME) or _OUTCOMES.get(status, "refused")
@@ -98,7 +100,7 @@ class Gate:
 
 
 def unavailable(detail: str) -> JSONResponse:
-    """503: the same request can be sent again."""
+    """Return a 503: the same request can be sent again."""
     return JSONResponse({"detail": detail}, 503, {"Retry-After": "1"})
 
 
@@ -113,11 +115,11 @@ def _declared_length(headers: dict[bytes, bytes]) -> int:
     return int(length) if length.isdigit() else 0
 
 
-# The connection goes with the rest of the body, which nobody will read.
+# The connection is closed, because nobody reads the rest of the body.
 _TOO_LARGE = HTTPException(
-    413, f"The body is over {BODY_LIMIT} bytes.", headers={"Connection": "close"}
+    413, f"The body is larger than {BODY_LIMIT} bytes.", headers={"Connection": "close"}
 )
 _too_large = JSONResponse({"detail": _TOO_LARGE.detail}, 413, _TOO_LARGE.headers)
 _unauthorized = JSONResponse(
-    {"detail": "A bearer token is needed."}, 401, {"WWW-Authenticate": "Bearer"}
+    {"detail": "A bearer token is required."}, 401, {"WWW-Authenticate": "Bearer"}
 )

@@ -1,4 +1,4 @@
-"""JSON lines on standard error. None holds a value of a contact."""
+"""A log of JSON lines on standard error. No line holds a value of a contact."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import msgspec
 
 
 def write(event: str, **fields: Any) -> None:
-    """One line: time (UTC), event, fields."""
+    """Write one line: the time (UTC), the event, the fields."""
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = msgspec.json.encode({"time": time, "event": event, **fields}).decode()
-    with suppress(OSError):  # a log that nobody reads any more must not end the service
+    with suppress(OSError):  # the service outlives the reader of its log
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
 class Handler(logging.Handler):
-    """Messages of the ASGI server and of the pool, without tracebacks."""
+    """A handler that writes the messages of the ASGI server and the pool without tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         write(

@@ -1,4 +1,4 @@
-"""What Prometheus reads: of this process, or of all workers when there are several."""
+"""The metrics for Prometheus: of this process, or of all workers if there are several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# Set before the workers start; prometheus_client then keeps the values in files that they share.
+# Set before the workers start: prometheus_client then keeps the values in files that they share.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 REQUESTS = Counter("identity_http_requests", "Requests.", ["method", "path", "status", "outcome"])
@@ -37,31 +37,31 @@ SECONDS = Histogram(
 )
 RETRIES = Counter(
     "identity_http_retries",
-    "Requests sent to the database again: a concurrent one was in the way, a connection was lost.",
+    "Requests sent to the database again after a conflict or a lost connection.",
 )
 POOL = Gauge(
     "identity_http_pool_connections",
-    "Database connections that are open, that are idle, and requests that wait for one.",
+    "Open and idle database connections, and requests that wait for one.",
     ["state"],
     multiprocess_mode="livesum",
 )
 
 
 def observe_pool(stats: Mapping[str, int]) -> None:
-    """Take over psycopg_pool's figures."""
+    """Set the gauges of the pool to the figures of psycopg_pool."""
     POOL.labels("open").set(stats["pool_size"])
     POOL.labels("idle").set(stats["pool_available"])
     POOL.labels("waiting").set(stats["requests_waiting"])
 
 
 def exposition() -> bytes:
-    """Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     folder = os.environ.get(SHARED_FOLDER)
     if not folder:
         return generate_latest(REGISTRY)
     for file in Path(folder).glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
-        if not _is_alive(pid):  # a killed worker does not take its gauges away itself
+        if not _is_alive(pid):  # a killed worker leaves its gauges behind
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

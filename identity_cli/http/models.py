@@ -1,4 +1,4 @@
-"""What travels, for the OpenAPI document; the values themselves go through `normalize`."""
+"""The bodies of requests and answers, for the OpenAPI document; `normalize` checks the values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ContactBody(BaseModel):
         }
     )
 
-    # Any, so that what is wrong is told in the words of normalisation.
+    # Any type, so that normalisation reports what is wrong, in the words of the other commands.
     email: Annotated[
         Any,
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
@@ -46,7 +46,7 @@ class Consolidated(BaseModel):
 
 
 class Counts(BaseModel):
-    """How many there are of each, with `?summary=1`."""
+    """The number of values of each kind, with `?summary=1`."""
 
     primaryContatctId: int  # noqa: N815
     emails: int
@@ -74,7 +74,7 @@ class ContactDocument(BaseModel):
 
 
 class Rejection(BaseModel):
-    """One thing that is wrong: where, in words, and as a stable code."""
+    """A problem of a request: its place, its description, and its stable code."""
 
     loc: list[str | int]
     msg: str

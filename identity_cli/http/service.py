@@ -1,32 +1,33 @@
-"""The shared service for an event loop: the same SQL and the same retries over a pool."""
+"""The shared service for an event loop: the steps of `graph.core` over a pool of connections."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from itertools import count
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from identity_cli.errors import ContactNotFoundError, DatabaseUnreachableError, SchemaNotAtHeadError
-from identity_cli.graph.normalize import PROFILE_VERSION
-from identity_cli.graph.profile import claim_profile, profile_mismatch
-from identity_cli.graph.service import (
-    ATTEMPTS,
-    IDENTIFY,
-    MEMBERS,
-    RECONCILE,
-    ROOT_BY_EMAIL,
-    ROOT_BY_ID,
-    ROOT_BY_PHONE,
-    ConsolidatedContact,
-    Outcome,
-    consolidate,
-    retry_delay,
+from identity_cli.errors import (
+    DatabaseUnreachableError,
+    IdentityError,
+    SchemaNotAtHeadError,
 )
+from identity_cli.graph import core
+from identity_cli.graph.core import (
+    Attempts,
+    ConsolidatedContact,
+    ContactCounts,
+    Outcome,
+    ProfileClaim,
+    Query,
+    Rows,
+    Steps,
+    consolidate,
+)
+from identity_cli.graph.profile import check_profile
 from identity_cli.http import metrics
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import is_connection_lost, translated
@@ -34,7 +35,7 @@ from identity_cli.postgres.schema import Profile
 from identity_cli.postgres.session import SERVE, libpq_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
     from typing import Self
 
     from identity_cli.graph.normalize import ContactRequest
@@ -46,68 +47,61 @@ if TYPE_CHECKING:
 POOL_SIZE = 16
 POOL_SECONDS = 5.0
 READY_SECONDS = 2.0
+# A request is answered within this time and one attempt's time, also when a lock is held for long
+# or the network swallows packets.
+REQUEST_SECONDS = 15.0
+# A consolidated contact of more contacts is refused: some megabytes for each answer.
+CONTACT_LIMIT = 10_000
+# A merge that has to move more contacts is refused: it could not end within the time limit, and a
+# cancelled one leaves dead rows behind.
+MERGE_LIMIT = 100_000
+_SESSION = replace(SERVE, merge_limit=str(MERGE_LIMIT))
 
-# Each value has one anchor, and it is in the identity: no need to tell values apart.
-_COUNTS = """
-    SELECT count(email) FILTER (WHERE anchors_email),
-           count(phone_number) FILTER (WHERE anchors_phone),
-           count(*) - 1,
-           max(linked_id) FILTER (WHERE id = %(primary)s)
-    FROM contact WHERE id = %(primary)s OR linked_id = %(primary)s
-    HAVING count(*) > 0
-"""
+_READY_SETTINGS = "SET LOCAL lock_timeout = '1s'"
 
-# Rows that are made at a stretch before other requests get their turn: about a millisecond.
+# Rows that are converted at a time before other requests get their turn: about a millisecond.
 _SLICE = 2_000
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class ContactCounts:
-    """How large an identity is."""
-
-    primary_id: int
-    emails: int
-    phone_numbers: int
-    secondary_ids: int
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "contact": {
-                "primaryContatctId": self.primary_id,
-                "emails": self.emails,
-                "phoneNumbers": self.phone_numbers,
-                "secondaryContactIds": self.secondary_ids,
-            }
-        }
-
-
 class AsyncIdentityService:
     """`IdentityService` for many requests at a time; it raises the same errors.
 
-    What was sent over a connection that was lost is sent again over another one: a request
-    that is reconciled twice changes nothing the second time.
+    A request whose connection was lost is sent again over another one: a request that is
+    reconciled twice changes nothing the second time. An embedded server that died is started
+    again. Answers of more than `contact_limit` contacts are None.
     """
 
     def __init__(
-        self, database: Database, pool: Pool, *, profile: Profile | None, region: str | None
+        self,
+        database: Database,
+        pool: Pool,
+        *,
+        profile: Profile | None,
+        region: str | None,
+        contact_limit: int = CONTACT_LIMIT,
     ) -> None:
         self.pool = pool
         self.region = region
+        self.contact_limit = contact_limit
         self._database = database
-        self._profile = profile
-        self._claimed = profile is not None
-        self._claiming = asyncio.Lock()
+        self._claim = ProfileClaim(profile, region)
+        self._reviving: asyncio.Task[None] | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, database: Database, *, region: str | None = None, pool_size: int = POOL_SIZE
+        cls,
+        database: Database,
+        *,
+        region: str | None = None,
+        pool_size: int = POOL_SIZE,
+        contact_limit: int = CONTACT_LIMIT,
     ) -> AsyncIterator[Self]:
-        """A service on the database, which is migrated when it is embedded or empty.
+        """Open a service on the database, which is migrated if it is embedded or empty.
 
-        The region of the stored profile holds when none is given. Raises `DatabaseError`.
+        Without a region, that of the stored profile is used. Raises `DatabaseError`.
         """
         profile = await asyncio.to_thread(prepare, database, region)
         parameters = {
@@ -118,35 +112,37 @@ class AsyncIdentityService:
             kwargs=parameters,
             min_size=pool_size,
             timeout=POOL_SECONDS,
-            # Its pauses double; given up soon, the next request starts them afresh.
+            # The pauses between its attempts double; after this time the next request starts anew.
             reconnect_timeout=POOL_SECONDS,
             configure=_configure,
             open=False,
         )
         async with pool:
-            yield cls(database, pool, profile=profile, region=profile.region if profile else region)
+            yield cls(
+                database,
+                pool,
+                profile=profile,
+                region=profile.region if profile else region,
+                contact_limit=contact_limit,
+            )
 
     async def identify(
         self, request: ContactRequest, *, counts: bool = False
-    ) -> tuple[Outcome, ConsolidatedContact | ContactCounts]:
-        """Reconcile one request, then read the identity that it led to."""
-        await self._claim()
+    ) -> tuple[Outcome, ConsolidatedContact | ContactCounts | None]:
+        """Reconcile one request and read the identity that it led to.
 
-        async def work(
-            connection: Connection,
-        ) -> tuple[Outcome, ConsolidatedContact | ContactCounts]:
-            values = (request.email, request.phone)
-            if counts:
-                [row] = await _fetch(connection, RECONCILE, values)
-                outcome = Outcome(*row)
-                return outcome, await _read(connection, outcome.primary_id, counts)
-            rows = await _fetch(connection, IDENTIFY, values)
-            outcome = Outcome(*rows[0][4:])
-            if rows[0][3] is not None:  # a merge came between, as in _read
-                return outcome, await _read(connection, rows[0][3], counts)
-            return outcome, await _consolidated(rows)
-
-        return await self._run(work)
+        Raises `RequestRefusedError`, `MergeTooLargeError`, `DatabaseError`.
+        """
+        self._claim.check()
+        if counts:
+            result = await self._run(lambda: core.identify_counts(request), writes=True)
+            self._claim.succeed()
+            return result
+        outcome, rows = await self._run(
+            lambda: core.identify(request, at_most=self.contact_limit), writes=True
+        )
+        self._claim.succeed()
+        return outcome, await _consolidated(rows)
 
     async def find(
         self,
@@ -154,97 +150,126 @@ class AsyncIdentityService:
         *,
         contact_id: int | None = None,
         counts: bool = False,
-    ) -> ConsolidatedContact | ContactCounts:
-        """The identity that holds the contact, or all values of the request; writes nothing.
+    ) -> ConsolidatedContact | ContactCounts | None:
+        """Read the identity that holds the contact, or all values of the request.
 
-        Raises `ContactNotFoundError`, also when the values lead to two identities.
+        Raises `ContactNotFoundError`, also if the values lead to two identities.
         """
-        if request is None:
-            wanted: list[tuple[str, object]] = [(ROOT_BY_ID, contact_id)]
-        else:
-            wanted = [(ROOT_BY_EMAIL, request.email), (ROOT_BY_PHONE, request.phone)]
-
-        async def work(connection: Connection) -> ConsolidatedContact | ContactCounts:
-            roots = [
-                await _fetch(connection, query, (value,))
-                for query, value in wanted
-                if value is not None
-            ]
-            if not roots[0] or roots[0] != roots[-1]:
-                raise ContactNotFoundError
-            return await _read(connection, roots[0][0][0], counts)
-
-        return await self._run(work)
+        lookups: list[tuple[str, object]] = [(core.ROOT_BY_ID, contact_id)]
+        if request is not None:
+            lookups = [(core.ROOT_BY_EMAIL, request.email), (core.ROOT_BY_PHONE, request.phone)]
+        lookups = [(query, value) for query, value in lookups if value is not None]
+        if counts:
+            return await self._run(lambda: core.find_counts(lookups))
+        return await _consolidated(
+            await self._run(lambda: core.find(lookups, at_most=self.contact_limit))
+        )
 
     async def check(self) -> None:
-        """Raises `DatabaseError` when requests cannot be served now."""
-
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            return await _fetch(connection, schema.STATE)
-
-        rows = await self._run(work, seconds=READY_SECONDS)
+        """Check that requests can be served now. Raises `DatabaseError`."""
+        rows = await self._run(_state, seconds=READY_SECONDS)
         revision, version, region = rows[0] if rows else (None, None, None)
         if revision != schema.HEAD:
             raise SchemaNotAtHeadError
-        wanted = Profile(PROFILE_VERSION, self.region)
-        if version is not None and Profile(version, region) != wanted:
-            raise profile_mismatch(Profile(version, region), wanted)
-
-    async def _claim(self) -> None:
-        if self._claimed:
-            return
-        async with self._claiming:
-            if not self._claimed:
-                await asyncio.to_thread(self._claim_profile)
-                self._claimed = True
-
-    def _claim_profile(self) -> None:
-        with self._database.connect(session=SERVE) as connection:
-            claim_profile(connection, self._profile, self.region)
+        if version is not None:
+            check_profile(Profile(version, region), self.region)
+        elif (claim := ProfileClaim(None, self.region).query()) is not None:
+            # Another session may hold the profile, such as a dry run: requests would wait for it.
+            await self._run(lambda: _probe(claim), seconds=READY_SECONDS, keeps=False)
 
     async def _run(
-        self, work: Callable[[Connection], Awaitable[_T]], *, seconds: float = POOL_SECONDS
+        self,
+        steps: Callable[[], Steps[_T]],
+        *,
+        seconds: float = REQUEST_SECONDS,
+        writes: bool = False,
+        keeps: bool = True,
     ) -> _T:
-        for attempt in count():
+        attempts = Attempts(seconds=seconds)
+        while True:
             try:
-                connection = await self.pool.getconn(seconds)
+                connection = await self.pool.getconn(min(POOL_SECONDS, attempts.remaining()))
             except (PoolTimeout, PoolClosed, TooManyRequests) as error:
+                if isinstance(error, PoolTimeout) and await self._revive(attempts):
+                    continue
                 raise DatabaseUnreachableError from error
             try:
-                return await work(connection)
+                return await self._run_on(connection, steps(), writes=writes, keeps=keeps)
             except psycopg.Error as error:
-                lost = is_connection_lost(error) and attempt < ATTEMPTS
-                delay = 0.0 if lost else retry_delay(error, attempt)
+                lost = is_connection_lost(error)
+                delay = attempts.delay_after(error, reconnects=True)
+                if delay is None:
+                    with translated():
+                        failure = await _drive(
+                            connection, core.explain(error, self.region, writes=writes)
+                        )
+                    raise failure from error
             finally:
                 await self.pool.putconn(connection)
             metrics.RETRIES.inc()
+            if lost:
+                await self._revive(attempts)
             await asyncio.sleep(delay)
-        raise AssertionError("unreachable")
+
+    async def _run_on(
+        self, connection: Connection, steps: Steps[_T], *, writes: bool, keeps: bool
+    ) -> _T:
+        claim = self._claim.query() if writes else None
+        if claim is None and keeps:
+            return await _drive(connection, steps)
+        async with connection.transaction(force_rollback=not keeps):
+            if claim is not None:
+                await connection.execute(*claim)
+            return await _drive(connection, steps)
+
+    async def _revive(self, attempts: Attempts) -> bool:
+        """Start an embedded server that died; wait for it no longer than the attempts may take.
+
+        Returns whether the request can be tried again.
+        """
+        if not self._database.embedded:
+            return False
+        if self._reviving is None or self._reviving.done():
+            self._reviving = asyncio.create_task(self._start_server())
+        await asyncio.wait([self._reviving], timeout=attempts.remaining())
+        return self._reviving.done() and attempts.remaining() > 0
+
+    async def _start_server(self) -> None:
+        with suppress(IdentityError):  # the request's next attempt reports it
+            await asyncio.to_thread(self._database.revive)
 
 
 def prepare(database: Database, region: str | None) -> Profile | None:
-    """See that the database can be served with this region; the profile that it has.
+    """Check that the database can be served with this region; return its stored profile.
 
     An embedded or empty database is migrated. Raises `DatabaseError`.
     """
     connection, profile = schema.connect(database)
     connection.close()
     if profile is not None:
-        wanted = Profile(PROFILE_VERSION, region or profile.region)
-        if profile != wanted:
-            raise profile_mismatch(profile, wanted)
+        check_profile(profile, region or profile.region)
     return profile
 
 
 async def _configure(connection: Connection) -> None:
     with translated():
-        await connection.execute(SERVE.statement)
+        await connection.execute(_SESSION.statement)
 
 
-async def _fetch(
-    connection: Connection, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None
-) -> list[tuple[Any, ...]]:
-    cursor = await connection.execute(query, parameters)
+async def _drive(connection: Connection, steps: Steps[_T]) -> _T:
+    try:
+        query = next(steps)
+        while True:
+            query = steps.send(await _fetch(connection, query))
+    except StopIteration as stop:
+        result: _T = stop.value
+        return result
+
+
+async def _fetch(connection: Connection, query: Query) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(*query)
+    if cursor.description is None:
+        return []
     rows = part = await cursor.fetchmany(_SLICE)
     while len(part) == _SLICE:
         await asyncio.sleep(0)
@@ -253,24 +278,17 @@ async def _fetch(
     return rows
 
 
-async def _read(
-    connection: Connection, primary_id: int, counts: bool
-) -> ConsolidatedContact | ContactCounts:
-    while True:
-        rows = await _fetch(connection, _COUNTS if counts else MEMBERS, {"primary": primary_id})
-        if not rows:
-            raise ContactNotFoundError
-        linked_id = rows[0][3]
-        if linked_id is None:
-            break
-        # A merge has moved the identity since its primary was looked up.
-        primary_id = linked_id
-    if counts:
-        return ContactCounts(primary_id, *rows[0][:3])
-    return await _consolidated(rows)
+def _state() -> Steps[Rows]:
+    rows = yield Query(schema.STATE)
+    return rows
 
 
-async def _consolidated(rows: list[tuple[Any, ...]]) -> ConsolidatedContact:
-    if len(rows) < _SLICE:
-        return consolidate(rows)
+def _probe(claim: Query) -> Steps[None]:
+    yield Query(_READY_SETTINGS)
+    yield claim
+
+
+async def _consolidated(rows: Rows | None) -> ConsolidatedContact | None:
+    if rows is None or len(rows) < _SLICE:
+        return None if rows is None else consolidate(rows)
     return await asyncio.to_thread(consolidate, rows)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from identity_cli.importer.checkpoints import Checkpoint
-from identity_cli.importer.clock import RunClock, ServerClock
+from identity_cli.importer.clock import RunClock
 from identity_cli.importer.runs import InputIdentity, Records
 from identity_cli.importer.source import STDIN, file_size, fingerprint, is_file
+from identity_cli.postgres.clock import ServerClock
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from identity_cli.importer.lanes import Lane
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import translated
 from identity_cli.postgres.session import IMPORT
+from identity_cli.postgres.sqlstates import MAY_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
 # How long a server may be unreachable before a run that has begun gives up.
 _PATIENCE_SECONDS = 60.0
 _APPLICATION = "identity import"
-
-_MAY_RECONCILE = """
-    SELECT has_table_privilege('contact', 'SELECT') AND has_table_privilege('contact', 'INSERT')
-       AND has_table_privilege('contact', 'UPDATE')
-       AND has_table_privilege('link_evidence', 'SELECT')
-       AND has_table_privilege('link_evidence', 'INSERT')
-"""
 
 
 class Patience:
@@ -102,7 +96,7 @@ class Session:
             else:
                 break
         with translated():
-            row = connection.execute(_MAY_RECONCILE).fetchone()
+            row = connection.execute(MAY_WRITE).fetchone()
         if row is None or not row[0]:
             connection.close()
             raise PermissionDeniedError(

@@ -5,7 +5,7 @@ Both the synchronous connections and the pool of the HTTP service use it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
@@ -58,6 +58,8 @@ class SessionSettings:
     statement_timeout: str = "0"
     lock_timeout: str = "30s"
     enable_seqscan: str = "on"
+    # The contacts that a merge may move at most, for `reconcile`; empty: any number.
+    merge_limit: str = ""
 
     @property
     def statement(self) -> str:
@@ -65,7 +67,13 @@ class SessionSettings:
 
         Raises `InsufficientPrivilege` if triggers are off and the role may not turn them on.
         """
-        values = {field.name: getattr(self, field.name) for field in fields(self)} | _FIXED
+        values = {
+            "statement_timeout": self.statement_timeout,
+            "lock_timeout": self.lock_timeout,
+            "enable_seqscan": self.enable_seqscan,
+            "identity.merge_limit": self.merge_limit,
+            **_FIXED,
+        }
         applied = (f"set_config('{name}', '{value}', false)" for name, value in values.items())
         return ", ".join((_ADJUSTED, *applied))
 

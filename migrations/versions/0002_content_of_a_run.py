@@ -27,12 +27,16 @@ def upgrade() -> None:
     op.add_column("import_run", sa.Column("options", postgresql.JSONB))
     op.add_column("import_run", sa.Column("error", postgresql.JSONB))
     op.execute(_DROP_BATCH.format("bigint[], boolean"))
+    # They take one more parameter now, which makes another function of them.
+    op.execute("DROP FUNCTION identify(text, text)")
+    op.execute("DROP FUNCTION members(bigint)")
     install_functions(op, _functions / "0002")
 
 
 def downgrade() -> None:
     op.execute(_DROP_BATCH.format("bigint[], boolean, integer, text"))
-    op.execute("DROP FUNCTION claim_profile")
+    for function in ("claim_profile", "identify", "members"):
+        op.execute(f"DROP FUNCTION {function}")
     op.drop_column("import_run", "error")
     op.drop_column("import_run", "options")
     install_functions(op, _functions / "0001")

@@ -46,7 +46,9 @@ def check_error(done: subprocess.CompletedProcess[str], code: int, message: str,
     assert hint in shown[2]
 
 
-def test_the_five_requests(run_identity: Run, connection: psycopg.Connection[Any]) -> None:
+def test_five_requests_store_the_rows_of_the_contract(
+    run_identity: Run, connection: psycopg.Connection[Any]
+) -> None:
     for email, phone in HILL_VALLEY:
         done = run_identity("identify", "--email", email, "--phone", phone)
         assert (done.returncode, done.stderr) == (0, "")
@@ -68,7 +70,7 @@ def hill_valley(service: IdentityService, run_identity: Run) -> Run:
     return run_identity
 
 
-def test_one_json_document(hill_valley: Run) -> None:
+def test_json_option_prints_one_document(hill_valley: Run) -> None:
     for arguments in (
         ("show", "--email", "mcfly@hillvalley.edu", "--json"),
         ("show", "--json", "--phone", "12-34 56"),
@@ -80,7 +82,7 @@ def test_one_json_document(hill_valley: Run) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, LORRAINE, "")
 
 
-def test_lines_into_a_pipe(hill_valley: Run) -> None:
+def test_pipe_gets_plain_lines(hill_valley: Run) -> None:
     done = hill_valley("show", "--id", 4)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
@@ -91,7 +93,7 @@ def test_lines_into_a_pipe(hill_valley: Run) -> None:
     )
 
 
-def test_colour_and_width_do_not_reach_a_pipe(hill_valley: Run) -> None:
+def test_pipe_gets_neither_colour_nor_wrapping(hill_valley: Run) -> None:
     plain = hill_valley("show", "--id", 1).stdout
     env = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "COLUMNS": "10", "TERM": "xterm-256color"}
     for arguments, expected in (
@@ -102,7 +104,7 @@ def test_colour_and_width_do_not_reach_a_pipe(hill_valley: Run) -> None:
         assert (done.stdout, done.stderr) == (expected, "")
 
 
-def test_a_table_on_a_terminal(run_identity: Run, database_url: str) -> None:
+def test_terminal_gets_a_table(run_identity: Run, database_url: str) -> None:
     assert run_identity("identify", "--email", "[bold]a[/x]@x.org", "--phone", "1").returncode == 0
     shown = on_a_terminal("show", "--phone", "1", env={"DATABASE_URL": database_url})
     lines = [line.split() for line in shown.splitlines() if line.strip()]
@@ -135,7 +137,7 @@ def on_a_terminal(*arguments: str, env: dict[str, str]) -> str:
     return shown.decode()
 
 
-def test_letters_of_other_scripts(run_identity: Run) -> None:
+def test_other_scripts_are_normalised_and_printed(run_identity: Run) -> None:
     done = run_identity("identify", "--email", "José@BÜCHER.example", "--phone", "٣٤", "--json")
     assert json.loads(done.stdout)["contact"]["emails"] == ["josé@xn--bcher-kva.example"]
     assert json.loads(done.stdout)["contact"]["phoneNumbers"] == ["34"]
@@ -179,7 +181,9 @@ def test_show_writes_nothing(run_identity: Run, connection: psycopg.Connection[A
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage(run_identity: Run, arguments: list[str], message: str, hint: str) -> None:
+def test_wrong_usage_is_an_error_with_a_hint(
+    run_identity: Run, arguments: list[str], message: str, hint: str
+) -> None:
     nowhere = {"DATABASE_URL": "postgresql://127.0.0.1:1/people"}
     database = {} if arguments[0] == "show" else nowhere
     check_error(run_identity(*arguments, env=database), 2, message, hint)
@@ -189,7 +193,9 @@ def test_wrong_usage(run_identity: Run, arguments: list[str], message: str, hint
 
 
 @pytest.mark.parametrize("option", [True, False])
-def test_out_of_reach(run_identity: Run, option: bool) -> None:
+def test_unreachable_database_is_reported_without_the_password(
+    run_identity: Run, option: bool
+) -> None:
     url = f"postgresql://app:{PASSWORD}@127.0.0.1:1/people"
     arguments = ["--database-url", url] if option else []
     done = run_identity("identify", "--email", "a@x.org", *arguments, env={"DATABASE_URL": url})
@@ -197,7 +203,9 @@ def test_out_of_reach(run_identity: Run, option: bool) -> None:
     assert PASSWORD not in done.stderr
 
 
-def test_the_flag_comes_before_the_environment(run_identity: Run, database_url: str) -> None:
+def test_database_url_option_overrides_the_environment(
+    run_identity: Run, database_url: str
+) -> None:
     done = run_identity(
         "identify",
         "--email=a@x.org",
@@ -219,7 +227,7 @@ def test_the_flag_comes_before_the_environment(run_identity: Run, database_url: 
         (f"mysql://app:{PASSWORD}@127.0.0.1/people", 2),
     ],
 )
-def test_a_password_is_never_shown(run_identity: Run, url: str, code: int) -> None:
+def test_password_is_never_shown(run_identity: Run, url: str, code: int) -> None:
     done = run_identity("db", "current", env={"DATABASE_URL": url})
     assert done.returncode == code
     assert PASSWORD not in done.stdout + done.stderr
@@ -230,7 +238,9 @@ def test_a_password_is_never_shown(run_identity: Run, url: str, code: int) -> No
     assert "Traceback" in done.stderr
 
 
-def test_a_database_that_is_not_at_head(run_identity: Run, empty_database_url: str) -> None:
+def test_database_not_at_head_is_refused_with_a_hint(
+    run_identity: Run, empty_database_url: str
+) -> None:
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE theirs (id int)")
     done = run_identity("identify", "--email", "a@x.org", env={"DATABASE_URL": empty_database_url})
@@ -243,13 +253,13 @@ def test_a_database_that_is_not_at_head(run_identity: Run, empty_database_url: s
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_empty_database_is_migrated(run_identity: Run, empty_database_url: str) -> None:
+def test_empty_database_is_migrated(run_identity: Run, empty_database_url: str) -> None:
     done = run_identity("identify", "--email", "a@x.org", env={"DATABASE_URL": empty_database_url})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("primary: 1\n")
 
 
-def test_another_profile(run_identity: Run) -> None:
+def test_another_profile_is_refused_with_a_hint(run_identity: Run) -> None:
     us = ("--phone", "(650) 253-0000", "--region", "us")
     done = run_identity("identify", *us, "--json")
     assert json.loads(done.stdout)["contact"]["phoneNumbers"] == ["+16502530000"]
@@ -257,13 +267,73 @@ def test_another_profile(run_identity: Run) -> None:
         run_identity("identify", "--phone", "650 253 0000"),
         5,
         "values normalised with region US, version 1, not with no region, version 1",
-        "give --region US",
+        "use --region US",
     )
     assert run_identity("identify", *us).returncode == 0
     assert run_identity("show", "--phone", "650-253-0000").returncode == 0
 
 
-def test_the_embedded_database(run_identity: Run, prepared_home: os.PathLike[str]) -> None:
+def test_refusal_of_a_trigger_is_wrong_usage_without_the_value(
+    run_identity: Run, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'no % here', NEW.email USING ERRCODE = 'ZZ123'; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON contact FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    done = run_identity("identify", "--email", "secretvalue@x.org")
+    check_error(done, 2, "ZZ123", "server's log")
+    assert "secretvalue" not in done.stderr
+
+
+def test_large_identity_is_shown_in_little_memory(
+    run_identity: Run, connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    size = 50_000
+    connection.execute(
+        """
+        INSERT INTO contact (email, phone_number, linked_id, link_precedence)
+        SELECT 'p' || n || '@x.org', n::text, nullif(1, n), CASE n WHEN 1 THEN 'primary'
+               ELSE 'secondary' END::link_precedence
+        FROM generate_series(1, %s) AS n
+        """,
+        [size],
+    )
+    # The first run imports what it needs, so that the second one's peak is that of the contact.
+    program = (
+        "import os, sys, tracemalloc\n"
+        "from identity_cli.cli import run\n"
+        "own, sys.stdout = sys.stdout, open(os.devnull, 'w')\n"
+        "assert run(['show', '--id', '3', '--json']) == 0\n"
+        "sys.stdout.close()\n"
+        "sys.stdout = own\n"
+        "tracemalloc.start()\n"
+        "assert run(['show', '--id', '3', '--json']) == 0\n"
+        "sys.stderr.write(str(tracemalloc.get_traced_memory()[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert json.loads(done.stdout) == {
+        "contact": {
+            "primaryContatctId": 1,
+            "emails": [f"p{n}@x.org" for n in range(1, size + 1)],
+            "phoneNumbers": [str(n) for n in range(1, size + 1)],
+            "secondaryContactIds": list(range(2, size + 1)),
+        }
+    }
+    assert int(done.stderr) < 4_000_000  # the values alone take more
+
+
+def test_embedded_database_keeps_what_was_identified(
+    run_identity: Run, prepared_home: os.PathLike[str]
+) -> None:
     env = {"DATABASE_URL": None, "IDENTITY_HOME": str(prepared_home)}
     done = run_identity("identify", "--email", "embedded@x.org", "--json", env=env)
     assert (done.returncode, done.stderr) == (0, "")
@@ -271,7 +341,9 @@ def test_the_embedded_database(run_identity: Run, prepared_home: os.PathLike[str
     assert (shown.returncode, shown.stdout) == (0, done.stdout)
 
 
-def test_a_home_that_cannot_be_made(run_identity: Run, tmp_path: os.PathLike[str]) -> None:
+def test_home_that_cannot_be_created_is_reported(
+    run_identity: Run, tmp_path: os.PathLike[str]
+) -> None:
     home = f"{os.fspath(tmp_path)}/file/home"
     with open(os.path.dirname(home), "w"):
         pass
@@ -279,9 +351,7 @@ def test_a_home_that_cannot_be_made(run_identity: Run, tmp_path: os.PathLike[str
     check_error(done, 5, "cannot keep a database", "IDENTITY_HOME")
 
 
-def test_a_command_loads_neither_sqlalchemy_nor_alembic(
-    run_identity: Run, database_url: str
-) -> None:
+def test_command_loads_neither_sqlalchemy_nor_alembic(run_identity: Run, database_url: str) -> None:
     for command in (["identify", "--email", "a@x.org"], ["show", "--id", "1"]):
         done = subprocess.run(
             [
@@ -300,7 +370,7 @@ def test_a_command_loads_neither_sqlalchemy_nor_alembic(
         assert loaded.isdisjoint({"sqlalchemy", "alembic", "rich", "phonenumbers", "pyarrow"})
 
 
-def test_a_closed_pipe_is_quiet(run_identity: Run, database_url: str) -> None:
+def test_closed_pipe_is_quiet(run_identity: Run, database_url: str) -> None:
     run_identity("identify", "--email", "a@x.org")
     with subprocess.Popen(
         [sys.executable, "-m", "identity_cli", "show", "--id", "1"],
@@ -317,7 +387,7 @@ def test_a_closed_pipe_is_quiet(run_identity: Run, database_url: str) -> None:
     assert b"Exception ignored" not in shown
 
 
-def test_interrupted_while_it_connects(start_identity: Callable[..., Any]) -> None:
+def test_interrupt_while_connecting_ends_quietly(start_identity: Callable[..., Any]) -> None:
     import socket
 
     with socket.socket() as silent:
@@ -336,7 +406,7 @@ def test_interrupted_while_it_connects(start_identity: Callable[..., Any]) -> No
     assert "Traceback" not in shown
 
 
-def test_version(run_identity: Run) -> None:
+def test_version_is_printed_without_a_database(run_identity: Run) -> None:
     done = run_identity("--version", env={"DATABASE_URL": "nonsense"})
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"identity \d+\.\d+\.\d+\n", done.stdout)

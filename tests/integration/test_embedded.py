@@ -172,7 +172,7 @@ def test_stop_disconnects_who_uses_it(home: Path) -> None:
     with EmbeddedServer(home) as server:
         with connect(server) as connection:
             service = IdentityService(connection)
-            service.claim()
+            service.reconcile(ContactRequest("a@x.org"))
             assert EmbeddedServer(home).stop()
             with pytest.raises(errors.ConnectionLostError):
                 service.reconcile(ContactRequest("a@x.org"))

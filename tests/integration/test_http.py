@@ -27,6 +27,8 @@ from serving import Served, components, load, metric, serving, stored
 
 from identity_cli import errors
 from identity_cli.http import app
+from identity_cli.http.service import MERGE_LIMIT
+from identity_cli.postgres import schema
 
 if TYPE_CHECKING:
     import subprocess
@@ -48,7 +50,7 @@ def served(start_identity: Callable[..., subprocess.Popen[str]]) -> Iterator[Ser
         yield served
 
 
-def test_the_examples_of_the_contract(served: Served, connection: psycopg.Connection[Any]) -> None:
+def test_examples_of_the_contract(served: Served, connection: psycopg.Connection[Any]) -> None:
     answers = [served.identify(email, phone) for email, phone in CONTRACT]
 
     assert [answer.status_code for answer in answers] == [200] * 5
@@ -75,7 +77,7 @@ def test_the_examples_of_the_contract(served: Served, connection: psycopg.Connec
     assert served.identify(*CONTRACT[0]).json() == answers[1].json()
 
 
-def test_values_pass_the_one_door(served: Served) -> None:
+def test_values_are_normalised_like_everywhere(served: Served) -> None:
     first = served.identify(" Lorraine@HillValley.EDU ", "(123) 456").json()["contact"]
 
     assert first["emails"] == ["lorraine@hillvalley.edu"]
@@ -111,7 +113,9 @@ def test_values_pass_the_one_door(served: Served) -> None:
         (b'{"email": "secretvalue\xff@x"}', ["body"], "json_invalid"),
     ],
 )
-def test_what_is_rejected(body: str | bytes, location: list[str], code: str) -> None:
+def test_invalid_body_is_422_without_its_values(
+    body: str | bytes, location: list[str], code: str
+) -> None:
     answer = ask_failing(AssertionError(), "/identify", content=body, headers=JSON)
 
     assert answer.status_code == 422
@@ -122,14 +126,14 @@ def test_what_is_rejected(body: str | bytes, location: list[str], code: str) -> 
 
 
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {}])
-def test_other_content_types_are_rejected(headers: dict[str, str]) -> None:
+def test_other_content_type_is_rejected(headers: dict[str, str]) -> None:
     content = '{"phoneNumber": 1}'
     answer = ask_failing(AssertionError(), "/identify", content=content, headers=headers)
     assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "not_json")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_over_64_kib_is_refused_unread(served: Served, chunked: bool) -> None:
+def test_body_over_64_kib_is_refused_unread(served: Served, chunked: bool) -> None:
     address = urlsplit(served.url).netloc
     connection = http.client.HTTPConnection(address, timeout=10)
     connection.putrequest("POST", "/identify")
@@ -144,12 +148,12 @@ def test_a_body_over_64_kib_is_refused_unread(served: Served, chunked: bool) -> 
     answer = connection.getresponse()
 
     assert answer.status == 413
-    assert json.loads(answer.read()) == {"detail": "The body is over 65536 bytes."}
+    assert json.loads(answer.read()) == {"detail": "The body is larger than 65536 bytes."}
     assert answer.headers["Connection"] == "close"
     connection.close()
 
 
-def test_a_body_of_64_kib_is_read(served: Served) -> None:
+def test_body_of_64_kib_is_read(served: Served) -> None:
     answer = served.post(
         content=b'{"phoneNumber": 1}'.ljust(64 * 1024),
         headers={"Content-Type": "application/vnd.shop+json; charset=utf-8"},
@@ -157,7 +161,7 @@ def test_a_body_of_64_kib_is_read(served: Served) -> None:
     assert answer.status_code == 200
 
 
-def test_looking_up_writes_nothing(served: Served, connection: psycopg.Connection[Any]) -> None:
+def test_look_up_writes_nothing(served: Served, connection: psycopg.Connection[Any]) -> None:
     for email, phone in CONTRACT:
         served.identify(email, phone)
     before = connection.execute("SELECT * FROM contact").fetchall()
@@ -194,7 +198,9 @@ def test_looking_up_writes_nothing(served: Served, connection: psycopg.Connectio
     assert connection.execute("SELECT * FROM contact").fetchall() == before
 
 
-def test_a_large_identity(served: Served, connection: psycopg.Connection[Any]) -> None:
+def test_identity_of_10000_contacts_is_answered_quickly(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
     connection.execute(
         """
         INSERT INTO contact (email, phone_number, linked_id, link_precedence)
@@ -226,7 +232,77 @@ def test_a_large_identity(served: Served, connection: psycopg.Connection[Any]) -
     assert served.identify("p9@x.org", params={"summary": "1"}).json() == counts
 
 
-def test_counts_follow_the_contract(served: Served) -> None:
+def test_identity_above_the_contact_limit_is_refused_with_a_hint(
+    start_identity: Callable[..., subprocess.Popen[str]], connection: psycopg.Connection[Any]
+) -> None:
+    with serving(start_identity, env={"IDENTITY_HTTP_CONTACT_LIMIT": "3"}) as served:
+        for n in range(3):
+            last = served.identify(f"p{n}@x.org", "1")
+        assert len(last.json()["contact"]["emails"]) == 3
+        answers = [
+            served.identify("p3@x.org", "1"),
+            served.get("/contacts/2"),
+            served.get("/contacts?phone=1"),
+        ]
+        for answer in answers:
+            assert answer.status_code == 422
+            [problem] = answer.json()["detail"]
+            assert (problem["loc"], problem["type"]) == (["query", "summary"], "identity_too_large")
+            assert "more than 3 contacts" in problem["msg"]
+            assert ("was reconciled" in problem["msg"]) == (answer is answers[0])
+        assert connection.execute("SELECT count(*) FROM contact").fetchone() == (4,)
+        counts = served.identify("p3@x.org", "1", params={"summary": 1}).json()["contact"]
+        assert counts["emails"] == 4
+        outcomes = [line["outcome"] for line in served.log("request")]
+        assert outcomes[-4:] == ["linked", "found", "found", "unchanged"]
+
+
+def test_merge_that_would_take_too_long_is_refused_at_once(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO contact (email, link_precedence) VALUES ('a@x.org', 'primary')")
+    connection.execute(
+        "INSERT INTO contact (email, phone_number, linked_id, link_precedence)"
+        " SELECT 'p' || n || '@x.org', n::text, nullif(2, n), CASE n WHEN 2 THEN 'primary'"
+        " ELSE 'secondary' END::link_precedence FROM generate_series(2, %s) AS n",
+        [MERGE_LIMIT + 3],
+    )
+    size = connection.execute("SELECT pg_relation_size('contact')").fetchone()
+
+    answer = served.identify("a@x.org", "7")
+
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (409, None)
+    [problem] = answer.json()["detail"]
+    assert (problem["loc"], problem["type"]) == (["body"], "merge_too_large")
+    assert "identity identify" in problem["msg"]
+    assert connection.execute("SELECT pg_relation_size('contact')").fetchone() == size
+    assert served.get("/contacts?email=a@x.org").json()["contact"]["secondaryContactIds"] == []
+    assert metric(served.get("/metrics").text, "identity_http_retries_total") == 0
+
+
+def test_refusal_of_a_trigger_is_422_without_the_value(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'no % here', NEW.email USING ERRCODE = 'ZZ123'; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON contact FOR EACH ROW"
+        " WHEN (NEW.email LIKE 'secretvalue%') EXECUTE FUNCTION refuse()"
+    )
+    for options in ({}, {"params": {"summary": 1}}):
+        answer = served.identify("secretvalue@x.org", **options)
+        assert (answer.status_code, answer.headers.get("Retry-After")) == (422, None)
+        [problem] = answer.json()["detail"]
+        assert (problem["loc"], problem["type"]) == (["body"], "refused")
+        assert "ZZ123" in problem["msg"]
+        assert "secretvalue" not in answer.text
+    assert served.identify("other@x.org").status_code == 200
+    assert "secretvalue" not in "".join(served.lines)
+
+
+def test_summary_counts_what_the_document_lists(served: Served) -> None:
     for email, phone in CONTRACT:
         full = served.identify(email, phone).json()["contact"]
         counts = served.identify(email, phone, params={"summary": 1}).json()["contact"]
@@ -240,7 +316,7 @@ def test_counts_follow_the_contract(served: Served) -> None:
     assert (alone["emails"], alone["phoneNumbers"], alone["secondaryContactIds"]) == (1, 0, 0)
 
 
-def test_64_clients_on_overlapping_people(
+def test_64_clients_with_overlapping_values_store_a_correct_graph(
     served: Served,
     connection: psycopg.Connection[Any],
     run_identity: Callable[..., subprocess.CompletedProcess[str]],
@@ -264,9 +340,12 @@ def test_64_clients_on_overlapping_people(
     assert metric(exposition, "identity_http_requests_total", path="/identify") == 1280
 
 
-def test_health_metrics_and_what_is_not_there(served: Served) -> None:
+def test_health_metrics_and_unknown_paths(served: Served) -> None:
     assert served.get("/health/live").json() == {"status": "live"}
     assert served.get("/health/ready").json() == {"status": "ready"}
+    for path in ("/health/live", "/health/ready"):
+        answer = served.client.head(f"{served.url}{path}")
+        assert (answer.status_code, answer.text) == (200, "")
     served.identify("lorraine@hillvalley.edu", "123456")
     served.identify("nobody")
     assert served.get("/contacts/lorraine@hillvalley.edu").status_code == 422
@@ -288,21 +367,21 @@ def test_health_metrics_and_what_is_not_there(served: Served) -> None:
     assert "hillvalley" not in "".join(served.lines)
 
 
-def test_ready_tells_what_is_wrong_with_the_database(
+def test_ready_reports_what_is_wrong_with_the_database(
     served: Served, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("UPDATE alembic_version SET version_num = '0000'")
     answer = served.get("/health/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "schema" in answer.json()["detail"]
-    connection.execute("UPDATE alembic_version SET version_num = '0001'")
-    connection.execute("INSERT INTO normalization_profile (version, region) VALUES (1, 'US')")
+    connection.execute("UPDATE alembic_version SET version_num = %s", [schema.HEAD])
+    connection.execute("SELECT claim_profile(1, 'US'), reconcile('another@writer.org', NULL)")
     assert "profile" in served.get("/health/ready").json()["detail"]
     assert served.identify("lorraine@hillvalley.edu").status_code == 503
     assert served.get("/health/live").status_code == 200
 
 
-def test_the_docs_need_no_network(served: Served) -> None:
+def test_docs_need_no_network(served: Served) -> None:
     page = served.get("/docs").text
 
     assert "//" not in re.sub(r"//\s", "", page.replace(served.url, ""))
@@ -314,7 +393,7 @@ def test_the_docs_need_no_network(served: Served) -> None:
     assert schema["schema"]["examples"][0]["email"] == "mcfly@hillvalley.edu"
 
 
-def test_the_openapi_document_is_true(served: Served) -> None:
+def test_answers_conform_to_the_openapi_document(served: Served) -> None:
     document = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     operations = [found.ok() for found in document.get_all_operations()]
     assert len(operations) == 6
@@ -378,7 +457,9 @@ def ask_failing(error: Exception, path: str, **options: Any) -> httpx.Response:
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("path", ["/identify", "/contacts/1", "/contacts?phone=1", "/health/ready"])
-def test_no_fault_is_a_500(error: Exception, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_error_is_503_and_not_500(
+    error: Exception, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = {"json": {"email": "secretvalue@x.org"}} if path == "/identify" else {}
 
     answer = ask_failing(error, path, **options)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -18,7 +20,9 @@ from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, components, problems, stored_partition
 
 from identity_cli import ContactRequest, IdentityService, errors
-from identity_cli.graph.service import ATTEMPTS, Outcome, Refusal, RunRequest, retry_delay
+from identity_cli.graph.core import ATTEMPTS, Attempts, Outcome
+from identity_cli.graph.service import Refusal, RunRequest
+from identity_cli.postgres import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -371,7 +375,7 @@ def test_a_stream_ends_at_a_request_that_is_refused(service: IdentityService) ->
     fail_by_hand(service.connection, "P0001", calls="2")
     outcomes = service.reconcile_stream([request(("a@x.org", "1")), request(("b@x.org", "2"))])
     assert next(outcomes) == Answer("created", 1, 1)
-    with pytest.raises(errors.DatabaseError, match="P0001"):
+    with pytest.raises(errors.RequestRefusedError, match="P0001"):
         next(outcomes)
 
 
@@ -441,7 +445,9 @@ def check_outcomes(connection: Connection, outcomes: list[Outcome]) -> None:
     )
 
 
-def test_the_same_first_requests_at_once(database_url: str, connection: Connection) -> None:
+def test_equal_first_requests_at_once_store_one_contact(
+    database_url: str, connection: Connection
+) -> None:
     requests: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(100)]
     requests += [(f"only{i}@x.org", None) for i in range(25)]
     outcomes = run_together(database_url, [requests] * 8)
@@ -529,7 +535,6 @@ def at_work(database_url: str, pair: Pair) -> Iterator[tuple[IdentityService, Fu
     """A request on a connection of its own, begun and left waiting for a lock."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         service = IdentityService(connection)
-        service.claim()
         with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as eye:
             future = pool.submit(service.reconcile, request(pair))
             waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
@@ -594,7 +599,7 @@ def test_two_requests_bring_in_the_same_value(
     assert problems_of(connection) == []
 
 
-def test_a_deadlock_is_tried_again(
+def test_deadlock_is_tried_again(
     service: IdentityService, database_url: str, connection: Connection
 ) -> None:
     for pair in [("a@x.org", "1"), ("b@x.org", "2")]:
@@ -626,11 +631,11 @@ def fail_by_hand(connection: Connection, state: str, *, calls: str) -> None:
     )
 
 
-IN_THE_WAY = ["40P01", "40001", "23503", "23505"]
+CONFLICTS = ["40P01", "40001", "23503", "23505"]
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
-def test_what_gets_in_the_way_is_tried_again(service: IdentityService, state: str) -> None:
+@pytest.mark.parametrize("state", CONFLICTS)
+def test_conflict_is_tried_again(service: IdentityService, state: str) -> None:
     fail_by_hand(service.connection, state, calls="1, 2, 3, 5")
     assert service.reconcile(request(("a@x.org", "1"))) == Answer("created", 1, 1)
     assert service.retries == 3
@@ -638,16 +643,25 @@ def test_what_gets_in_the_way_is_tried_again(service: IdentityService, state: st
     assert service.retries == 4
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
-def test_the_tries_are_bounded(
+@pytest.mark.parametrize("state", CONFLICTS)
+def test_attempts_are_limited(
     service: IdentityService, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_by_hand(service.connection, state, calls="currval('calls')")
-    monkeypatch.setattr("identity_cli.graph.service.random.uniform", lambda low, high: 0)
-    with pytest.raises(errors.RetryableError, match=state):
+    monkeypatch.setattr("identity_cli.graph.core.random.uniform", lambda low, high: 0)
+    # A constraint that is violated each time is no concurrent request.
+    refused = state.startswith("23")
+    expected = errors.RequestRefusedError if refused else errors.RetryableError
+    with pytest.raises(expected, match=state):
         service.reconcile(request(("a@x.org", "1")))
     assert service.retries == ATTEMPTS - 1
     assert contact_rows(service.connection) == []
+
+
+@pytest.mark.parametrize("name", ["reconcile", "reconcile_batch"])
+def test_sql_and_python_limit_attempts_alike(name: str) -> None:
+    text = (Path(sql.__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+    assert re.findall(r"FOR attempt IN 1 \.\. (\d+) LOOP", text) == [str(ATTEMPTS)]
 
 
 def test_another_failure_is_not_tried_again(service: IdentityService) -> None:
@@ -657,8 +671,8 @@ def test_another_failure_is_not_tried_again(service: IdentityService) -> None:
     assert service.retries == 0
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
-def test_a_stream_tries_what_got_in_its_way_again(service: IdentityService, state: str) -> None:
+@pytest.mark.parametrize("state", CONFLICTS)
+def test_conflict_in_a_stream_is_tried_again(service: IdentityService, state: str) -> None:
     requests = some_requests(700, values=200, seed=8)
     model = Model()
     answers = [model.reconcile(*pair) for pair in requests]
@@ -668,18 +682,20 @@ def test_a_stream_tries_what_got_in_its_way_again(service: IdentityService, stat
     compare(service.connection, model)
 
 
-@pytest.mark.parametrize("state", IN_THE_WAY)
-def test_the_tries_of_a_batch_are_bounded(service: IdentityService, state: str) -> None:
+@pytest.mark.parametrize("state", CONFLICTS)
+def test_attempts_of_a_batch_are_limited(service: IdentityService, state: str) -> None:
     fail_by_hand(service.connection, state, calls="currval('calls')")
     assert service.reconcile_batch(numbered([("a@x.org", "1")]), None) == [Refusal(state)]
-    assert 2 <= service.retries <= 100
+    assert service.retries == ATTEMPTS
     assert contact_rows(service.connection) == []
 
 
 def test_pauses_grow_and_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("identity_cli.graph.service.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("identity_cli.graph.core.random.uniform", lambda low, high: high)
     deadlock = psycopg.errors.DeadlockDetected()
-    pauses = [retry_delay(deadlock, attempt) for attempt in range(ATTEMPTS - 1)]
+    attempts = Attempts()
+    pauses = [attempts.delay_after(deadlock) or 0.0 for _ in range(ATTEMPTS - 1)]
+    assert attempts.delay_after(deadlock) is None
     assert pauses[:3] == [0.001, 0.002, 0.004]
     assert pauses == sorted(pauses)
-    assert sum(pauses) < 3
+    assert sum(pauses) < 5

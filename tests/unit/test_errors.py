@@ -21,6 +21,8 @@ CLASSES = [
 def make(kind: type[errors.IdentityError]) -> errors.IdentityError:
     if kind is errors.InvalidRequestError:
         return errors.InvalidRequestError("bad_email", "not an email address")
+    if issubclass(kind, errors.RequestRefusedError):
+        return kind("23514")
     if issubclass(kind, errors.InputUnreadableError):
         return kind("contacts.csv:17", "an unclosed quote", hint="close it")
     return kind()

@@ -1,5 +1,6 @@
--- Reconciles a request and reads the identity that it led to: one round trip for who answers with all of it.
-CREATE OR REPLACE FUNCTION identify(request_email text, request_phone text)
+-- Reconcile a request and return the contacts of the identity that it led to, at most `at_most` of them (NULL: all):
+-- one round trip for a caller that needs both.
+CREATE OR REPLACE FUNCTION identify(request_email text, request_phone text, at_most bigint)
 RETURNS TABLE (
     id bigint, email text, phone_number text, linked_id bigint, outcome text, primary_id bigint, contact_id bigint
 )
@@ -7,5 +8,5 @@ LANGUAGE plpgsql AS $$
 DECLARE
     result reconciliation := reconcile(request_email, request_phone);
 BEGIN
-    RETURN QUERY SELECT member.*, result.* FROM members(result.primary_id) AS member;
+    RETURN QUERY SELECT member.*, result.* FROM members(result.primary_id, at_most) AS member;
 END $$;

@@ -1,7 +1,9 @@
--- The rule, and the only place that links. Cost does not depend on the size of the identity: two look-ups,
--- at most two primaries locked, at most one row stored; a merge also moves the rows of the identity that gives way.
+-- Reconcile one request: the rule, and the only place that links. The cost does not depend on the size of the identity:
+-- two look-ups, at most two primaries locked, at most one row stored; a merge also moves the rows of the identity that
+-- gives way.
 --
 -- Raises 23503 (the primary was merged away meanwhile), 23505, 40P01, 40001: send the same request again.
+-- Raises ID002 if the session limits merges (identity.merge_limit) and more contacts than that would have to move.
 CREATE OR REPLACE FUNCTION reconcile(
     request_email text,
     request_phone text,
@@ -21,12 +23,13 @@ DECLARE
     email_at timestamptz;
     phone_at timestamptz;
     merged bigint;
+    merge_limit text;
     found_primaries bigint[];
 BEGIN
     IF request_email IS NULL AND request_phone IS NULL THEN
         RAISE EXCEPTION 'a contact request needs an email or a phone number' USING ERRCODE = 'check_violation';
     END IF;
-    FOR attempt IN 1 .. 100 LOOP
+    FOR attempt IN 1 .. 50 LOOP
         IF request_email IS NOT NULL THEN
             SELECT id, coalesce(linked_id, id), phone_number, created_at
             INTO email_id, email_root, email_phone, email_at
@@ -87,6 +90,14 @@ BEGIN
         CONTINUE WHEN cardinality(found_primaries) IS DISTINCT FROM 2;
 
         merged := found_primaries[2];
+        merge_limit := current_setting('identity.merge_limit', true);
+        IF merge_limit <> '' THEN
+            -- Counted before anything is written: a merge that a time limit cancels leaves dead rows behind.
+            PERFORM FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1;
+            IF FOUND THEN
+                RAISE EXCEPTION 'the merge would move more than % contacts', merge_limit USING ERRCODE = 'ID002';
+            END IF;
+        END IF;
         UPDATE contact SET linked_id = found_primaries[1], link_precedence = 'secondary', updated_at = request_at
         WHERE id = merged OR linked_id = merged;
         INSERT INTO link_evidence (email, phone_number, primary_id, merged_id, run_id, line, created_at)
