@@ -130,8 +130,8 @@ def import_files(
       zcat contacts.jsonl.gz | identity import - --input-format jsonl --region US
     """
     from identity_cli.graph.normalize import check_region
+    from identity_cli.importer.formats import InputOptions
     from identity_cli.importer.plan import ImportPlan
-    from identity_cli.importer.readers import InputOptions
     from identity_cli.importer.run import Importer
     from identity_cli.importer.windows import StopSwitch
     from identity_cli.settings import open_database

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, assert_never
 
-from identity_cli.importer.readers import format_of
+from identity_cli.importer.formats import format_of
 from identity_cli.importer.results import RejectsWriter, ResultFile, outcome_line
 from identity_cli.importer.runs import Counts
 
 if TYPE_CHECKING:
     from identity_cli.graph.service import Outcome
+    from identity_cli.importer.formats import Reader, Row
     from identity_cli.importer.plan import ImportPlan
-    from identity_cli.importer.readers import Reader, Row
     from identity_cli.importer.runs import Checkpoint
 
 _FIRST_REJECTS = 5

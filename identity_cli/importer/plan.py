@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from identity_cli.errors import OutputError, UsageError
-from identity_cli.importer.readers import InputOptions, format_of
+from identity_cli.importer.formats import InputOptions, format_of
 from identity_cli.importer.source import STDIN, check_input, same_file
 
 

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from identity_cli.errors import OutputError, ResumeError
-from identity_cli.importer.readers import KEEP_BYTES, REJECT_COLUMNS
+from identity_cli.importer.formats import REJECT_COLUMNS
+from identity_cli.importer.formats.text import KEEP_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from identity_cli.graph.service import Outcome
-    from identity_cli.importer.readers import InputFormat, Row
+    from identity_cli.importer.formats import InputFormat, Row
 
 _PRIVATE = 0o600
 

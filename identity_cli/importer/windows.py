@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from identity_cli.errors import InputUnreadableError, InvalidRequestError, ResumeError
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.service import RunRequest
+from identity_cli.importer.formats import open_reader
 from identity_cli.importer.lanes import Ticket
-from identity_cli.importer.readers import open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from identity_cli.graph.service import Outcome
-    from identity_cli.importer.readers import InputOptions, Reader, Row
+    from identity_cli.importer.formats import InputOptions, Reader, Row
     from identity_cli.importer.runs import Checkpoint
     from identity_cli.importer.source import Source
 

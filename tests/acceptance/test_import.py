@@ -19,7 +19,7 @@ from model import Model, Row, stored_partition
 
 from identity_cli import ContactRequest
 from identity_cli.cli import run
-from identity_cli.importer.readers import InputOptions, open_reader
+from identity_cli.importer.formats import InputOptions, open_reader
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:

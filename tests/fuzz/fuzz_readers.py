@@ -26,7 +26,7 @@ except ImportError:
 with nullcontext() if atheris is None else atheris.instrument_imports(include=["identity_cli"]):
     from identity_cli.errors import InputUnreadableError, InvalidRequestError
     from identity_cli.graph.normalize import REJECT_CODES, ContactRequest
-    from identity_cli.importer.readers import InputOptions, Row, open_reader
+    from identity_cli.importer.formats import InputOptions, Row, open_reader
     from identity_cli.importer.source import Source
 
 ENCODINGS = ("utf-8", "latin-1", "utf-16", "shift_jis")

@@ -18,8 +18,8 @@ from model import Answer, Evidence, Model, Row, problems
 
 from identity_cli import ContactRequest, errors
 from identity_cli.graph.verify import verify
+from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.plan import ImportPlan
-from identity_cli.importer.readers import InputOptions
 from identity_cli.importer.run import Importer
 from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters

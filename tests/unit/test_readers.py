@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from identity_cli import ContactRequest
 from identity_cli.errors import InputUnreadableError, InvalidRequestError, UsageError
 from identity_cli.graph.normalize import REJECT_CODES
-from identity_cli.importer.readers import LINE_MAX, InputOptions, format_of, open_reader
+from identity_cli.importer.formats import InputOptions, format_of, open_reader
+from identity_cli.importer.formats.text import LINE_MAX
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:

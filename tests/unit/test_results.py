@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from identity_cli import ContactRequest
 from identity_cli.errors import InvalidRequestError, OutputError, ResumeError
 from identity_cli.graph.service import Outcome
-from identity_cli.importer.readers import InputOptions, Row, format_of, open_reader
+from identity_cli.importer.formats import InputOptions, Row, format_of, open_reader
 from identity_cli.importer.results import RejectsWriter, ResultFile, outcome_line, write_summary
 from identity_cli.importer.source import Source
 

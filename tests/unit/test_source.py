@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from identity_cli.errors import InputNotFoundError, InputUnreadableError
-from identity_cli.importer.readers import InputOptions, open_reader
+from identity_cli.importer.formats import InputOptions, open_reader
 from identity_cli.importer.source import BLOCK, Position, Source, same_file
 
 if TYPE_CHECKING:

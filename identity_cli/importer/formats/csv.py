@@ -1,0 +1,143 @@
+"""CSV files with a header line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from typing import TYPE_CHECKING
+
+from identity_cli.errors import InputUnreadableError, InvalidRequestError
+from identity_cli.importer.formats.columns import is_alias
+from identity_cli.importer.formats.rows import Row
+from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from identity_cli.importer.formats.rows import InputOptions
+    from identity_cli.importer.source import Source
+
+# What an empty cell takes in memory, for a line that is all commas.
+_CELL_CHARACTERS = 8
+
+
+class CsvReader:
+    """CSV with a header line, quoting strict."""
+
+    def __init__(self, source: Source, options: InputOptions, delimiter: str) -> None:
+        self.line = 0
+        self.characters = 0
+        self.delimiter = delimiter
+        self._name = source.name
+        self._text = open_text(source, options.encoding)
+        csv.field_size_limit(LINE_MAX)
+        self._records = csv.reader(self._lines(), delimiter=delimiter, strict=True)
+        self.columns = self._header(options.encoding)
+        self._email, self._phone = self._find_columns(options.mapping)
+
+    def rows(self) -> Iterator[Row]:
+        records, width = self._records, len(self.columns)
+        email_at, phone_at = self._email, self._phone
+        before = records.line_num
+        try:
+            for cells in records:
+                line, before = before + 1, records.line_num
+                if len(cells) == width and (width > 1 or not cells[0].isspace()):
+                    email = cells[email_at] if email_at is not None else None
+                    phone = cells[phone_at] if phone_at is not None else None
+                    yield Row(line, email, phone, cells, None)
+                elif cells and not (len(cells) == 1 and cells[0].isspace()):
+                    self.characters += _CELL_CHARACTERS * len(cells)
+                    yield Row(line, None, None, cells, _wrong_width(len(cells), width))
+                self.line = before
+        except (csv.Error, UnicodeError) as error:
+            raise self._unreadable(before + 1, error) from error
+
+    def _lines(self) -> Iterator[str]:
+        readline = self._text.readline
+        # A BOM belongs to the file, not to the first column's name.
+        line = readline(LINE_MAX).removeprefix(BOM)
+        while line:
+            if len(line) == LINE_MAX and line[-1] not in "\r\n":
+                raise csv.Error(f"a line of more than {LINE_MAX} characters")
+            self.characters += len(line)
+            yield line
+            line = readline(LINE_MAX)
+
+    def _header(self, encoding: str) -> list[str]:
+        try:
+            for cells in self._records:
+                self.line = self._records.line_num
+                if any(map(str.strip, cells)):
+                    break
+            else:
+                raise InputUnreadableError(
+                    self._name,
+                    "the file is empty",
+                    hint="the first line must name the columns, for example email,phone",
+                )
+        except (csv.Error, UnicodeError) as error:
+            raise self._unreadable(self.line + 1, error) from error
+        if any("\0" in cell for cell in cells) and codecs.lookup(encoding).name == "utf-8":
+            raise InputUnreadableError(
+                f"{self._name}:1",
+                "the header holds NUL characters",
+                hint="this looks like UTF-16: give --encoding utf-16",
+            )
+        return cells
+
+    def _find_columns(self, mapping: Mapping[str, str]) -> tuple[int | None, int | None]:
+        email = self._find_column("email", mapping.get("email"))
+        phone = self._find_column("phone", mapping.get("phone"))
+        if email is None and phone is None:
+            raise self._bad_header("no column is an email or a phone number")
+        if email == phone:
+            raise self._bad_header("one column cannot be both email and phone")
+        return email, phone
+
+    def _find_column(self, what: str, wanted: str | None) -> int | None:
+        if wanted is not None:
+            names = [name.strip() for name in self.columns]
+            found = [i for i, name in enumerate(names) if name == wanted.strip()] or [
+                i for i, name in enumerate(names) if name.lower() == wanted.strip().lower()
+            ]
+            if not found:
+                raise self._bad_header(f"there is no column {wanted!r}")
+        else:
+            found = [i for i, name in enumerate(self.columns) if is_alias(name, what)]
+        if len(found) > 1:
+            raise self._bad_header(f"{len(found)} columns could be the {what}")
+        return found[0] if found else None
+
+    def _bad_header(self, problem: str) -> InputUnreadableError:
+        columns = ", ".join(repr(name[:40]) for name in self.columns[:20])
+        return InputUnreadableError(
+            f"{self._name}:{self.line}",
+            problem,
+            hint=f"the columns are {columns}: give --map email=COLUMN or --map phone=COLUMN",
+        )
+
+    def _unreadable(self, line: int, error: Exception) -> InputUnreadableError:
+        location = f"{self._name}:{line}"
+        if isinstance(error, UnicodeError):
+            return InputUnreadableError(
+                location,
+                "the text is not in the encoding that it should be in",
+                hint="give --encoding; the rows before this place are imported",
+            )
+        if "line of more" in str(error):
+            return InputUnreadableError(
+                location,
+                f"{error}, without a line end",
+                hint="see that this is a CSV file; the rows before this line are imported",
+            )
+        return InputUnreadableError(
+            location,
+            f"broken quoting in the record that begins here ({error})",
+            hint='close the quote, and double a quote inside a quoted cell (""); '
+            "the rows before this line are imported",
+        )
+
+
+def _wrong_width(cells: int, width: int) -> InvalidRequestError:
+    return InvalidRequestError("bad_row", f"{cells} cells, the header has {width}")

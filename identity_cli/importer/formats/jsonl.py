@@ -1,0 +1,136 @@
+"""JSON Lines files: one JSON object per line."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+from identity_cli.errors import InputUnreadableError, InvalidRequestError
+from identity_cli.importer.formats.columns import is_alias
+from identity_cli.importer.formats.rows import Row
+from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from identity_cli.importer.formats.rows import InputOptions
+    from identity_cli.importer.source import Source
+
+_KEY_ENDS = (b'":', b" :", b"\t:", b"\r:", b"\n:")
+# Objects with the same keys are looked at once; what is remembered of them stays small.
+_KNOWN_SHAPES = 1024
+_SHAPE_BYTES = 4096
+
+
+class JsonLinesReader:
+    """One JSON object a line."""
+
+    def __init__(self, source: Source, options: InputOptions) -> None:
+        self.line = 0
+        self.characters = 0
+        self.columns: list[str] = []
+        self.delimiter = ""
+        self._name = source.name
+        self._source = source
+        self._encoding = options.encoding
+        self._mapping = options.mapping
+        self._shapes: dict[tuple[str, ...], tuple[str | None, str | None] | None] = {}
+
+    def rows(self) -> Iterator[Row]:
+        import msgspec
+
+        decode = msgspec.json.Decoder().decode
+        try:
+            for data in self._lines():
+                self.line += 1
+                self.characters += len(data)
+                if data.isspace():
+                    continue
+                if len(data) >= LINE_MAX:
+                    yield self._bad(b"", "too_long", f"a line of over {LINE_MAX} bytes")
+                    continue
+                try:
+                    email, phone = self._values(decode(data), data)
+                except InvalidRequestError as error:
+                    yield Row(self.line, None, None, data, error.with_traceback(None))
+                except UnicodeDecodeError:
+                    yield self._bad(data, "bad_encoding", "bytes that are not UTF-8")
+                except RecursionError:
+                    yield self._bad(data, "bad_json", "nested too deep")
+                except msgspec.DecodeError as error:
+                    yield self._bad(data, "bad_json", str(error))
+                else:
+                    yield Row(self.line, email, phone, data, None)
+        except UnicodeError as error:
+            raise InputUnreadableError(
+                f"{self._name}:{self.line + 1}",
+                "the text is not in the encoding that it should be in",
+                hint="give --encoding; the rows before this place are imported",
+            ) from error
+
+    def _bad(self, data: bytes, code: str, reason: str) -> Row:
+        return Row(self.line, None, None, data, InvalidRequestError(code, reason))
+
+    def _values(self, value: object, data: bytes) -> tuple[object, object]:
+        if type(value) is not dict:
+            raise InvalidRequestError("bad_json", "not a JSON object")
+        # As many colons as keys: none is twice. Colons stand in values too, but seldom right
+        # behind a quote or white space. Else look closely.
+        if data.count(b":") != len(value) and sum(map(data.count, _KEY_ENDS)) != len(value):
+            _refuse_duplicate_keys(data)
+        keys = tuple(value)
+        if keys in self._shapes:
+            shape = self._shapes[keys]
+        else:
+            shape = self._shape(keys)
+            if len(self._shapes) < _KNOWN_SHAPES and len(data) <= _SHAPE_BYTES:
+                self._shapes[keys] = shape
+        if shape is None:
+            raise InvalidRequestError(
+                "bad_row", "several keys could be the email or the phone number"
+            )
+        email_key, phone_key = shape
+        return (
+            None if email_key is None else value[email_key],
+            None if phone_key is None else value[phone_key],
+        )
+
+    def _lines(self) -> Iterator[bytes]:
+        readline = self._readline()
+        data = readline().removeprefix(BOM.encode())
+        while data:
+            yield data
+            while len(data) >= LINE_MAX and data[-1] != 0x0A:  # the rest of an overlong line
+                data = readline()
+            data = readline()
+
+    def _readline(self) -> Callable[[], bytes]:
+        if codecs.lookup(self._encoding).name in {"utf-8", "utf-8-sig", "ascii"}:
+            return partial(self._source.stream().readline, LINE_MAX)
+        text = open_text(self._source, self._encoding)
+        # A byte that was no text must not become a part of the JSON: it stays none.
+        return lambda: text.readline(LINE_MAX).encode("utf-8", "surrogatepass")
+
+    def _shape(self, keys: tuple[str, ...]) -> tuple[str | None, str | None] | None:
+        """Which keys hold the email and the phone number; None when that is not clear."""
+        email = self._find_keys(keys, "email")
+        phone = self._find_keys(keys, "phone")
+        if len(email) > 1 or len(phone) > 1 or (email and email == phone):
+            return None
+        return (email[0] if email else None, phone[0] if phone else None)
+
+    def _find_keys(self, keys: Sequence[str], what: str) -> list[str]:
+        wanted = self._mapping.get(what)
+        if wanted is not None:
+            return [key for key in keys if key == wanted]
+        return [key for key in keys if is_alias(key, what)]
+
+
+def _refuse_duplicate_keys(data: bytes) -> None:
+    def pairs(found: list[tuple[str, object]]) -> None:
+        if len({key for key, _ in found}) != len(found):
+            raise InvalidRequestError("bad_json", "a key that stands twice")
+
+    json.loads(data, object_pairs_hook=pairs)
