@@ -17,8 +17,8 @@ from identity_cli.exporter.export import (
     What,
     check_format,
     file_format_for,
-    replaced_file,
 )
+from identity_cli.files import replaced_file
 from identity_cli.settings import open_database
 
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-import os
 import selectors
-import tempfile
-from contextlib import contextmanager, suppress
 from itertools import groupby, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, assert_never
 
-from identity_cli.errors import OutputError, UsageError
+from identity_cli.errors import UsageError
 from identity_cli.exporter.columns import CONTACT_COLUMNS, IDENTITY_COLUMNS
+from identity_cli.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,13 +93,13 @@ def export(
     """Write every contact, or every identity, to the stream.
 
     `excel_safe` puts an apostrophe before CSV values that a spreadsheet takes for a formula.
-    Raises `OutputError`; a pipe that was closed is a `BrokenPipeError`.
+    Raises `OutputError`; a pipe that was closed is an `OutputClosedError`.
     """
     from identity_cli.postgres.snapshot import snapshot
 
     file_format = file_format or file_format_for(None, what)
     check_format(file_format, excel_safe=excel_safe)
-    with snapshot(connection) as graph, _reported("the output"):
+    with snapshot(connection) as graph, writing("the output"):
         if file_format == "csv":
             if what == "contacts":
                 _copy_contacts(connection, stream, excel_safe=excel_safe)
@@ -141,67 +139,6 @@ def identities(graph: Snapshot) -> Iterator[ConsolidatedContact]:
 
     for _, members in groupby(graph.rows(_MEMBERS), itemgetter(3)):
         yield consolidate(list(members))
-
-
-@contextmanager
-def replaced_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
-    """A file that stands at `path`, whole and on disk, once the block has ended without an error.
-
-    Until then, and after an error, `path` is as it was. Raises `UsageError` when there is a file
-    and `force` is off, `OutputError`.
-    """
-    with _reported(str(path)):
-        target = path.resolve()  # a symbolic link stays one
-        _check_target(path, target, force=force)
-        # Only the owner can read it: it is full of personal data.
-        number, name = tempfile.mkstemp(dir=target.parent, prefix=".identity-", suffix=".partial")
-        try:
-            with open(number, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(number)
-            os.replace(name, target)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
-        _sync_folder(target.parent)
-
-
-def _check_target(path: Path, target: Path, *, force: bool) -> None:
-    if target.is_dir():
-        raise OutputError(f"{path} is a directory", hint="give the path of a file")
-    if target.exists():
-        if not target.is_file():
-            # Renaming over /dev/null would take it away from everybody.
-            raise OutputError(f"{path} is not a file", hint=f"leave -o out and write > {path}")
-        if not force:
-            raise UsageError(f"{path} exists already", hint="give --force to replace it")
-    if not target.parent.is_dir():
-        raise OutputError(f"there is no folder {path.parent}", hint="make it first")
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-@contextmanager
-def _reported(place: str) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"{place} cannot be written: {error.strerror or error}",
-            hint="see that there is room and that you may write there",
-        ) from error
 
 
 def _copy_contacts(

@@ -8,7 +8,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, assert_never
 
 from identity_cli.importer.formats import format_of
-from identity_cli.importer.results import RejectsWriter, ResultFile, outcome_line
+from identity_cli.importer.rejects import RejectsWriter
+from identity_cli.importer.results import ResultFile, outcome_line
 from identity_cli.importer.runs import Counts
 
 if TYPE_CHECKING:

@@ -237,7 +237,7 @@ def test_a_database_that_is_away_is_503(start_identity: Start, identity_home: Pa
         EmbeddedServer(identity_home).stop()
         for answer in (served.identify("lorraine@hillvalley.edu"), served.get("/health/ready")):
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-            assert answer.json() == {"detail": "The database is out of reach."}
+            assert answer.json() == {"detail": "The database is unreachable."}
         assert served.get("/health/live").status_code == 200
         EmbeddedServer(identity_home).start()
         deadline = time.monotonic() + 30

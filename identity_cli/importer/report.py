@@ -1,0 +1,94 @@
+"""How a run went: the document of `--summary` and `--json`, and what is printed of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from identity_cli.errors import IdentityError
+
+SCHEMA_VERSION = 1
+Status = Literal["finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """One of the first rejected rows: where it is, and why it was rejected."""
+
+    path: str
+    line: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """What ended a run. `code` is the stable word of the error's class."""
+
+    code: str
+    message: str
+    hint: str | None
+
+    @classmethod
+    def of(cls, error: IdentityError) -> RunError:
+        location = getattr(error, "location", None)
+        return cls(error.code, f"{location}: {error}" if location else str(error), error.hint)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """A run of `import` that has ended, however it ended.
+
+    Times are ISO 8601. `rejects` holds the paths of the rejects files that were written.
+    `rows` holds read, created, linked, merged, unchanged and rejected, in this order.
+    """
+
+    run_id: int | None
+    status: Status
+    exit_code: int
+    dry_run: bool
+    input: tuple[str, ...]
+    rows: Mapping[str, int]
+    started_at: str
+    finished_at: str | None
+    seconds: float
+    retries: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    columns: Any = None
+    rejects: tuple[str, ...] = ()
+    rejected_by_code: Mapping[str, int] = field(default_factory=dict)
+    error: RunError | None = None
+    first_rejects: tuple[RejectedRow, ...] = ()
+
+    @property
+    def rows_per_second(self) -> float:
+        return round(self.rows.get("read", 0) / self.seconds, 1) if self.seconds > 0 else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of `--summary`. `rejects` is a path, a list of several, or null."""
+        rejects = list(self.rejects)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": self.run_id,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "dry_run": self.dry_run,
+            "input": list(self.input),
+            "rows": dict(self.rows),
+            "retries": self.retries,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": self.rows_per_second,
+            "options": dict(self.options),
+            "columns": self.columns,
+            "rejects": rejects if len(rejects) > 1 else next(iter(rejects), None),
+            "rejected_by_code": dict(self.rejected_by_code),
+            "error": None if self.error is None else self.error.as_json(),
+        }
