@@ -226,7 +226,9 @@ cells = st.text(st.characters(codec="utf-8"), max_size=5)
 def test_cells_stay_what_they_are(tmp_path_factory: Any, rows: list[list[str]]) -> None:
     path = tmp_path_factory.getbasetemp() / "cells.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["email", "note"], *(["x", *row] for row in rows)])
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
+            [["email", "note"], *(["x", *row] for row in rows)]
+        )
     path.with_name("cells.csv.rejects.csv").unlink(missing_ok=True)
     found, _ = rejects_of(path)
     again = list(csv.reader(io.StringIO(found.decode(), newline=""), strict=True))

@@ -1,4 +1,4 @@
-"""What every format has in common: a row, a reader, the options of reading."""
+"""What all formats have in common: rows, readers, and options for reading."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Row(NamedTuple):
 
 
 class Reader(Protocol):
-    """The rows of one input. `line` is the last line read.
+    """The rows of one input.
 
-    `characters` is how many were read, and more for rows that take more memory than their text.
-    `columns` and `delimiter` are a CSV file's.
+    `line` is the last line that was read. `characters` is how many were read, and more for rows
+    that take more memory than their text. `columns` and `delimiter` are those of a CSV file.
     """
 
     line: int
@@ -40,12 +40,27 @@ class Reader(Protocol):
     columns: list[str]
     delimiter: str
 
-    def rows(self) -> Iterator[Row]: ...
+    @property
+    def unseen_keys(self) -> list[str]:
+        """The mapped keys that no object has had so far; empty before the first object."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows. Raises `InputUnreadableError` where the input cannot be read on."""
+        ...
+
+    def take_digest_input(self) -> bytes:
+        """Return the text that was read since the last call, the header included.
+
+        It is held until then, so call this every some hundred rows. All returned parts joined are
+        the same, however often this is called.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """How to read the inputs. `mapping` names the column of "email" and "phone"."""
+    """How to read the inputs. `mapping` names the columns of "email" and "phone"."""
 
     input_format: InputFormat | None = None
     delimiter: str | None = None
@@ -58,10 +73,10 @@ class InputOptions:
             "".encode(self.encoding)
         except (LookupError, ValueError) as error:
             raise UsageError(
-                f"unknown encoding {self.encoding!r}", hint="for example --encoding latin-1"
+                f"unknown encoding {self.encoding!r}", hint="use for example --encoding latin-1"
             ) from error
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
             raise UsageError(
-                "a delimiter is one character, not a quote or a line end",
-                hint="for a tab give --delimiter '\\t'",
+                "a delimiter must be one character other than a quote or a line end",
+                hint="for a tab use --delimiter '\\t'",
             )
