@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
 from identity_cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
+    from identity_cli.importer.report import ImportReport
     from identity_cli.importer.run import Importer
     from identity_cli.importer.windows import StopSwitch
 
@@ -177,7 +178,7 @@ def import_files(
             code = exit_code(error)
             raise
         finally:
-            _report(importer, importer.summary(code), json=json, quiet=quiet)
+            _report(importer, code, json=json, quiet=quiet)
     return code
 
 
@@ -199,12 +200,56 @@ def _stop_on_signals(switch: StopSwitch) -> list[int]:
     return received
 
 
-def _report(importer: Importer, summary: dict[str, Any], *, json: bool, quiet: bool) -> None:
+def _report(importer: Importer, code: int, *, json: bool, quiet: bool) -> None:
     from identity_cli.importer.results import write_summary
 
-    if not quiet:
-        output.import_report(importer, summary)
+    report = _report_of(importer, code)
     if importer.plan.summary is not None:
-        write_summary(importer.plan.summary, summary)
+        write_summary(importer.plan.summary, report.as_json())
+    output.import_report(report, quiet=quiet)
     if json:
-        output.document(summary)
+        output.document(report.as_json())
+
+
+def _report_of(importer: Importer, code: int) -> ImportReport:
+    from identity_cli.importer.report import ImportReport
+
+    summary = importer.summary(code)
+    for key in ("schema_version", "rows_per_second"):
+        del summary[key]
+    return ImportReport(
+        **{**summary, "input": tuple(summary["input"])},
+        finished_at=None,
+        rejects=tuple(importer.ledger.rejects_paths),
+        first_rejects=tuple(importer.ledger.first_rejects),
+    )
+
+
+def save_refused_summary(arguments: list[str], error: errors.UsageError) -> None:
+    """Write the summary of a command line that was refused before the import began.
+
+    An old one would be taken for this run's.
+    """
+    from identity_cli.importer.report import refused_report
+    from identity_cli.importer.results import write_summary
+
+    path = _value_of("--summary", arguments)
+    if path is None:
+        return
+    try:
+        write_summary(path, refused_report(error, exit_code(error)).as_json())
+    except errors.OutputError as failure:
+        output.remark(str(failure))
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    """Return the last value of an option in arguments that Typer could not parse."""
+    value = None
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == option and place + 1 < len(arguments):
+            value = arguments[place + 1]
+        elif argument.startswith(f"{option}="):
+            value = argument.removeprefix(f"{option}=")
+    return value or None

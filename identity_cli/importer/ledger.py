@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, assert_never
 
 from identity_cli.importer.formats import format_of
 from identity_cli.importer.rejects import RejectsWriter
+from identity_cli.importer.report import RejectedRow
 from identity_cli.importer.results import ResultFile, outcome_line
 from identity_cli.importer.runs import Counts
 
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
 
 _FIRST_REJECTS = 5
 _BUFFER = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """For the few lines on standard error: where, and why."""
-
-    path: str
-    line: int
-    reason: str
 
 
 class Ledger:
@@ -78,7 +70,7 @@ class Ledger:
             self._writers[index].write(row, code, reason)
         if len(self.first_rejects) < _FIRST_REJECTS:
             path = self._plan.paths[index]
-            self.first_rejects.append(RejectedRow(path, row.line, f"{code}: {reason}"))
+            self.first_rejects.append(RejectedRow(path, row.line, code, reason))
 
     def answer(self, index: int, row: Row, outcome: Outcome) -> None:
         counts = self.counts

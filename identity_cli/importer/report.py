@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from identity_cli.errors import IdentityError
 
 SCHEMA_VERSION = 1
+ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected")
 Status = Literal["finished", "stopped", "failed"]
 
 
@@ -92,3 +94,20 @@ class ImportReport:
             "rejected_by_code": dict(self.rejected_by_code),
             "error": None if self.error is None else self.error.as_json(),
         }
+
+
+def refused_report(error: IdentityError, exit_code: int) -> ImportReport:
+    """Return the report of a command line that was refused before anything was read."""
+    now = datetime.now(UTC).isoformat()
+    return ImportReport(
+        run_id=None,
+        status="failed",
+        exit_code=exit_code,
+        dry_run=False,
+        input=(),
+        rows=dict.fromkeys(ROWS, 0),
+        started_at=now,
+        finished_at=now,
+        seconds=0.0,
+        error=RunError.of(error),
+    )

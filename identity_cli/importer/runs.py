@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from identity_cli.errors import ContactNotFoundError, InputBusyError
+from identity_cli.errors import InputBusyError, RunNotFoundError
 from identity_cli.graph.service import Outcome
 from identity_cli.postgres.database import translated
 
@@ -92,6 +92,8 @@ class Run:
     started_at: datetime
     finished_at: datetime | None
     alive: bool
+    error: dict[str, Any] | None
+    inputs: list[dict[str, Any]]
 
     @property
     def state(self) -> str:
@@ -308,7 +310,8 @@ _RUNS = """
            EXISTS (SELECT FROM pg_locks
                    WHERE locktype = 'advisory' AND granted AND objsubid = 1
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                     AND (classid::bigint << 32) | objid::bigint = lock_key)
+                     AND (classid::bigint << 32) | objid::bigint = lock_key),
+           error
     FROM import_run
 """
 
@@ -321,14 +324,25 @@ def list_runs(connection: psycopg.Connection[Any], *, limit: int) -> list[Run]:
 
 
 def find_run(connection: psycopg.Connection[Any], run_id: int) -> Run:
-    """One run. Raises `ContactNotFoundError`."""
+    """Return one run. Raises `RunNotFoundError`."""
     with translated():
         row = connection.execute(f"{_RUNS} WHERE id = %s", (run_id,)).fetchone()
     if row is None:
-        raise ContactNotFoundError(f"no run {run_id}", hint="identity runs lists them")
+        raise RunNotFoundError(f"no run {run_id}")
     return _run(row)
 
 
 def _run(row: Sequence[Any]) -> Run:
-    run_id, status, inputs, *rest = row
-    return Run(run_id, status, [one["path"] for one in inputs], *rest)
+    run_id, status, inputs, rows, seconds, started_at, finished_at, alive, error = row
+    return Run(
+        run_id,
+        status,
+        [source["path"] for source in inputs],
+        rows,
+        seconds,
+        started_at,
+        finished_at,
+        alive,
+        error,
+        inputs,
+    )

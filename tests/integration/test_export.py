@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from identity_cli import ContactRequest, IdentityService
-from identity_cli.errors import ConnectionLostError, OutputError, UsageError
+from identity_cli.errors import ConnectionLostError, OutputClosedError, OutputError, UsageError
 from identity_cli.exporter.export import (
     FileFormat,
     What,
@@ -294,7 +294,7 @@ def test_a_failing_stream_leaves_the_connection_usable(
             with pytest.raises(OutputError, match="No space left") as caught:
                 export(connection, _Watched(fail(OSError)), what=what, file_format=file_format)
             assert caught.value.hint
-            with pytest.raises(BrokenPipeError):
+            with pytest.raises(OutputClosedError):
                 export(
                     connection,
                     _Watched(fail(BrokenPipeError)),
