@@ -1,4 +1,4 @@
-"""The command line: the application, and the one place where errors become exit codes."""
+"""The command line: the application, and the place where errors become exit codes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The graph out: one snapshot, ordered by id, in constant memory.
+"""Export one snapshot of the graph, ordered by id, in constant memory.
 
-The same graph gives the same bytes, whatever the server, the role and the locale are set to.
+The same graph gives the same bytes, whatever the settings of the server, role and locale are.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _SUFFIXES: dict[str, FileFormat] = {
     ".graphml": "graphml",
 }
 
-# The driver hands an enum out as bytes, so it goes as text.
+# The driver returns an enum as bytes, so it is read as text.
 _CONTACTS = """
     SELECT id, email, phone_number, linked_id, link_precedence::text,
            created_at, updated_at, deleted_at
     FROM contact ORDER BY id
 """
-# Within an identity in the order of the consolidated contact.
+# Ordered within an identity as in the consolidated contact.
 _MEMBERS = """
     SELECT id, email, phone_number, coalesce(linked_id, id) AS identity FROM contact
     ORDER BY identity, linked_id IS NOT NULL, created_at, id
@@ -55,23 +55,23 @@ _COPY = """
           FROM contact ORDER BY id) TO STDOUT (FORMAT csv, HEADER)
 """
 _LINKS = "SELECT id, linked_id FROM contact WHERE linked_id IS NOT NULL ORDER BY id"
-# What a spreadsheet would calculate instead of showing.
+# Values that a spreadsheet would calculate instead of show.
 _NO_FORMULA = r"""
     CASE WHEN left({0}, 1) IN ('=', '+', '-', '@', E'\t', E'\r') THEN '''' || {0} ELSE {0} END
 """
 
 
 def file_format_for(path: Path | None, what: What) -> FileFormat:
-    """The format that a file's name asks for, else the one that suits what is exported."""
+    """Return the format of a file's name, else the default for what is exported."""
     default: FileFormat = "csv" if what == "contacts" else "jsonl"
     return _SUFFIXES.get(path.suffix.lower(), default) if path is not None else default
 
 
 def check_format(file_format: FileFormat, *, excel_safe: bool = False) -> None:
-    """Raises `UsageError` for what `export` could not do, before anything is read."""
+    """Raise `UsageError` if `export` cannot write this format."""
     if excel_safe and file_format != "csv":
         raise UsageError(
-            "--excel-safe is for CSV only", hint="leave it out: nothing else has formulas"
+            "--excel-safe is for CSV only", hint="omit it: no other format has formulas"
         )
     if file_format == "parquet":
         try:
@@ -104,7 +104,7 @@ def export(
             if what == "contacts":
                 _copy_contacts(connection, stream, excel_safe=excel_safe)
             else:
-                # A list in its brackets and a number are no formula.
+                # A list in brackets or a number is not taken for a formula.
                 _write_csv(stream, identities(graph))
         elif file_format == "jsonl":
             if what == "contacts":
@@ -131,10 +131,7 @@ def export(
 
 
 def identities(graph: Snapshot) -> Iterator[ConsolidatedContact]:
-    """Every consolidated contact by the id of its primary.
-
-    Holds one identity at a time.
-    """
+    """Yield every consolidated contact by the id of its primary, one in memory at a time."""
     from identity_cli.graph.service import consolidate
 
     for _, members in groupby(graph.rows(_MEMBERS), itemgetter(3)):
@@ -153,7 +150,7 @@ def _copy_contacts(
 
 
 def _copied(pgconn: PGconn) -> Iterator[Buffer]:
-    """What psycopg's `Copy` yields, at half the cost: that sets up a wait for every row."""
+    """Yield what psycopg's `Copy` yields at half the cost: that sets up a wait for every row."""
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 
@@ -193,7 +190,7 @@ def _write_jsonl(stream: BinaryIO, records: Iterable[Any]) -> None:
 
 
 def _objects(contacts: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """Contacts as objects whose keys msgspec writes as JSON has them: phoneNumber, linkedId, …"""
+    """Yield contacts as objects whose keys msgspec writes in camel case."""
     import msgspec
 
     contact = msgspec.defstruct("Contact", CONTACT_COLUMNS, rename="camel")

@@ -1,4 +1,4 @@
-"""The files that an import writes beside the graph: outcomes, the summary, and what rejects use.
+"""The files that an import writes beside the graph: outcomes, rejects, the summary.
 
 A resumed run cuts its files back to the last checkpoint and appends to them.
 """

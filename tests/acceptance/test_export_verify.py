@@ -94,7 +94,7 @@ def test_export_to_a_file(run_identity: Run, tmp_path: Path) -> None:
     nowhere = {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}
     again = run_identity("export", "-o", path, env=nowhere)
     assert again.returncode == 2
-    assert again.stderr == f"error: {path} exists already\n\nhint: give --force to replace it\n"
+    assert again.stderr == f"error: {path} exists already\n\nhint: use --force to replace it\n"
     assert run_identity("export", "-o", path, "--force").returncode == 0
     assert path.read_text("utf-8") == written
 
@@ -131,7 +131,7 @@ def test_parquet_to_a_terminal_is_refused(database_url: str, tmp_path: Path) -> 
         os.close(process_end)
         os.close(terminal)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: Parquet is not for a terminal\n\nhint: ")
+    assert result.stderr.startswith("error: Parquet cannot be shown on a terminal\n\nhint: ")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_signal_leaves_no_file(
 def test_verify(run_identity: Run) -> None:
     plain = run_identity("verify")
     assert plain.returncode == 0
-    assert plain.stderr == "the graph is right\n"
+    assert plain.stderr == "the graph is correct\n"
     document = run_identity("verify", "--json")
     found = json.loads(document.stdout)
     assert document.stdout.count("\n") == 1
