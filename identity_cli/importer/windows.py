@@ -151,6 +151,7 @@ class WindowReader:
         except InputUnreadableError as error:
             broken = error
         window.characters = reader.characters - before
+        reader.take_digest_input()  # held by the reader until it is taken
         window.rows_done += len(window.rows)
         return broken
 

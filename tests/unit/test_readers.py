@@ -514,12 +514,19 @@ def test_digest_input_is_the_whole_text_however_often_it_is_taken(
     assert reader.take_digest_input() == b""
 
 
-def test_digest_input_of_an_overlong_line_is_complete(tmp_path: Path, open_rows: Any) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b"x" * (2 * LINE_MAX + 7) + b'\n{"email": "a"}\n')
-    reader, rows = open_rows(path)
-    assert [row.line for row in rows] == [1, 2]
-    assert reader.take_digest_input() == path.read_bytes()
+def test_digest_input_of_an_overlong_line_is_bounded_and_tells_lines_apart(
+    tmp_path: Path, open_rows: Any
+) -> None:
+    found = []
+    for rest in (b"x", b"y"):
+        path = tmp_path / "a.jsonl"
+        path.write_bytes(b"x" * (3 * LINE_MAX) + rest + b'\n{"email": "a"}\n')
+        reader, rows = open_rows(path)
+        assert [row.line for row in rows] == [1, 2]
+        found.append(reader.take_digest_input())
+    assert found[0] != found[1]
+    assert len(found[0]) < LINE_MAX + 100
+    assert found[0].endswith(b'{"email": "a"}\n')
 
 
 @pytest.mark.parametrize(

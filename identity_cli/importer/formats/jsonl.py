@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
@@ -118,9 +119,8 @@ class JsonLinesReader:
         while data:
             keep(data)
             yield data
-            while len(data) >= LINE_MAX and data[-1] != 0x0A:  # the rest of an overlong line
-                data = readline()
-                keep(data)
+            if len(data) >= LINE_MAX and data[-1] != 0x0A:
+                keep(_digest_of_rest(readline))
             data = readline()
 
     def _readline(self) -> Callable[[], bytes]:
@@ -145,6 +145,16 @@ class JsonLinesReader:
         if wanted is not None:
             return [key for key in keys if key == wanted]
         return [key for key in keys if is_alias(key, what)]
+
+
+def _digest_of_rest(readline: Callable[[], bytes]) -> bytes:
+    """Read the rest of an overlong line, which may be too long to keep, and return its digest."""
+    digest = sha256()
+    while data := readline():
+        digest.update(data)
+        if data[-1] == 0x0A:
+            break
+    return digest.digest()
 
 
 def _refuse_duplicate_keys(data: bytes) -> None:

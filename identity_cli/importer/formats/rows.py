@@ -53,7 +53,8 @@ class Reader(Protocol):
         """Return the text that was read since the last call, the header included.
 
         It is held until then, so call this every some hundred rows. All returned parts joined are
-        the same, however often this is called.
+        the same, however often this is called. What exceeds `LINE_MAX` of a line is in it as a
+        digest.
         """
         ...
 
