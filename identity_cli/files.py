@@ -23,10 +23,11 @@ _STDOUT_NUMBER = 1
 _STANDARD_NUMBERS = (_STDOUT_NUMBER, 2)
 _PRIVATE = 0o600
 _SYMLINKS_MAX = 40
+_HINT = "check that its folder exists, has room, and that you may write there"
 
 
 @contextmanager
-def writing(place: str) -> Iterator[None]:
+def writing(place: str, *, hint: str = _HINT) -> Iterator[None]:
     """Turn what can go wrong while writing to `place` into an `OutputError`."""
     if "\0" in place:
         raise OutputError("a path with a NUL character", hint="check the path")
@@ -37,7 +38,7 @@ def writing(place: str) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"cannot write {place}: {error.strerror or error}",
-            hint="check that its folder exists, has room, and that you may write there",
+            hint=hint,
         ) from error
 
 

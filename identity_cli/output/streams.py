@@ -57,7 +57,9 @@ class _Descriptor(io.RawIOBase):
                 self._has_failed = True
                 if self._place is None:
                     return size
-                with writing(self._place):
+                with writing(
+                    self._place, hint="check what it is redirected to: the disk may be full"
+                ):
                     raise
 
 

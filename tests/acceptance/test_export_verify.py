@@ -141,9 +141,6 @@ def test_parquet_to_a_terminal_is_refused(database_url: str, tmp_path: Path) -> 
         ("--what", "people"),
         ("--format", "jsonl", "--excel-safe"),
         ("--force",),
-        ("-o", "."),
-        ("-o", "none/graph.csv"),
-        ("-o", "/dev/null", "--force"),
     ],
 )
 def test_wrong_usage(run_identity: Run, options: tuple[str, ...]) -> None:
@@ -184,8 +181,18 @@ def test_a_full_disk_is_reported(database_url: str, tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: the output cannot be written: No space left on device")
+    assert result.returncode == 7
+    assert result.stderr.startswith(
+        "error: cannot write standard output: No space left on device\n\nhint: "
+    )
+
+
+@pytest.mark.parametrize("path", [".", "none/graph.csv"])
+def test_export_to_a_place_without_file_is_an_output_error(run_identity: Run, path: str) -> None:
+    result = run_identity("export", "-o", path)
+    assert (result.returncode, result.stdout) == (7, "")
+    assert result.stderr.startswith("error: ")
+    assert "\n\nhint: " in result.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -114,7 +114,7 @@ def test_names_of_columns_and_keys(read: Any, email: str, phone: str) -> None:
         ("email,mail", {}, "2 columns could be the email"),
         ("tel,phone", {}, "2 columns could be the phone"),
         ("a,a", {"email": "a"}, "2 columns could be the email"),
-        ("a,b", {}, "no column is recognised as an email"),
+        ("a,b", {}, "no column is an email or a phone number"),
         ("a,b", {"email": "a", "phone": "a"}, "one column cannot be both"),
         ("email,phone", {"phone": "email"}, "one column cannot be both"),
         ("email,phone", {"phone": "Tel."}, "no column 'Tel.'"),

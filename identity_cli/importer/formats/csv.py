@@ -115,7 +115,7 @@ class CsvReader:
         email = self._find_column("email", mapping.get("email"))
         phone = self._find_column("phone", mapping.get("phone"))
         if email is None and phone is None:
-            raise self._bad_header("no column is recognised as an email or a phone number")
+            raise self._bad_header("no column is an email or a phone number")
         if email == phone:
             raise self._bad_header("one column cannot be both the email and the phone number")
         return email, phone
