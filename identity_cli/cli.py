@@ -1,16 +1,17 @@
-"""The command line: the application, and the one place where errors become exit codes."""
+"""The command line: the application, and the place where errors become exit codes."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from identity_cli import errors, output
 from identity_cli.commands import db, export, identify, import_, runs, serve, show, verify
-from identity_cli.commands.options import HELP_NAMES
-from identity_cli.exit_codes import exit_code
+from identity_cli.commands.options import HELP_NAMES, Invocation
+from identity_cli.exit_codes import PIPE_CLOSED, exit_code
 
 app = typer.Typer(
     name="identity",
@@ -57,38 +58,58 @@ def _identity(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    output.install()
+    code = 1
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        # What fails here is not written at exit again, where Python would report it.
+        with suppress(errors.OutputError):
+            sys.stdout.flush()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; the exit code. Errors are on standard error when it returns."""
+    """Run the command line and return the exit code, with errors printed to standard error."""
+    invocation = Invocation()
     try:
-        code = app(arguments, prog_name="identity", standalone_mode=False)
+        code = app(arguments, prog_name="identity", standalone_mode=False, obj=invocation)
+        sys.stdout.flush()  # --help leaves it to Python's exit, where an error is too late
         return code if isinstance(code, int) else 0
+    except errors.OutputClosedError:
+        return PIPE_CLOSED
     except errors.IdentityError as error:
-        if output.debug:
+        if invocation.debug:
             raise
         output.error(error)
         return exit_code(error)
     except typer.TyperException as error:
-        if error.exit_code == 0:
-            return 0
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "identity"
-        if type(error).__name__ == "NoArgsIsHelpError":  # Typer does not export the class
-            output.note(error.format_message())
-        else:
-            output.error(errors.UsageError(error.format_message(), hint=f"{command} --help"))
-        return error.exit_code
+        return _refuse_usage(error, arguments)
     except typer.Abort:
         return 130
     except Exception as error:
-        if output.debug:
+        if invocation.debug:
             raise
         output.error(
             errors.IdentityError(
                 f"unexpected: {type(error).__name__}",
-                hint="give --debug for the details; this is a defect, please report it",
+                hint="use --debug for the details; this is a defect, please report it",
             )
         )
         return 1
+
+
+def _refuse_usage(error: typer.TyperException, arguments: list[str]) -> int:
+    """Report what Typer itself refuses, before the command runs."""
+    if error.exit_code == 0:
+        return 0
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "identity"
+    if type(error).__name__ == "NoArgsIsHelpError":  # Typer does not export the class
+        output.note(error.format_message())
+        return error.exit_code
+    usage = errors.UsageError(error.format_message(), hint=f"{command} --help")
+    output.error(usage)
+    if arguments[:1] == ["import"]:
+        import_.save_refused_summary(arguments[1:], usage)
+    return error.exit_code

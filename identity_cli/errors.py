@@ -1,33 +1,40 @@
-"""Every exception of the package. The message says what is wrong, the hint says the mend."""
+"""Every exception of the package. The message says what is wrong, the hint how to fix it."""
 
 from __future__ import annotations
 
 
 class IdentityError(Exception):
-    """Something went wrong that the user can mend."""
+    """An error that the user can fix.
 
+    `code` is a stable word for scripts. `message` is what the error says when it is raised without
+    a text of its own: an attribute, because `python -OO` removes docstrings.
+    """
+
+    code: str = "unexpected"
+    message: str = "Something went wrong."
     hint: str | None = None
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__ or "")
+        super().__init__(message or self.message)
         if hint is not None:
             self.hint = hint
 
-    def as_json(self) -> dict[str, str | None]:
-        return {"code": type(self).__name__, "message": str(self), "hint": self.hint}
-
 
 class UsageError(IdentityError):
-    """The options do not fit together."""
+    """Wrong usage: options that are unknown, malformed or do not go together."""
+
+    code = "usage"
+    message = "The options do not go together."
 
 
 class InvalidRequestError(IdentityError):
-    """A contact request was rejected by normalisation.
+    """A contact request that normalisation rejected.
 
     `code` is one of the stable words of a rejects file, `field` is "email", "phone" or None.
     """
 
-    hint = "give an email such as lorraine@hillvalley.edu, a phone number such as 123456, or both"
+    message = "The contact request is not valid."
+    hint = "use an email such as lorraine@hillvalley.edu, a phone number such as 123456, or both"
 
     def __init__(self, code: str, reason: str, *, field: str | None = None) -> None:
         super().__init__(reason)
@@ -60,14 +67,20 @@ class MergeTooLargeError(InvalidRequestError):
 
 
 class InputNotFoundError(IdentityError):
-    """The input cannot be opened."""
+    """An input that cannot be opened."""
+
+    code = "input_not_found"
+    message = "The input cannot be opened."
 
 
 class InputUnreadableError(IdentityError):
-    """The input cannot be read further; the rows before this place stand.
+    """An input that cannot be read any further; the rows before this place are kept.
 
     `location` is "PATH" or "PATH:LINE".
     """
+
+    code = "input_unreadable"
+    message = "The input cannot be read any further."
 
     def __init__(self, location: str, message: str, *, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -75,80 +88,141 @@ class InputUnreadableError(IdentityError):
 
 
 class InputBusyError(IdentityError):
-    """The same input is being imported by another run."""
+    """An input that another run is importing."""
+
+    code = "input_busy"
+    message = "The same input is being imported by another run."
 
 
 class ResumeError(IdentityError):
-    """The interrupted run cannot be gone on with."""
+    """An interrupted run that cannot be resumed."""
+
+    code = "not_resumable"
+    message = "The interrupted run cannot be resumed."
 
 
 class TooManyRejectsError(IdentityError):
-    """The import has finished, but more rows were rejected than --max-rejects allows."""
+    """An import that has finished with more rejected rows than --max-rejects allows."""
+
+    code = "too_many_rejects"
+    message = "More rows were rejected than --max-rejects allows."
 
 
 class TooFewRowsError(IdentityError):
-    """The import has finished, but fewer rows were read than --min-rows asks for."""
+    """An import that has finished with fewer rows than --min-rows asks for."""
+
+    code = "too_few_rows"
+    message = "Fewer rows were read than --min-rows asks for."
 
 
 class ContactNotFoundError(IdentityError):
-    """No such contact."""
+    """A contact that does not exist."""
+
+    code = "contact_not_found"
+    message = "No such contact."
+
+
+class RunNotFoundError(IdentityError):
+    """An import run that does not exist."""
+
+    code = "run_not_found"
+    message = "No such run."
+    hint = "identity runs lists them"
+
+
+class OutputError(IdentityError):
+    """A result file, or standard output, that cannot be written."""
+
+    code = "output"
+    message = "The results cannot be written."
+
+
+class OutputClosedError(OutputError):
+    """A pipe whose reader has gone, as in `| head`: the end of the work, not a defect."""
+
+    code = "output_closed"
+    message = "The reader of the output has closed it."
 
 
 class DatabaseError(IdentityError):
-    """The database cannot be used."""
+    """A database that cannot be used."""
 
-    hint = "give --debug for the details"
+    code = "database"
+    message = "The database cannot be used."
+    hint = "use --debug for the details"
 
 
 class DatabaseUnreachableError(DatabaseError):
-    """The database is out of reach."""
+    """A database that cannot be reached."""
+
+    code = "database_unreachable"
+    message = "The database is unreachable."
 
 
 class ConnectionLostError(DatabaseUnreachableError):
-    """The connection to the database was lost."""
+    """A connection to the database that was lost."""
+
+    code = "connection_lost"
+    message = "The connection to the database was lost."
 
 
 class DatabaseUnsuitableError(DatabaseError):
-    """This server or database cannot hold the graph."""
+    """A server or database that cannot hold the graph."""
+
+    code = "database_unsuitable"
+    message = "This server or database cannot hold the graph."
 
 
 class DatabaseReadOnlyError(DatabaseError):
-    """The database is read-only."""
+    """A database that is read-only."""
 
+    code = "database_read_only"
+    message = "The database is read-only."
     hint = "point --database-url or DATABASE_URL at the primary server, not at a standby"
 
 
 class DatabaseFullError(DatabaseError):
-    """The server has no room left on its disk."""
+    """A server without room on its disk."""
 
+    code = "database_full"
+    message = "The server has no room left on its disk."
     hint = (
-        "make room on the server and give the same command again: nothing that was reported is lost"
+        "make room on the server and run the same command again: nothing that was reported is lost"
     )
 
 
 class PermissionDeniedError(DatabaseError):
-    """The role may not do this."""
+    """A database role that lacks a privilege."""
+
+    code = "permission_denied"
+    message = "The database role lacks a privilege."
 
 
 class SchemaNotAtHeadError(DatabaseError):
-    """The database is not at the schema revision that this program needs."""
+    """A database that is not at the schema revision that this program needs."""
 
+    code = "schema_not_at_head"
+    message = "The database is not at the schema revision that this program needs."
     hint = "run identity db upgrade"
 
 
 class ProfileMismatchError(DatabaseError):
-    """The database was written with another normalisation profile."""
+    """A database that was written with another normalisation profile."""
+
+    code = "profile_mismatch"
+    message = "The database was written with another normalisation profile."
 
 
 class RetryableError(DatabaseError):
-    """A concurrent request got in the way; the same request can be sent again."""
+    """A request that a concurrent one got in the way of; it can be sent again."""
 
-    hint = "give the same command again"
+    code = "conflict"
+    message = "A concurrent request got in the way; the same request can be sent again."
+    hint = "run the same command again"
 
 
 class EmbeddedServerError(DatabaseError):
-    """The embedded PostgreSQL did not start."""
+    """An embedded PostgreSQL that did not start."""
 
-
-class OutputError(IdentityError):
-    """A file of results could not be written."""
+    code = "embedded_server"
+    message = "The embedded PostgreSQL did not start."

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from identity_cli import errors
 
-# The first class that matches gives the code.
+# What a shell reports for a process that SIGPIPE ended.
+PIPE_CLOSED = 141
+
+# The first class that matches decides.
 EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
     (errors.TooManyRejectsError, 3),
     (errors.TooFewRowsError, 3),
     (errors.UsageError, 2),
     (errors.InvalidRequestError, 2),
     (errors.InputNotFoundError, 2),
-    (errors.OutputError, 2),
     (errors.ResumeError, 2),
     (errors.ContactNotFoundError, 4),
+    (errors.RunNotFoundError, 4),
     (errors.InputUnreadableError, 4),
     (errors.InputBusyError, 6),
+    (errors.OutputClosedError, PIPE_CLOSED),
+    (errors.OutputError, 7),
     (errors.DatabaseError, 5),
 )
 
 
 def exit_code(error: errors.IdentityError) -> int:
-    """The exit code of an error; 1 for one that nobody thought of."""
+    """Return the exit code of an error, 1 for an unexpected one."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)

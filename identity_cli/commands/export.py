@@ -17,20 +17,20 @@ from identity_cli.exporter.export import (
     What,
     check_format,
     file_format_for,
-    replaced_file,
 )
+from identity_cli.files import replaced_file
 from identity_cli.settings import open_database
 
 
 def export(
-    what: Annotated[What, typer.Option(help="A record a contact, or a record an identity.")] = (
-        "contacts"
-    ),
+    what: Annotated[
+        What, typer.Option(help="Export one record per contact or one per identity.")
+    ] = ("contacts"),
     file_format: Annotated[
         FileFormat | None,
         typer.Option(
             "--format",
-            help="Default: as PATH ends; else csv for contacts, jsonl for identities.",
+            help="Format (default: by PATH, else csv or, for identities, jsonl).",
             show_default=False,
         ),
     ] = None,
@@ -40,21 +40,23 @@ def export(
             "-o",
             "--output",
             metavar="PATH",
-            help="Write a file, which appears when it is whole. Default: standard output.",
+            help="File to write (default: standard output).",
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file at PATH.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file at PATH; its owner and mode are kept.")
+    ] = False,
     excel_safe: Annotated[
         bool,
         typer.Option(
-            "--excel-safe", help="CSV: an apostrophe before what a spreadsheet would calculate."
+            "--excel-safe", help="Put an apostrophe before CSV values that look like formulas."
         ),
     ] = False,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
-    """Write the whole graph to standard output or to a file.
+    """Export the whole graph to standard output or to a file.
 
     \b
     Example:
@@ -65,9 +67,9 @@ def export(
     file_format = file_format or file_format_for(path, what)
     check_format(file_format, excel_safe=excel_safe)
     if file_format == "parquet" and path is None and sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal", hint="give -o PATH or a pipe")
+        raise UsageError("Parquet cannot be shown on a terminal", hint="use -o PATH or a pipe")
     if force and path is None:
-        raise UsageError("--force goes with a file", hint="give -o PATH")
+        raise UsageError("--force needs a file to replace", hint="use -o PATH")
     from identity_cli.exporter import export as exporter
     from identity_cli.postgres import schema
 

@@ -6,7 +6,7 @@ import gc
 import signal
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from identity_cli.importer.checkpoints import Counts
     from identity_cli.importer.formats import InputOptions
-    from identity_cli.importer.report import ImportReport
+    from identity_cli.importer.report import ImportReport, RunError
     from identity_cli.importer.stop import StopSwitch
 
 FORMATS = ("auto", "csv", "jsonl")
@@ -145,7 +145,7 @@ def import_files(
     """
     from identity_cli.graph.normalize import check_region
     from identity_cli.importer.plan import ImportPlan, is_another_file
-    from identity_cli.importer.report import ImportReport
+    from identity_cli.importer.report import refused_report
     from identity_cli.importer.results import remove_old_summary
     from identity_cli.importer.run import Importer
     from identity_cli.importer.stop import StopSwitch
@@ -159,9 +159,7 @@ def import_files(
         summary_path = summary
     if summary_path is not None:
         remove_old_summary(summary_path)
-    ending = _Ending(
-        partial(ImportReport.before_start, paths, dry_run), summary_path, json=json, quiet=quiet
-    )
+    ending = _Ending(partial(refused_report, paths), summary_path, json=json, quiet=quiet)
     with ending:
         limits = _Limits.parse(max_rejects, min_rows)
         plan = ImportPlan(
@@ -200,7 +198,7 @@ class _Ending:
 
     def __init__(
         self,
-        make_report: Callable[[int, dict[str, Any] | None], ImportReport],
+        make_report: Callable[[int, RunError | None], ImportReport],
         summary: str | None,
         *,
         json: bool,
@@ -221,21 +219,20 @@ class _Ending:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        from identity_cli.importer.report import RunError
         from identity_cli.importer.results import write_summary
 
-        document = None
+        failure = None
         if isinstance(error, errors.IdentityError):
-            self.code, document = exit_code(error), error.as_json()
+            self.code, failure = exit_code(error), RunError.of(error)
         elif error is not None:
-            self.code = 1
-            document = {"code": "unexpected", "message": type(error).__name__, "hint": None}
-        report = self.make_report(self.code, document)
+            self.code, failure = 1, RunError("unexpected", type(error).__name__, None)
+        report = self.make_report(self.code, failure)
         if self._summary is not None:
             write_summary(self._summary, report.as_json())
+        output.import_report(report, quiet=self._quiet)
         if self._json:
             output.document(report.as_json())
-        if not self._quiet:
-            output.import_report(report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,3 +328,37 @@ def _stop_on_signals(switch: StopSwitch) -> list[int]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     return received
+
+
+def save_refused_summary(arguments: list[str], error: errors.UsageError) -> None:
+    """Write the summary of a command line that was refused before the import began.
+
+    An old one would be taken for this run's.
+    """
+    from identity_cli.importer.plan import is_another_file
+    from identity_cli.importer.report import RunError, refused_report
+    from identity_cli.importer.results import write_summary
+
+    path = _value_of("--summary", arguments)
+    # An argument may be an input of the same name: that is not overwritten.
+    others = [one for one in arguments if one not in {path, f"--summary={path}"}]
+    if path is None or not is_another_file(path, *others) or arguments.count(path) > 1:
+        return
+    try:
+        report = refused_report((), exit_code(error), RunError.of(error))
+        write_summary(path, report.as_json())
+    except errors.OutputError as failure:
+        output.remark(str(failure))
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    """Return the last value of an option in arguments that Typer could not parse."""
+    value = None
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == option and place + 1 < len(arguments):
+            value = arguments[place + 1]
+        elif argument.startswith(f"{option}="):
+            value = argument.removeprefix(f"{option}=")
+    return value or None

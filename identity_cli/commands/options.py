@@ -1,8 +1,9 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -12,9 +13,18 @@ from identity_cli import output
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
-def _set_debug(wanted: bool) -> None:
-    # A later group or command on the same line must not take an earlier --debug back.
-    output.debug = output.debug or wanted
+@dataclass(slots=True)
+class Invocation:
+    """What one run of the command line shares: the object of Typer's context."""
+
+    debug: bool = False
+
+
+def _set_debug(context: typer.Context, wanted: bool) -> None:
+    # A group and its command both take --debug: the one without it must not reset the other.
+    invocation = context.find_object(Invocation)
+    if invocation is not None and wanted:
+        invocation.debug = True
 
 
 def _note_empty_variable(url: str | None) -> str | None:
@@ -34,11 +44,11 @@ DatabaseUrl = Annotated[
     ),
 ]
 Debug = Annotated[
-    bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks of errors.")
+    bool, typer.Option("--debug", callback=_set_debug, help="Print the traceback of an error.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Email = Annotated[
-    str | None, typer.Option("--email", metavar="E", help="Email.", show_default=False)
+    str | None, typer.Option("--email", metavar="E", help="Email address.", show_default=False)
 ]
 Phone = Annotated[
     str | None, typer.Option("--phone", metavar="P", help="Phone number.", show_default=False)
@@ -48,7 +58,7 @@ Region = Annotated[
     typer.Option(
         "--region",
         metavar="XX",
-        help="ISO 3166 country whose phone numbers these are: they become E.164.",
+        help="Country of phone numbers, which become E.164; for example US.",
         show_default=False,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`identity runs`: what was imported, when, and how it ended."""
+"""`identity runs`: the import runs, and how each ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     rich_markup_mode=None,
     context_settings=HELP_NAMES,
-    help="The runs of import, newest first."
+    help="List the import runs, newest first."
     "\n\n\b\nExample:\n  identity runs\n  identity runs show 7",
 )
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 def runs(
     context: typer.Context,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")
+        int, typer.Option("--limit", metavar="N", min=1, help="Number of runs to list.")
     ] = 20,
     json: Json = False,
     database_url: DatabaseUrl = None,
@@ -53,7 +53,7 @@ def show(
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
-    """Print one run.
+    """Print one run: its inputs, its counts, and the error that ended it.
 
     \b
     Example:
@@ -70,7 +70,7 @@ def show(
     if json:
         output.document(_document(run))
     else:
-        output.fields({key: str(value) for key, value in _document(run).items()})
+        output.run(run)
 
 
 def _document(run: Run) -> dict[str, Any]:
@@ -78,9 +78,14 @@ def _document(run: Run) -> dict[str, Any]:
         "run_id": run.id,
         "status": run.state,
         "input": run.paths,
+        "inputs": [
+            {"path": source["path"], "first_line": source.get("first_line")}
+            for source in run.inputs
+        ],
         "rows": run.rows,
         "started_at": run.started_at.isoformat(),
         "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         "seconds": round(run.seconds, 3),
         "rows_per_second": run.rows_per_second,
+        "error": run.error,
     }

@@ -9,7 +9,7 @@ from identity_cli.settings import open_database
 
 
 def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug = False) -> int:
-    """Prove the stored graph right, or list what is wrong with it. Exit code 3 when something is.
+    """Verify the stored graph and list what is wrong with it; exit code 3 if something is.
 
     \b
     Example:
@@ -32,10 +32,10 @@ def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug =
                 about = "" if violation.contact_id is None else f" contact {violation.contact_id}:"
                 output.line(f"{violation.code}:{about} {violation.message}")
         if found.ok:
-            output.note("the graph is right")
+            output.note("the graph is correct")
             return 0
         kinds = ", ".join(f"{count} {code}" for code, count in found.counts.items())
         output.note(f"violations: {kinds}")
         if found.is_cut:
-            output.note(f"the first {LISTED} of each kind are listed")
+            output.note(f"only the first {LISTED} of each kind are listed")
     return 3

@@ -1,4 +1,4 @@
 """Export: one snapshot of the graph as CSV, JSON Lines, Parquet or GraphML.
 
-Nothing here writes to the database or knows about the terminal.
+Nothing here writes to the database or to the terminal.
 """

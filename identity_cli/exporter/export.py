@@ -1,22 +1,20 @@
-"""The graph out: one snapshot, ordered by id, in constant memory.
+"""Export one snapshot of the graph, ordered by id, in constant memory.
 
-The same graph gives the same bytes, whatever the server, the role and the locale are set to.
+The same graph gives the same bytes, whatever the settings of the server, role and locale are.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import os
 import selectors
-import tempfile
-from contextlib import contextmanager, suppress
 from itertools import groupby, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, assert_never
 
-from identity_cli.errors import OutputError, UsageError
+from identity_cli.errors import UsageError
 from identity_cli.exporter.columns import CONTACT_COLUMNS, IDENTITY_COLUMNS
+from identity_cli.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,13 +38,13 @@ _SUFFIXES: dict[str, FileFormat] = {
     ".graphml": "graphml",
 }
 
-# The driver hands an enum out as bytes, so it goes as text.
+# The driver returns an enum as bytes, so it is read as text.
 _CONTACTS = """
     SELECT id, email, phone_number, linked_id, link_precedence::text,
            created_at, updated_at, deleted_at
     FROM contact ORDER BY id
 """
-# Within an identity in the order of the consolidated contact.
+# Ordered within an identity as in the consolidated contact.
 _MEMBERS = """
     SELECT id, email, phone_number, coalesce(linked_id, id) AS identity FROM contact
     ORDER BY identity, linked_id IS NOT NULL, created_at, id
@@ -57,23 +55,23 @@ _COPY = """
           FROM contact ORDER BY id) TO STDOUT (FORMAT csv, HEADER)
 """
 _LINKS = "SELECT id, linked_id FROM contact WHERE linked_id IS NOT NULL ORDER BY id"
-# What a spreadsheet would calculate instead of showing.
+# Values that a spreadsheet would calculate instead of show.
 _NO_FORMULA = r"""
     CASE WHEN left({0}, 1) IN ('=', '+', '-', '@', E'\t', E'\r') THEN '''' || {0} ELSE {0} END
 """
 
 
 def file_format_for(path: Path | None, what: What) -> FileFormat:
-    """The format that a file's name asks for, else the one that suits what is exported."""
+    """Return the format of a file's name, else the default for what is exported."""
     default: FileFormat = "csv" if what == "contacts" else "jsonl"
     return _SUFFIXES.get(path.suffix.lower(), default) if path is not None else default
 
 
 def check_format(file_format: FileFormat, *, excel_safe: bool = False) -> None:
-    """Raises `UsageError` for what `export` could not do, before anything is read."""
+    """Raise `UsageError` if `export` cannot write this format."""
     if excel_safe and file_format != "csv":
         raise UsageError(
-            "--excel-safe is for CSV only", hint="leave it out: nothing else has formulas"
+            "--excel-safe is for CSV only", hint="omit it: no other format has formulas"
         )
     if file_format == "parquet":
         try:
@@ -95,18 +93,18 @@ def export(
     """Write every contact, or every identity, to the stream.
 
     `excel_safe` puts an apostrophe before CSV values that a spreadsheet takes for a formula.
-    Raises `OutputError`; a pipe that was closed is a `BrokenPipeError`.
+    Raises `OutputError`; a pipe that was closed is an `OutputClosedError`.
     """
     from identity_cli.postgres.snapshot import snapshot
 
     file_format = file_format or file_format_for(None, what)
     check_format(file_format, excel_safe=excel_safe)
-    with snapshot(connection) as graph, _reported("the output"):
+    with snapshot(connection) as graph, writing("the output"):
         if file_format == "csv":
             if what == "contacts":
                 _copy_contacts(connection, stream, excel_safe=excel_safe)
             else:
-                # A list in its brackets and a number are no formula.
+                # A list in brackets or a number is not taken for a formula.
                 _write_csv(stream, identities(graph))
         elif file_format == "jsonl":
             if what == "contacts":
@@ -133,75 +131,11 @@ def export(
 
 
 def identities(graph: Snapshot) -> Iterator[ConsolidatedContact]:
-    """Every consolidated contact by the id of its primary.
-
-    Holds one identity at a time.
-    """
+    """Yield every consolidated contact by the id of its primary, one in memory at a time."""
     from identity_cli.graph.service import consolidate
 
     for _, members in groupby(graph.rows(_MEMBERS), itemgetter(3)):
         yield consolidate(list(members))
-
-
-@contextmanager
-def replaced_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
-    """A file that stands at `path`, whole and on disk, once the block has ended without an error.
-
-    Until then, and after an error, `path` is as it was. Raises `UsageError` when there is a file
-    and `force` is off, `OutputError`.
-    """
-    with _reported(str(path)):
-        target = path.resolve()  # a symbolic link stays one
-        _check_target(path, target, force=force)
-        # Only the owner can read it: it is full of personal data.
-        number, name = tempfile.mkstemp(dir=target.parent, prefix=".identity-", suffix=".partial")
-        try:
-            with open(number, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(number)
-            os.replace(name, target)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
-        _sync_folder(target.parent)
-
-
-def _check_target(path: Path, target: Path, *, force: bool) -> None:
-    if target.is_dir():
-        raise OutputError(f"{path} is a directory", hint="give the path of a file")
-    if target.exists():
-        if not target.is_file():
-            # Renaming over /dev/null would take it away from everybody.
-            raise OutputError(f"{path} is not a file", hint=f"leave -o out and write > {path}")
-        if not force:
-            raise UsageError(f"{path} exists already", hint="give --force to replace it")
-    if not target.parent.is_dir():
-        raise OutputError(f"there is no folder {path.parent}", hint="make it first")
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-@contextmanager
-def _reported(place: str) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"{place} cannot be written: {error.strerror or error}",
-            hint="see that there is room and that you may write there",
-        ) from error
 
 
 def _copy_contacts(
@@ -216,7 +150,7 @@ def _copy_contacts(
 
 
 def _copied(pgconn: PGconn) -> Iterator[Buffer]:
-    """What psycopg's `Copy` yields, at half the cost: that sets up a wait for every row."""
+    """Yield what psycopg's `Copy` yields at half the cost: that sets up a wait for every row."""
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 
@@ -256,7 +190,7 @@ def _write_jsonl(stream: BinaryIO, records: Iterable[Any]) -> None:
 
 
 def _objects(contacts: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """Contacts as objects whose keys msgspec writes as JSON has them: phoneNumber, linkedId, …"""
+    """Yield contacts as objects whose keys msgspec writes in camel case."""
     import msgspec
 
     contact = msgspec.defstruct("Contact", CONTACT_COLUMNS, rename="camel")

@@ -1,4 +1,4 @@
-"""The graph as GraphML: contacts and their links, or identities and their values."""
+"""Export to GraphML: contacts and their links, or identities and their values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.service import ConsolidatedContact
 
-# Most values need no escape; looking is cheaper than replacing.
+# Most values need no escaping; testing is cheaper than replacing.
 _is_plain = re.compile("[\x20-%'-;=?-~]*").fullmatch
-# XML has no way at all to write these.
+# Characters that XML cannot contain, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _CONTACT_KEYS = (
@@ -30,7 +30,7 @@ _IDENTITY_KEYS = ("kind", "value")
 def write_contacts(
     stream: BinaryIO, contacts: Iterable[Sequence[Any]], links: Iterable[Sequence[Any]]
 ) -> None:
-    """A node a contact, an edge from each secondary to its primary."""
+    """Write a node per contact and an edge from each secondary to its primary."""
     _begin(stream, "contacts", _CONTACT_KEYS)
     for contact_id, email, phone_number, _, precedence, *moments in contacts:
         times = (moment and moment.isoformat() for moment in moments)
@@ -42,7 +42,7 @@ def write_contacts(
 
 
 def write_identities(stream: BinaryIO, identities: Iterable[ConsolidatedContact]) -> None:
-    """A node an identity and a node each of its values, an edge from the identity to each."""
+    """Write a node per identity and per value, and an edge from the identity to each value."""
     _begin(stream, "identities", _IDENTITY_KEYS)
     for identity in identities:
         stream.write(_node(identity.primary_id, {"kind": "identity"}))

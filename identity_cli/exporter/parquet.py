@@ -1,4 +1,4 @@
-"""The graph as Parquet; needs the extra `parquet`."""
+"""Export to Parquet; needs the extra `parquet`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.service import ConsolidatedContact
 
-# Contacts in a row group, which is what is held in memory at a time.
+# Contacts per row group, which is held in memory.
 ROW_GROUP = 65_536
 
 _MOMENT = pa.timestamp("us", tz="UTC")
@@ -37,13 +37,13 @@ _IDENTITY_TYPES = (
 
 
 def write_contacts(stream: BinaryIO, contacts: Iterable[tuple[Any, ...]]) -> None:
-    """A row a contact, as in CSV."""
+    """Write one row per contact, as in CSV."""
     schema = pa.schema(list(zip(CONTACT_COLUMNS, _CONTACT_TYPES, strict=True)))
     _write(stream, schema, ((contact, 1) for contact in contacts))
 
 
 def write_identities(stream: BinaryIO, identities: Iterable[ConsolidatedContact]) -> None:
-    """A row an identity, its values as lists."""
+    """Write one row per identity, with its values as lists."""
     schema = pa.schema(list(zip(IDENTITY_COLUMNS, _IDENTITY_TYPES, strict=True)))
     _write(
         stream,
@@ -58,7 +58,7 @@ def write_identities(stream: BinaryIO, identities: Iterable[ConsolidatedContact]
 def _write(
     stream: BinaryIO, schema: pa.Schema, weighed: Iterable[tuple[tuple[Any, ...], int]]
 ) -> None:
-    """Write rows, each with the number of contacts that it holds."""
+    """Write rows, each passed with the number of contacts in it."""
     with pq.ParquetWriter(stream, schema) as writer:
         for group in _row_groups(weighed):
             columns = [

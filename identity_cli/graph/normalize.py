@@ -1,6 +1,6 @@
-"""The one door: raw values become a `ContactRequest`, or an `InvalidRequestError`.
+"""Normalisation: every raw value becomes part of a `ContactRequest`, or is rejected.
 
-A value that came through twice is unchanged.
+Normalising a value twice changes nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from identity_cli.errors import InvalidRequestError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Goes up when the same raw value would come out differently; stored in the database.
+# Stored in the database: values of two versions do not meet in one graph.
 PROFILE_VERSION = 1
 
 EMAIL_MAX = 320
 PHONE_MAX = 64
 
 REJECT_CODES = {
-    "no_identifier": "neither an email nor a phone number is left",
+    "no_identifier": "neither an email nor a phone number",
     "bad_email": "not an email address",
     "bad_phone": "not a phone number",
     "too_long": f"an email over {EMAIL_MAX} characters, a phone number over {PHONE_MAX}",
@@ -36,16 +36,20 @@ _ABSENT = frozenset({"", "null", "none", "nil", "n/a", "na", "nan", "undefined",
 _CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _SEPARATORS = str.maketrans("", "", " -.()/")
 
-# What most rows hold already: nothing to do but to look.
+# A whole number that has been through a float, as spreadsheets and data frames write it. After
+# fewer than five digits, three zeros or more are a group of a phone number: 555.0000.
+_float_text = re.compile(r"\+?(?:[0-9]+\.0{1,2}|[0-9]{5,}\.0+)").fullmatch
+
+# What most rows hold already: it only has to be looked at.
 _plain_email = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9.-]+").fullmatch
 _plain_phone = re.compile(r"\+?[0-9]+").fullmatch
 
 
 class ContactRequest:
-    """One request: an email, a phone number, or both, normalised.
+    """A request of normalised values: an email, a phone number, or both.
 
-    `phone` may be a whole number, as JSON has them. `region` is an ISO 3166 country code; with it
-    phone numbers become E.164.
+    `phone` may be a whole number, as in JSON. `region` is an ISO 3166 country code; with it, phone
+    numbers become E.164.
 
     Raises `InvalidRequestError`.
     """
@@ -84,7 +88,7 @@ class ContactRequest:
 
 
 def check_region(region: str | None) -> str | None:
-    """The region in upper case; `UsageError` when no phone numbers are known for it."""
+    """Return the region in upper case. Raises `UsageError` if it has no known phone numbers."""
     if region is None:
         return None
     import phonenumbers
@@ -93,13 +97,13 @@ def check_region(region: str | None) -> str | None:
     if region not in phonenumbers.SUPPORTED_REGIONS:
         raise UsageError(
             f"no phone numbers are known for region {region!r}",
-            hint="give an ISO 3166 country code, for example --region US",
+            hint="use an ISO 3166 country code, for example --region US",
         )
     return region
 
 
 def normalize_email(value: object) -> str | None:
-    """Lower case, the domain in its IDNA form; None when absent."""
+    """Return the email in lower case, its domain in IDNA form; None if it is absent."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -125,7 +129,7 @@ def normalize_email(value: object) -> str | None:
 
 
 def normalize_phone(value: object, region: str | None = None) -> str | None:
-    """Digits with an optional leading +, E.164 when a region is given; None when absent."""
+    """Return digits with an optional leading +, with a region E.164; None if it is absent."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -135,22 +139,25 @@ def normalize_phone(value: object, region: str | None = None) -> str | None:
     text = _clean(value, PHONE_MAX, "phone")
     if text is None:
         return None
-    text = "".join([_ascii_digit(c) for c in text.translate(_SEPARATORS)])
+    text = "".join([_ascii_digit(c) for c in text])
+    if _float_text(text):
+        text = text.partition(".")[0]
+    text = text.translate(_SEPARATORS)
     if not _plain_phone(text):
         raise InvalidRequestError(
-            "bad_phone", "a phone number is digits, with a + at the front at most", field="phone"
+            "bad_phone", "a phone number may contain only digits and a leading +", field="phone"
         )
     return text if region is None else _e164(text, region)
 
 
 def _clean(value: str, limit: int, field: str) -> str | None:
-    """NFC without outer white space and control characters; None for an absent value."""
+    """Return NFC without outer white space and control characters; None for an absent value."""
     if "\0" in value:
         raise InvalidRequestError("control_character", "a NUL character", field=field)
     text = value.strip()
     if not text.isprintable():
         text = _strip_control(text)
-    # NFC makes one character out of four at most. Its time can go with the square of the length.
+    # NFC makes one character of at most four. It can take time quadratic in the length.
     if len(text) > 4 * limit:
         raise _too_long(field, limit)
     if not text.isprintable():
@@ -182,7 +189,7 @@ def _strip_control(text: str) -> str:
 
 def _too_long(field: str, limit: int) -> InvalidRequestError:
     return InvalidRequestError(
-        "too_long", f"more than the {limit} characters of {_ARTICLE[field]}", field=field
+        "too_long", f"more than {limit} characters for {_ARTICLE[field]}", field=field
     )
 
 
@@ -196,7 +203,7 @@ def _number_text(value: object) -> str:
         raise InvalidRequestError(
             "bad_phone", "a phone number must be text or a whole number", field="phone"
         )
-    if value >= 10**PHONE_MAX:  # before str(), which refuses huge numbers
+    if value >= 10**PHONE_MAX:  # checked before str(), which refuses huge numbers
         raise _too_long("phone", PHONE_MAX)
     return str(value)
 
@@ -227,7 +234,7 @@ def _idna_encode() -> Callable[[str], str]:
 @lru_cache(maxsize=65536)
 def _e164(text: str, region: str) -> str:
     normal = _parsed_and_formatted(text, region)
-    # Some impossible numbers lose a trunk prefix each time they are read.
+    # Some impossible numbers lose a trunk prefix each time that they are parsed.
     if normal is None or (normal != text and _parsed_and_formatted(normal, region) != normal):
         raise InvalidRequestError(
             "bad_phone", f"cannot be a phone number in region {region}", field="phone"
@@ -242,7 +249,7 @@ def _parsed_and_formatted(text: str, region: str) -> str | None:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
-    # "Possible" takes a number without its area code, too: that is nobody's E.164.
+    # "Possible" also accepts a number without its area code, which has no E.164 form.
     reason = phonenumbers.is_possible_number_with_reason(number)
     if reason != phonenumbers.ValidationResult.IS_POSSIBLE and not phonenumbers.is_valid_number(
         number

@@ -1,7 +1,7 @@
-"""The stored graph, proven right or wrong: components computed again from what was requested.
+"""Verify the stored graph: compute the components again from what was requested, and compare.
 
-Contacts and evidence are the nodes, a value is what joins those that carry it. Neither links nor
-anchors have a say in it; they are what is compared with the outcome.
+Contacts and evidence are the nodes; a value joins all that carry it. Links and anchors take no part
+in this: they are compared with the result.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     import psycopg
 
-# So many violations of each code are listed, all are counted.
+# How many violations of each code are listed; all are counted.
 LISTED = 100
 
-# What a contact `c` and the contact `p` that its link names show by themselves: code, condition,
-# message. They hold where the schema's constraints do; a dump, a replica or a superuser may not.
+# What can be seen from a contact `c` and the contact `p` that its link names: code, condition and
+# message. The schema's constraints forbid these, but a superuser or a damaged disk can cause them.
 _ROW_CHECKS: tuple[tuple[LiteralString, LiteralString, str], ...] = (
     (
         "dangling_link",
@@ -85,7 +85,7 @@ _BAD_ROWS: LiteralString = f"""
 _CONTACTS = "SELECT id, linked_id FROM contact ORDER BY id"
 _EVIDENCE = "SELECT id, primary_id, merged_id FROM link_evidence ORDER BY id"
 
-# Who carries a value: contacts first. Sorted by the server, which has a disk to do it on.
+# What carries each value, contacts first. The server sorts: it has a disk to do it on.
 _EMAILS = """
     SELECT email COLLATE "C" AS value, id AS contact_id, NULL::bigint AS evidence_id, anchors_email
     FROM contact WHERE email <> ''
@@ -111,9 +111,9 @@ _LINES = """
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is wrong, by a stable code; `contact_id` is None when it is not about one contact.
+    """A violation, by a stable code; `contact_id` is None if it is not about one contact.
 
-    The message holds ids, never a value.
+    The message contains ids, never a value.
     """
 
     code: str
@@ -123,7 +123,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """`violations` holds the first `LISTED` of each code, `counts` tells how many there are.
+    """The result. `violations` holds the first `LISTED` of each code, `counts` how many there are.
 
     `identities` and `digest` are those of the links as they are stored.
     """
@@ -159,7 +159,7 @@ class Verification:
 def verify(connection: psycopg.Connection[Any]) -> Verification:
     """Recompute the graph in one snapshot and compare it with what is stored.
 
-    Takes some 50 bytes a contact or piece of evidence, then some 80 an identity.
+    Takes about 50 bytes per contact and piece of evidence, then about 80 per identity.
     """
     violations = _Violations()
     with snapshot(connection) as graph:
@@ -186,7 +186,7 @@ class _Violations:
 
 
 class _Places:
-    """Where an id stands in a rising list of them."""
+    """The places of ids in an ascending list of them."""
 
     def __init__(self, ids: array[int]) -> None:
         self.ids = ids
@@ -195,7 +195,7 @@ class _Places:
         self._gaps = self._span - len(ids)
 
     def of(self, wanted: int) -> int | None:
-        # At most where it would stand without gaps, and at least so many gaps before that.
+        # At most where it would be without gaps, at least the number of gaps before that.
         guess = wanted - self._first
         if not 0 <= guess < self._span:
             return None
@@ -207,87 +207,153 @@ class _Places:
 
 
 class _Components:
-    """Union-find over the nodes 0 … size - 1."""
+    """A union-find over the nodes 0 … size - 1."""
 
     def __init__(self, size: int) -> None:
         self._parents = array("q", range(size))
 
     def of(self, node: int) -> int:
-        """The node that stands for the component."""
+        """Return the node that represents the component."""
         parents = self._parents
         while (parent := parents[node]) != node:
             parents[node] = node = parents[parent]
         return node
 
-    def join(self, one: int, other: int) -> None:
-        one, other = self.of(one), self.of(other)
-        self._parents[max(one, other)] = min(one, other)
+    def join(self, left: int, right: int) -> None:
+        left, right = self.of(left), self.of(right)
+        self._parents[max(left, right)] = min(left, right)
+
+
+class _StoredGraph:
+    """Contacts and evidence as nodes: the contacts by id, then the evidence by id.
+
+    `roots` holds each contact's stored identity as the node of its primary; a contact whose link
+    leads nowhere is an identity of its own. `components` are computed from values alone.
+    """
+
+    def __init__(self, graph: Snapshot) -> None:
+        ids, links = array("q"), array("q")
+        for contact_id, linked_id in graph.rows(_CONTACTS):
+            ids.append(contact_id)
+            links.append(contact_id if linked_id is None else linked_id)
+        self.ids = ids
+        self._contacts = _Places(ids)
+        self._evidence = _Places(array("q", map(itemgetter(0), graph.rows(_EVIDENCE))))
+        self.roots = links  # overwritten in place: the links are not needed any more
+        for node, link in enumerate(links):
+            place = self._contacts.of(link)
+            self.roots[node] = node if place is None else place
+        self.components = _Components(len(ids) + len(self._evidence.ids))
+
+    def contact(self, contact_id: int) -> int | None:
+        """Return the node of a contact, None if there is no such contact."""
+        return self._contacts.of(contact_id)
+
+    def evidence(self, evidence_id: int) -> int:
+        """Return the node of a piece of evidence."""
+        return len(self.ids) + _known(self._evidence.of(evidence_id))
+
+
+class _Value:
+    """The carriers of one value, taken one at a time: first its contacts, then its evidence.
+
+    Whatever carries the value is joined into one component.
+    """
+
+    __slots__ = ("_anchors", "_field", "_first", "_is_split", "_owner", "_stored", "_violations")
+
+    def __init__(self, field: str, stored: _StoredGraph, violations: _Violations) -> None:
+        self._field = field
+        self._stored = stored
+        self._violations = violations
+        self._first: int | None = None
+        self._owner: int | None = None
+        self._is_split = False
+        self._anchors = 0
+
+    def take_contact(self, contact_id: int, *, is_anchor: bool) -> None:
+        """Law: a value leads to one identity. Reported once per value."""
+        node = _known(self._stored.contact(contact_id))
+        self._join(node)
+        self._anchors += is_anchor
+        if self._owner is None:
+            self._owner = node
+            return
+        roots = self._stored.roots
+        if roots[node] != roots[self._owner] and not self._is_split:
+            self._is_split = True
+            self._violations.add(
+                "identifier_in_two_identities",
+                contact_id,
+                f"it shares {self._field} with contact {self._stored.ids[self._owner]}"
+                " of another identity",
+            )
+
+    def take_evidence(self, evidence_id: int) -> None:
+        """Law: a value of the evidence is a contact's."""
+        self._join(self._stored.evidence(evidence_id))
+        if self._owner is None:
+            self._violations.add(
+                "evidence_of_unknown_value",
+                None,
+                f"evidence {evidence_id} names {self._field} that no contact has",
+            )
+
+    def check_anchor(self) -> None:
+        """Law: of the contacts that carry a value, exactly one anchors it."""
+        if self._owner is None or self._anchors == 1:
+            return
+        owner = self._stored.ids[self._owner]
+        if self._anchors == 0:
+            message = f"no contact anchors {self._field}"
+            self._violations.add("value_without_anchor", owner, message)
+        else:
+            message = f"{self._anchors} contacts anchor {self._field}"
+            self._violations.add("value_anchored_twice", owner, message)
+
+    def _join(self, node: int) -> None:
+        if self._first is None:
+            self._first = node
+        else:
+            self._stored.components.join(self._first, node)
 
 
 def _compare(graph: Snapshot, violations: _Violations) -> tuple[int, int]:
-    """Compare links and anchors with the components; the numbers of contacts and identities."""
-    ids, links = array("q"), array("q")
-    for contact_id, linked_id in graph.rows(_CONTACTS):
-        ids.append(contact_id)
-        links.append(contact_id if linked_id is None else linked_id)
-    contacts = _Places(ids)
-    evidence = _Places(array("q", map(itemgetter(0), graph.rows(_EVIDENCE))))
-    # The stored identity of each contact; one whose link leads nowhere is on its own.
-    roots = links
-    for node, link in enumerate(links):
-        place = contacts.of(link)
-        roots[node] = node if place is None else place
+    """Compare links and anchors with the components; return how many contacts and identities."""
+    stored = _StoredGraph(graph)
+    _check_values(graph, "an email", _EMAILS, stored, violations)
+    _check_values(graph, "a phone number", _PHONE_NUMBERS, stored, violations)
+    _check_links(stored, violations)
+    _check_evidence(graph, stored, violations)
+    identities = sum(node == root for node, root in enumerate(stored.roots))
+    return len(stored.ids), identities
 
-    components = _Components(len(ids) + len(evidence.ids))
 
-    def join_carriers(field: str, query: LiteralString) -> None:
-        for _, carriers in groupby(graph.rows(query), itemgetter(0)):
-            first: int | None = None
-            owner: int | None = None
-            split = False
-            anchors = 0
-            for _, contact_id, evidence_id, anchored in carriers:
-                if contact_id is None:
-                    node = len(ids) + _known(evidence.of(evidence_id))
-                    if owner is None:
-                        violations.add(
-                            "evidence_of_unknown_value",
-                            None,
-                            f"evidence {evidence_id} names {field} that no contact has",
-                        )
-                else:
-                    node = _known(contacts.of(contact_id))
-                    anchors += bool(anchored)
-                    if owner is None:
-                        owner = node
-                    elif roots[node] != roots[owner] and not split:
-                        split = True
-                        violations.add(
-                            "identifier_in_two_identities",
-                            contact_id,
-                            f"it shares {field} with contact {ids[owner]} of another identity",
-                        )
-                if first is None:
-                    first = node
-                else:
-                    components.join(first, node)
-            if owner is not None and anchors == 0:
-                violations.add("value_without_anchor", ids[owner], f"no contact anchors {field}")
-            elif owner is not None and anchors > 1:
-                violations.add(
-                    "value_anchored_twice", ids[owner], f"{anchors} contacts anchor {field}"
-                )
+def _check_values(
+    graph: Snapshot,
+    field: str,
+    query: LiteralString,
+    stored: _StoredGraph,
+    violations: _Violations,
+) -> None:
+    for _, carriers in groupby(graph.rows(query), itemgetter(0)):
+        value = _Value(field, stored, violations)
+        for _, contact_id, evidence_id, is_anchor in carriers:
+            if contact_id is None:
+                value.take_evidence(evidence_id)
+            else:
+                value.take_contact(contact_id, is_anchor=bool(is_anchor))
+        value.check_anchor()
 
-    join_carriers("an email", _EMAILS)
-    join_carriers("a phone number", _PHONE_NUMBERS)
 
-    # By component, the first of its contacts.
-    firsts = array("q", [-1]) * len(ids)
-    identities = 0
+def _check_links(stored: _StoredGraph, violations: _Violations) -> None:
+    """Laws: evidence joins what a link joins, and links join what evidence joins."""
+    ids, roots, components = stored.ids, stored.roots, stored.components
+    # By component, its lowest contact: evidence without a contact has no part in it.
+    first_contacts = array("q", [-1]) * len(ids)
     for node, root in enumerate(roots):
         component = components.of(node)
         is_joined = root == node or components.of(root) == component
-        identities += root == node
         if not is_joined:
             violations.add(
                 "link_without_evidence",
@@ -295,36 +361,39 @@ def _compare(graph: Snapshot, violations: _Violations) -> tuple[int, int]:
                 f"it is linked to contact {ids[root]}, no evidence joins them",
             )
         # A contact is the lowest node of its component: evidence alone joins no two of them.
-        first = firsts[component]
+        first = first_contacts[component]
         if first < 0:
-            firsts[component] = node
+            first_contacts[component] = node
         elif root != roots[first] and (root == node or not is_joined):
-            # Said once an identity, not for each secondary that stands with its primary.
+            # Reported once per identity, not for each secondary that is with its primary.
             violations.add(
                 "unmerged",
                 ids[node],
                 f"evidence joins it with contact {ids[first]}, the links keep them apart",
             )
 
+
+def _check_evidence(graph: Snapshot, stored: _StoredGraph, violations: _Violations) -> None:
+    """Law: the contacts that evidence names have its values, directly or through others."""
+    components = stored.components
     for evidence_id, *named in graph.rows(_EVIDENCE):
-        component = components.of(len(ids) + _known(evidence.of(evidence_id)))
+        component = components.of(stored.evidence(evidence_id))
         for contact_id in named:
             if contact_id is None:
                 continue
-            place = contacts.of(contact_id)
-            if place is None:
+            node = stored.contact(contact_id)
+            if node is None:
                 violations.add(
                     "evidence_of_unknown_contact",
                     None,
                     f"evidence {evidence_id} names contact {contact_id}, which does not exist",
                 )
-            elif components.of(place) != component:
+            elif components.of(node) != component:
                 violations.add(
                     "evidence_in_another_identity",
                     contact_id,
                     f"evidence {evidence_id} names it, but has the values of another identity",
                 )
-    return len(ids), identities
 
 
 def _known(place: int | None) -> int:
@@ -333,20 +402,20 @@ def _known(place: int | None) -> int:
 
 
 def _digest(graph: Snapshot) -> str:
-    """The digest of who is who: nothing but the values of each identity goes in."""
+    """Return the digest of who is who, made of the values of each identity alone."""
     digests = []
     current = previous = None
-    one = sha256()
+    values = sha256()
     for identity, line in graph.rows(_LINES):
         if identity != current:
             if current is not None:
-                digests.append(one.digest())
-            one = sha256(line.encode())
+                digests.append(values.digest())
+            values = sha256(line.encode())
         elif line != previous:
-            one.update(b"\n" + line.encode())
+            values.update(b"\n" + line.encode())
         current, previous = identity, line
     if current is not None:
-        digests.append(one.digest())
+        digests.append(values.digest())
     # The order of the digests is that of their hex forms.
     digests.sort()
     whole = sha256()

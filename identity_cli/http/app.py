@@ -238,7 +238,7 @@ async def _not_found(_request: Request, error: errors.ContactNotFoundError) -> R
 @app.exception_handler(errors.DatabaseError)
 async def _unavailable(_request: Request, error: errors.DatabaseError) -> Response:
     # Only the kind: a message names hosts and roles.
-    return unavailable(type(error).__doc__ or "")
+    return unavailable(error.message)
 
 
 def _wants_counts(query: QueryParams) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from identity_cli.errors import OutputError
 from identity_cli.importer.checkpoints import Counts
 from identity_cli.importer.formats import format_of
 from identity_cli.importer.rejects import RejectsWriter
+from identity_cli.importer.report import RejectedRow
 from identity_cli.importer.results import ResultFile, outcome_line
 
 if TYPE_CHECKING:
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 
 _FIRST_REJECTS = 5
 _BUFFER = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """A rejected row as it is named on standard error: where, and why."""
-
-    path: str
-    line: int
-    reason: str
 
 
 class Ledger:
@@ -107,7 +99,7 @@ class Ledger:
             self._writer(index).write(row, code, reason)
         if len(self.first_rejects) < _FIRST_REJECTS:
             path = self._plan.paths[index]
-            self.first_rejects.append(RejectedRow(path, row.line, f"{code}: {reason}"))
+            self.first_rejects.append(RejectedRow(path, row.line, code, reason))
 
     def answer(self, index: int, row: Row, outcome: Outcome) -> None:
         counts = self.counts

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from identity_cli.importer.ledger import Ledger
     from identity_cli.importer.opening import OpenedRun
     from identity_cli.importer.plan import ImportPlan
+    from identity_cli.importer.report import RunError
     from identity_cli.importer.runs import RunJournal
     from identity_cli.importer.session import Session
     from identity_cli.importer.stop import StopSwitch
@@ -187,10 +188,10 @@ class Pipeline:
                 self._checkpoint = last
                 return
 
-    def fail(self, error: dict[str, Any]) -> None:
+    def fail(self, error: RunError) -> None:
         """Store why the run has failed, if the server can still be told; its checkpoint is kept."""
         if not self._plan.dry_run:
-            self._journal.fail(error)
+            self._journal.fail(error.as_json())
 
     # Windows through the lanes, into the ledger.
 

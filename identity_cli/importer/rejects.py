@@ -1,4 +1,4 @@
-"""Rejected rows in the format of their input."""
+"""The rejects file: rows that were not imported, ready to be corrected and imported again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RejectsWriter:
-    """Rejected rows in the input's format: its columns, then `_line`, `_code`, `_reason`."""
+    """A writer of rejected rows in the input's format: its columns, then `REJECT_COLUMNS`."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class RejectsWriter:
         self._delimiter = delimiter
         self._is_unicode = codecs.lookup(encoding).name.startswith("utf-")
         self._encoder: codecs.IncrementalEncoder | None = None
-        # A rejects file that is imported again does not grow the columns twice.
+        # A rejects file that is imported again does not get the columns twice.
         self._grown = tuple(columns[-3:]) == REJECT_COLUMNS
         self._columns = columns[:-3] if self._grown else columns
 
     def write(self, row: Row, code: str, reason: str) -> None:
         verdict = (row.line, code, reason)
-        begun = bool(self.file.size)
+        begun = self.file.size is not None
         if self._format == "jsonl":
             found = dict(zip(REJECT_COLUMNS, verdict, strict=True))
             line = _reject_line(row.content, found, as_ascii=not self._is_unicode)
@@ -52,7 +52,7 @@ class RejectsWriter:
         width = len(self._columns)
         cells: list[str] = row.content
         own = cells[:width] + [""] * (width - len(cells))
-        # What is over comes last, so that the columns keep their places and nothing is lost.
+        # Cells beyond the header come last, so that the columns keep their places.
         over = cells[width + 3 * self._grown :]
         self.file.write(self._encode(self._csv_line([*own, *map(str, verdict), *over]), begun=True))
 
@@ -63,7 +63,7 @@ class RejectsWriter:
         return line.getvalue().removesuffix("\r\n") + "\n"
 
     def _encode(self, text: str, *, begun: bool) -> bytes:
-        """The text in the input's encoding, a BOM at the beginning of the file only."""
+        """Encode the text as the input is encoded, with a BOM only at the beginning."""
         if self._encoder is None or not begun:
             self._encoder = codecs.getincrementalencoder(self._encoding)(KEEP_BYTES)
             if begun:
@@ -82,7 +82,7 @@ def _reject_line(content: bytes, verdict: dict[str, Any], *, as_ascii: bool) -> 
         text = json.dumps(document | verdict, ensure_ascii=as_ascii)
         text.encode()  # a lone surrogate has no encoding
     except (ValueError, RecursionError):
-        # Not an object that says the same: the line goes along as it is, for a person to mend.
+        # No object can hold the same: the line is kept as it is, for a person to correct.
         raw = content.decode("utf-8", "backslashreplace").rstrip("\r\n")
         text = json.dumps({"_raw": raw} | verdict, ensure_ascii=as_ascii)
     return f"{text}\n"

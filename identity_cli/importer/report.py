@@ -1,90 +1,113 @@
-"""How a run ended: what `--summary` and `--json` print."""
+"""How a run went: the document of `--summary` and `--json`, and what is printed of it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from identity_cli.importer.checkpoints import Counts
-
 if TYPE_CHECKING:
-    from identity_cli.importer.ledger import RejectedRow
+    from collections.abc import Mapping
 
-RunStatus = Literal["finished", "stopped", "failed"]
+    from identity_cli.errors import IdentityError
+
+SCHEMA_VERSION = 1
+ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected")
+Status = Literal["finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """One of the first rejected rows: where it is, and why it was rejected."""
+
+    path: str
+    line: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """What ended a run. `code` is the stable word of the error's class."""
+
+    code: str
+    message: str
+    hint: str | None
+
+    @classmethod
+    def of(cls, error: IdentityError) -> RunError:
+        location = getattr(error, "location", None)
+        return cls(error.code, f"{location}: {error}" if location else str(error), error.hint)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """The state of a run at its end, also if it ended with an error.
+    """A run of `import` that has ended, however it ended.
 
-    `rejects_paths` are the rejects files that were written, `first_rejects` the first few rows in
-    them. Times are the server's; `seconds` includes the tries that were interrupted, and
-    `rows_per_second` is the rate of this try. `error` is {"code", "message", "hint"} or None.
+    Times are ISO 8601. `rejects` holds the paths of the rejects files that were written.
+    `rows` holds read, created, linked, merged, unchanged and rejected, in this order.
     """
 
     run_id: int | None
-    status: RunStatus
+    status: Status
     exit_code: int
     dry_run: bool
-    paths: tuple[str, ...]
-    rows: Counts
-    rejected_by_code: dict[str, int]
-    rejects_paths: tuple[str, ...]
-    first_rejects: tuple[RejectedRow, ...]
-    retries: int
-    options: dict[str, Any]
-    started_at: datetime
-    finished_at: datetime
+    input: tuple[str, ...]
+    rows: Mapping[str, int]
+    started_at: str
+    finished_at: str | None
     seconds: float
-    rows_per_second: float
-    error: dict[str, Any] | None = field(default=None)
+    retries: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    columns: Any = None
+    rejects: tuple[str, ...] = ()
+    rejected_by_code: Mapping[str, int] = field(default_factory=dict)
+    error: RunError | None = None
+    first_rejects: tuple[RejectedRow, ...] = ()
 
-    @classmethod
-    def before_start(
-        cls, paths: tuple[str, ...], dry_run: bool, exit_code: int, error: dict[str, Any] | None
-    ) -> ImportReport:
-        """Return the report of a command that failed before there was anything to do."""
-        now = datetime.now(UTC)
-        return cls(
-            run_id=None,
-            status="failed",
-            exit_code=exit_code,
-            dry_run=dry_run,
-            paths=paths,
-            rows=Counts(),
-            rejected_by_code={},
-            rejects_paths=(),
-            first_rejects=(),
-            retries=0,
-            options={},
-            started_at=now,
-            finished_at=now,
-            seconds=0.0,
-            rows_per_second=0.0,
-            error=error,
-        )
+    @property
+    def rows_per_second(self) -> float:
+        return round(self.rows.get("read", 0) / self.seconds, 1) if self.seconds > 0 else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document of `--summary`."""
-        rejects: str | list[str] | None = list(self.rejects_paths)
-        if len(self.rejects_paths) < 2:
-            rejects = self.rejects_paths[0] if self.rejects_paths else None
+        """Return the document of `--summary`. `rejects` is a path, a list of several, or null."""
+        rejects = list(self.rejects)
         return {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "run_id": self.run_id,
             "status": self.status,
             "exit_code": self.exit_code,
             "dry_run": self.dry_run,
-            "input": list(self.paths),
-            "rows": asdict(self.rows),
-            "rejected_by_code": self.rejected_by_code,
-            "rejects": rejects,
+            "input": list(self.input),
+            "rows": dict(self.rows),
             "retries": self.retries,
-            "options": self.options,
-            "started_at": self.started_at.isoformat(),
-            "finished_at": self.finished_at.isoformat(),
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
             "seconds": round(self.seconds, 3),
-            "rows_per_second": round(self.rows_per_second, 1),
-            "error": self.error,
+            "rows_per_second": self.rows_per_second,
+            "options": dict(self.options),
+            "columns": self.columns,
+            "rejects": rejects if len(rejects) > 1 else next(iter(rejects), None),
+            "rejected_by_code": dict(self.rejected_by_code),
+            "error": None if self.error is None else self.error.as_json(),
         }
+
+
+def refused_report(paths: tuple[str, ...], exit_code: int, error: RunError | None) -> ImportReport:
+    """Return the report of a command that was refused before anything was read."""
+    now = datetime.now(UTC).isoformat()
+    return ImportReport(
+        run_id=None,
+        status="failed",
+        exit_code=exit_code,
+        dry_run=False,
+        input=paths,
+        rows=dict.fromkeys(ROWS, 0),
+        started_at=now,
+        finished_at=now,
+        seconds=0.0,
+        error=error,
+    )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from identity_cli.errors import (
     DatabaseUnreachableError,
@@ -22,7 +22,7 @@ from identity_cli.graph.profile import check_profile
 from identity_cli.importer.ledger import Ledger
 from identity_cli.importer.opening import OpenedRun, identify_inputs, open_run
 from identity_cli.importer.pipeline import Pipeline, Progress
-from identity_cli.importer.report import ImportReport, RunStatus
+from identity_cli.importer.report import ImportReport, RunError, Status
 from identity_cli.importer.runs import RunJournal
 from identity_cli.importer.session import Patience, Session
 from identity_cli.importer.stop import StopRequestedError, StopSwitch
@@ -56,14 +56,13 @@ class Importer:
         say: Callable[[str], None] = _ignore,
     ) -> None:
         self.plan = plan
-        self.status: RunStatus = "failed"
+        self.status: Status = "failed"
         self.run_id: int | None = None
         self._say = say
         self._switch = switch or StopSwitch()
         self._ledger = Ledger(plan)
         self._retries = 0
         self._seconds_before = 0.0
-        self._rows_before = 0
         self._started = time.monotonic()
         self._started_at = datetime.now(UTC)
 
@@ -76,28 +75,25 @@ class Importer:
         """The rejects files that were written."""
         return self._ledger.rejects_paths
 
-    def report(self, exit_code: int, error: dict[str, Any] | None = None) -> ImportReport:
-        """Return how the run ended. `error` is {"code", "message", "hint"}."""
+    def report(self, exit_code: int, error: RunError | None = None) -> ImportReport:
+        """Return how the run ended."""
         elapsed = time.monotonic() - self._started
         return ImportReport(
             run_id=self.run_id,
             status=self.status,
             exit_code=exit_code,
             dry_run=self.plan.dry_run,
-            paths=self.plan.paths,
-            rows=replace(self.counts),
-            rejected_by_code=dict(sorted(self._ledger.codes.items())),
-            rejects_paths=tuple(self._ledger.rejects_paths),
-            first_rejects=tuple(self._ledger.first_rejects),
+            input=self.plan.paths,
+            rows=asdict(self.counts),
+            started_at=self._started_at.isoformat(),
+            finished_at=(self._started_at + timedelta(seconds=elapsed)).isoformat(),
+            seconds=self._seconds_before + elapsed,
             retries=self._retries,
             options=self.plan.reading_options(),
-            started_at=self._started_at,
-            finished_at=self._started_at + timedelta(seconds=elapsed),
-            seconds=self._seconds_before + elapsed,
-            rows_per_second=max(0, self.counts.read - self._rows_before) / elapsed
-            if elapsed
-            else 0.0,
+            rejects=tuple(self._ledger.rejects_paths),
+            rejected_by_code=dict(sorted(self._ledger.codes.items())),
             error=error,
+            first_rejects=tuple(self._ledger.first_rejects),
         )
 
     def run(self, database: Database, show: Callable[[Progress], None] = _ignore) -> None:
@@ -146,7 +142,6 @@ class Importer:
                 self._started_at = opened.clock.started_at
                 self._started = time.monotonic()
                 self._seconds_before = opened.checkpoint.seconds
-                self._rows_before = opened.checkpoint.counts.read
                 return session, journal, opened
 
     def _import(
@@ -182,10 +177,10 @@ class Importer:
             pipeline.stop()
             raise
         except IdentityError as error:
-            pipeline.fail(error.as_json())
+            pipeline.fail(RunError.of(error))
             raise
         except BaseException as error:
-            pipeline.fail({"code": "unexpected", "message": type(error).__name__, "hint": None})
+            pipeline.fail(RunError("unexpected", type(error).__name__, None))
             raise
         self._compare_with_earlier_runs(journal, pipeline.checkpoint)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.errors import ContactNotFoundError
+from identity_cli.errors import RunNotFoundError
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def list_runs(connection: psycopg.Connection[Any], *, limit: int) -> list[Run]:
 
 
 def find_run(connection: psycopg.Connection[Any], run_id: int) -> Run:
-    """Return one run. Raises `ContactNotFoundError`."""
+    """Return one run. Raises `RunNotFoundError`."""
     with translated():
         row = connection.execute(f"{_RUNS} WHERE id = %s", (run_id,)).fetchone()
     if row is None:
-        raise ContactNotFoundError(f"no run {run_id}", hint="identity runs lists them")
+        raise RunNotFoundError(f"no run {run_id}")
     return _run(row)
 
 

@@ -7,7 +7,7 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from identity_cli import output
+from identity_cli.output.tables import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def print_contact(contact: ContactStream, *, as_json: bool) -> None:
     if as_json:
         _print_json(contact)
     elif sys.stdout.isatty():
-        output.fields(
+        fields(
             {
                 "primary": str(contact.primary_id),
                 "emails": "\n".join(contact.emails),

@@ -106,3 +106,45 @@ def test_a_run_that_goes_on_and_one_that_died(
     assert json.loads(done.stdout)["rows"]["created"] == 8000
     shown = json.loads(run_identity("runs", "show", "1", "--json").stdout)
     assert (shown["status"], shown["rows"]["read"]) == ("finished", 8000)
+
+
+def test_run_that_failed_is_shown_with_its_inputs_and_its_error(
+    run_identity: Run, tmp_path: Path, database_url: str
+) -> None:
+    (tmp_path / "a.csv").write_text("email\na@x.org\n")
+    (tmp_path / "b.csv").write_text("email\nb@x.org\n")
+    assert run_identity("import", "a.csv", "b.csv", "-q").returncode == 0
+    error = {"code": "output", "message": "cannot write o.jsonl", "hint": "make room"}
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE import_run SET status = 'failed', error = %s,"
+            " inputs = jsonb_set(inputs, '{1,first_line}', '2')",
+            (json.dumps(error),),
+        )
+    shown = run_identity("runs", "show", "1")
+    assert shown.returncode == 0
+    lines = shown.stdout.splitlines()
+    assert "run: 1" in lines
+    assert "status: failed" in lines
+    assert "read: 2" in lines
+    assert "input 1: a.csv" in lines
+    assert "input 2: b.csv (its line 1 is line 3 of the run)" in lines
+    assert "error: output: cannot write o.jsonl" in lines
+    assert "hint: make room" in lines
+    document = json.loads(run_identity("runs", "show", "1", "--json").stdout)
+    assert document["error"] == error
+    assert document["inputs"][1] == {"path": "b.csv", "first_line": 2}
+
+
+def test_runs_of_a_role_with_another_date_style_are_listed(
+    run_identity: Run, tmp_path: Path, database_url: str
+) -> None:
+    (tmp_path / "a.csv").write_text("email\na@x.org\n")
+    assert run_identity("import", "a.csv", "-q").returncode == 0
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET DateStyle = 'German'")
+    listed = run_identity("runs")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    shown = json.loads(run_identity("runs", "show", "1", "--json").stdout)
+    assert datetime.fromisoformat(shown["started_at"]).tzinfo is not None

@@ -71,9 +71,8 @@ def test_password_in_a_url_that_does_not_work(
     if command != ("db", "url"):  # which asks no server
         assert code in (2, 5)
     # As --debug shows it: nothing of it in the causes either.
-    monkeypatch.setattr("identity_cli.output.debug", True)
     try:
-        run(list(command))
+        run([*command, "--debug"])
     except Exception:  # noqa: BLE001 - whatever it is, this is its traceback
         sys.stderr.write(traceback.format_exc())
     said = capsys.readouterr()

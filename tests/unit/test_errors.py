@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import psycopg
 import pytest
@@ -42,6 +44,9 @@ EXPECTED = {
     "RetryableError": 5,
     "EmbeddedServerError": 5,
     "InputBusyError": 6,
+    "RunNotFoundError": 4,
+    "OutputError": 7,
+    "OutputClosedError": 141,
 }
 
 
@@ -53,14 +58,27 @@ def test_the_codes_of_the_contract(name: str) -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_has_a_code(kind: type[errors.IdentityError]) -> None:
     code = exit_codes.exit_code(make(kind))
-    assert code in {2, 4, 5, 6} or kind is errors.IdentityError
+    assert code in {2, 4, 5, 6, 7, 141} or kind is errors.IdentityError
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_has_a_sentence(kind: type[errors.IdentityError]) -> None:
-    sentence = str(make(kind))
-    assert sentence
-    assert (inspect.getdoc(kind) or "").splitlines()[0].endswith((".", "stand."))
+    assert str(make(kind))
+    assert kind.message
+    assert (inspect.getdoc(kind) or "").splitlines()[0].endswith(".")
+
+
+def test_every_class_has_a_code_of_its_own() -> None:
+    codes = [kind.code for kind in CLASSES if kind is not errors.InvalidRequestError]
+    assert len(set(codes)) == len(codes)
+
+
+def test_error_without_docstrings_keeps_its_message() -> None:
+    code = "from identity_cli.errors import ContactNotFoundError; print(ContactNotFoundError())"
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout == "No such contact.\n"
 
 
 def test_an_error_as_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -241,6 +241,45 @@ def test_bad_phone(raw: object, code: str) -> None:
     assert code_of(normalize_phone, raw) == code
 
 
+@pytest.mark.parametrize(
+    ("raw", "region", "normal"),
+    [
+        # Whole numbers that have been through a float.
+        ("5551234.0", None, "5551234"),
+        (" 5551234.00 ", None, "5551234"),
+        ("5551234.000000", None, "5551234"),
+        ("+5551234.0", None, "+5551234"),
+        ("\u0665\u0665\u0665\u0661\u0662\u0663\u0664.\u0660", None, "5551234"),
+        ("123.0", None, "123"),
+        ("0.0", None, "0"),
+        ("12345.000", None, "12345"),
+        ("030123456.0", "DE", "+4930123456"),
+        ("2025550101.0", "US", "+12025550101"),
+        # Groups of a phone number.
+        ("1234.000", None, "1234000"),
+        ("555.0000", None, "5550000"),
+        ("555.123.0", None, "5551230"),
+        ("800.555.0000", None, "8005550000"),
+        ("(800) 555.0000", None, "8005550000"),
+        ("555.123.4567", None, "5551234567"),
+        ("5551234.1", None, "55512341"),
+        ("5551234.", None, "5551234"),
+        (".0", None, "0"),
+    ],
+)
+def test_whole_number_that_was_a_float_is_that_number(
+    raw: str, region: str | None, normal: str
+) -> None:
+    assert normalize_phone(raw, region) == normal
+    assert normalize_phone(normal, region) == normal
+    assert ContactRequest(None, raw, region=region).phone == normal
+
+
+@pytest.mark.parametrize("raw", ["5551234,0", "9.19877E+11"])
+def test_number_in_another_notation_is_a_bad_phone(raw: str) -> None:
+    assert code_of(normalize_phone, raw) == "bad_phone"
+
+
 def test_length_of_a_phone_number() -> None:
     assert normalize_phone("1" * PHONE_MAX) == "1" * PHONE_MAX
     assert normalize_phone("+" + "1" * (PHONE_MAX - 1)) == "+" + "1" * (PHONE_MAX - 1)

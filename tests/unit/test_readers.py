@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from identity_cli.importer.formats.text import LINE_MAX
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from identity_cli.importer.formats import Reader, Row
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -53,6 +56,20 @@ def read(tmp_path: Path) -> Callable[..., tuple[list[Read], InputUnreadableError
         return read_rows(path, **options)
 
     return read_bytes
+
+
+@pytest.fixture
+def open_rows() -> Iterator[Callable[..., tuple[Reader, Iterator[Row]]]]:
+    """Opens the reader of a file, and its rows."""
+    with ExitStack() as opened:
+
+        def open_file(path: Path, **options: Any) -> tuple[Reader, Iterator[Row]]:
+            source = Source(str(path))
+            opened.callback(source.close)
+            reader = open_reader(source, InputOptions(**options))
+            return reader, reader.rows()
+
+        yield open_file
 
 
 # CSV: the header.
@@ -225,7 +242,7 @@ def test_options_that_cannot_be(options: dict[str, str]) -> None:
     [
         (b"", []),
         (b"\n  \n\t\na@x.org,1\n\n\n", [(5, "a@x.org", "1", None)]),
-        (b" a@x.org , 1 \n", [(2, " a@x.org ", " 1 ", None)]),
+        (b" a@x.org , 1 \n", [(2, "a@x.org ", "1 ", None)]),
         (b",\n", [(2, "", "", None)]),
         (b"a@x.org\n", [(2, None, None, "bad_row")]),
         (b"a@x.org,1,\n", [(2, None, None, "bad_row")]),
@@ -425,6 +442,111 @@ def test_keys_by_map(
     assert read(line, "input.jsonl", mapping=mapping) == ([(1, *row)], None)
 
 
+def test_mapped_keys_that_no_object_has_are_unseen(tmp_path: Path, open_rows: Any) -> None:
+    path = tmp_path / "input.jsonl"
+    path.write_text('{"email": "a"}\n{"mobile_no": "1"}\n')
+    reader, rows = open_rows(path, mapping={"email": "mail", "phone": "mobile_no"})
+    assert reader.unseen_keys == []
+    next(rows)
+    assert reader.unseen_keys == ["mail", "mobile_no"]
+    list(rows)
+    assert reader.unseen_keys == ["mail"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"[1]\n", b"{"])
+def test_input_without_objects_has_no_unseen_keys(
+    tmp_path: Path, open_rows: Any, data: bytes
+) -> None:
+    path = tmp_path / "input.jsonl"
+    path.write_bytes(data)
+    reader, rows = open_rows(path, mapping={"email": "mail"})
+    list(rows)
+    assert reader.unseen_keys == []
+
+
+# Spaces before a quoted cell.
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "rows"),
+    [
+        (b'phone, email\n1, "sq@x.org"\n', "a.csv", [(2, "sq@x.org", "1", None)]),
+        (b'phone, "email"\n1,   "sq@x.org"\n', "a.csv", [(2, "sq@x.org", "1", None)]),
+        (b'email,phone\n "sq@x.org", "1"\n', "a.csv", [(2, "sq@x.org", "1", None)]),
+        (b'phone\t email\n1\t "sq@x.org"\n', "a.tsv", [(2, "sq@x.org", "1", None)]),
+        (b'email,phone\n "a\n b",1\n', "a.csv", [(2, "a\n b", "1", None)]),
+        (b'email\n   \n""\n \t\na\n', "a.csv", [(3, "", None, None), (5, "a", None, None)]),
+    ],
+)
+def test_space_before_a_quoted_cell_is_skipped(
+    read: Any, data: bytes, name: str, rows: list[Read]
+) -> None:
+    assert read(data, name) == (rows, None)
+
+
+def test_empty_cells_between_space_delimiters_are_kept(read: Any) -> None:
+    assert read(b"email x phone\na  1\n", delimiter=" ") == ([(2, "a", "1", None)], None)
+
+
+# What was read, for a digest.
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "text"),
+    [
+        ("a.csv", b'\xef\xbb\xbfemail\r\n\n"a\nb"\n\xff\n', 'email\r\n\n"a\nb"\n\udcff\n'),
+        ("a.jsonl", b'\xef\xbb\xbf{"email": "a"}\n\n{\n[1]', '{"email": "a"}\n\n{\n[1]'),
+    ],
+)
+@pytest.mark.parametrize("every", [1, 2, 100])
+def test_digest_input_is_the_whole_text_however_often_it_is_taken(
+    tmp_path: Path, open_rows: Any, name: str, data: bytes, text: str, every: int
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    reader, rows = open_rows(path)
+    parts = []
+    for number, _ in enumerate(rows, 1):
+        if number % every == 0:
+            parts.append(reader.take_digest_input())
+    parts.append(reader.take_digest_input())
+    assert b"".join(parts) == text.encode("utf-8", "surrogatepass")
+    assert reader.take_digest_input() == b""
+
+
+def test_digest_input_of_an_overlong_line_is_bounded_and_tells_lines_apart(
+    tmp_path: Path, open_rows: Any
+) -> None:
+    found = []
+    for rest in (b"x", b"y"):
+        path = tmp_path / "a.jsonl"
+        path.write_bytes(b"x" * (3 * LINE_MAX) + rest + b'\n{"email": "a"}\n')
+        reader, rows = open_rows(path)
+        assert [row.line for row in rows] == [1, 2]
+        found.append(reader.take_digest_input())
+    assert found[0] != found[1]
+    assert len(found[0]) < LINE_MAX + 100
+    assert found[0].endswith(b'{"email": "a"}\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("contacts.csv.12.rejects", "csv"),
+        ("contacts.jsonl.gz.7.rejects", "jsonl"),
+        ("contacts.tsv.zst.7.rejects", "csv"),
+        ("contacts.ndjson.rejects", "jsonl"),
+    ],
+)
+def test_rejects_file_has_the_format_of_its_input(name: str, expected: str) -> None:
+    assert format_of(name, InputOptions()) == expected
+
+
+def test_rejects_of_a_tab_separated_file_are_tab_separated(read: Any) -> None:
+    rows, _ = read(b"email\tphone\na\t1\n", "a.tsv.7.rejects")
+    assert rows == [(2, "a", "1", None)]
+
+
 # Samples.
 
 
@@ -480,7 +602,9 @@ def test_what_csv_writes_comes_back(
     tmp_path_factory: Any, rows: list[tuple[str, str, str]]
 ) -> None:
     text = io.StringIO()
-    csv.writer(text).writerows([("email", "phone", "note"), *rows])
+    # Unquoted, a cell would lose its leading spaces.
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    writer.writerows([("email", "phone", "note"), *rows])
     try:
         data = text.getvalue().encode()
     except UnicodeEncodeError:  # lone surrogates

@@ -18,7 +18,13 @@ from identity_cli import ContactRequest
 from identity_cli.errors import InvalidRequestError, OutputError, ResumeError
 from identity_cli.graph.service import Outcome
 from identity_cli.importer.formats import InputOptions, Row, format_of, open_reader
-from identity_cli.importer.results import RejectsWriter, ResultFile, outcome_line, write_summary
+from identity_cli.importer.rejects import RejectsWriter
+from identity_cli.importer.results import (
+    ResultFile,
+    outcome_line,
+    remove_old_summary,
+    write_summary,
+)
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
@@ -220,7 +226,9 @@ cells = st.text(st.characters(codec="utf-8"), max_size=5)
 def test_cells_stay_what_they_are(tmp_path_factory: Any, rows: list[list[str]]) -> None:
     path = tmp_path_factory.getbasetemp() / "cells.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["email", "note"], *(["x", *row] for row in rows)])
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
+            [["email", "note"], *(["x", *row] for row in rows)]
+        )
     path.with_name("cells.csv.rejects.csv").unlink(missing_ok=True)
     found, _ = rejects_of(path)
     again = list(csv.reader(io.StringIO(found.decode(), newline=""), strict=True))
@@ -273,8 +281,59 @@ def test_a_file_is_cut_back(tmp_path: Path, open_files: list[ResultFile]) -> Non
     path.unlink()
     with pytest.raises(ResumeError):
         file.cut_back(0)
+
+
+def test_file_made_after_a_checkpoint_without_one_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"made after the checkpoint")
+    file = ResultFile(str(path))
     file.cut_back(None)
     assert not path.exists()
+    assert (file.size, file.used) == (None, False)
+
+
+def test_special_file_that_is_cut_back_is_appended_to(
+    tmp_path: Path, open_files: list[ResultFile]
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"held\n")
+    with open(log, "ab") as held:
+        file = ResultFile(f"/dev/fd/{held.fileno()}")
+        open_files.append(file)
+        file.write(b"one\n")
+        file.cut_back(2)
+        file.write(b"two\n")
+        file.cut_back(None)
+        file.remove()
+    assert log.read_bytes() == b"held\none\ntwo\n"
+
+
+def test_file_that_got_nothing_because_the_disk_is_full_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = ResultFile(str(tmp_path / "out"))
+    file.write(b"x")
+
+    def full(_number: int) -> None:
+        (tmp_path / "out").write_bytes(b"")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        file.sync()
+    assert not file.used
+    monkeypatch.undo()
+    file.close()
+
+
+def test_old_summary_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("{}")
+    remove_old_summary(str(path))
+    remove_old_summary(str(path))
+    remove_old_summary(os.devnull)
+    assert not path.exists()
+    assert Path(os.devnull).exists()
 
 
 def test_results_into_a_pipe_and_into_nothing(tmp_path: Path, open_files: list[ResultFile]) -> None:

@@ -1,7 +1,8 @@
-"""Formats of an input: which reader reads it."""
+"""The formats of an input, and the choice of the reader."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import UsageError
@@ -29,25 +30,36 @@ __all__ = [
 ]
 
 
+# Rejects files are named FILE.RUN.rejects and have the format of FILE.
+_REJECTS_ENDING = re.compile(r"(\.[0-9]+)?\.rejects$")
+_CSV_ENDINGS = (".csv", ".tsv", ".tab")
+_TAB_ENDINGS = (".tsv", ".tab")
+_JSONL_ENDINGS = (".jsonl", ".ndjson")
+
+
 def format_of(path: str, options: InputOptions) -> InputFormat:
-    """The format that was asked for, or that the name says."""
+    """Return the format that was asked for, else the one that the name shows."""
     if options.input_format is not None:
         return options.input_format
-    name = path.lower().removesuffix(".gz").removesuffix(".zst")
-    if name.endswith((".csv", ".tsv", ".tab")):
+    name = _uncompressed_name(path)
+    if name.endswith(_CSV_ENDINGS):
         return "csv"
-    if name.endswith((".jsonl", ".ndjson")):
+    if name.endswith(_JSONL_ENDINGS):
         return "jsonl"
-    what = "standard input" if path == "-" else f"the name {path}"
     raise UsageError(
-        f"{what} does not tell the format", hint="give --input-format csv or --input-format jsonl"
+        f"cannot tell the format of {'standard input' if path == '-' else path}",
+        hint="use --input-format csv or --input-format jsonl",
     )
 
 
 def open_reader(source: Source, options: InputOptions) -> Reader:
-    """A reader for the source, whose header (of CSV) is read already."""
+    """Return a reader of the source; the header of a CSV file has been read by then."""
     if format_of(source.path, options) == "jsonl":
         return JsonLinesReader(source, options)
-    name = source.path.lower().removesuffix(".gz").removesuffix(".zst")
-    delimiter = options.delimiter or ("\t" if name.endswith((".tsv", ".tab")) else ",")
-    return CsvReader(source, options, delimiter)
+    is_tabs = _uncompressed_name(source.path).endswith(_TAB_ENDINGS)
+    return CsvReader(source, options, options.delimiter or ("\t" if is_tabs else ","))
+
+
+def _uncompressed_name(path: str) -> str:
+    name = _REJECTS_ENDING.sub("", path.lower())
+    return name.removesuffix(".gz").removesuffix(".zst")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
@@ -19,31 +20,50 @@ if TYPE_CHECKING:
 
 # What an empty cell takes in memory, for a line that is all commas.
 _CELL_CHARACTERS = 8
+_MOST_UNTAKEN = 4096
+
+
+class _LineTooLongError(Exception):
+    """A line without an end, which is no line of a CSV file."""
 
 
 class CsvReader:
-    """CSV with a header line, quoting strict."""
+    """A reader of CSV with a header line and strict quoting."""
 
     def __init__(self, source: Source, options: InputOptions, delimiter: str) -> None:
         self.line = 0
         self.characters = 0
         self.delimiter = delimiter
-        self._pending: list[str] = []
         self._name = source.name
         self._text = open_text(source, options.encoding)
+        # The lines that were read, those up to the last row, and those behind it.
+        self._untaken: list[str] = []
+        self._complete = 0
         csv.field_size_limit(LINE_MAX)
-        self._records = csv.reader(self._lines(), delimiter=delimiter, strict=True)
+        # Spaces before a quoted cell are not part of it: else its quotes would be.
+        self._records = csv.reader(
+            self._lines(), delimiter=delimiter, strict=True, skipinitialspace=delimiter != " "
+        )
         self.columns = self._header(options.encoding)
         self._email, self._phone = self._find_columns(options.mapping)
-        self.unseen_keys: list[str] = []
-        self._complete = len(self._pending)
+
+    @property
+    def unseen_keys(self) -> list[str]:
+        """Always empty: a mapped column that is missing is an error of the header."""
+        return []
 
     def take_digest_input(self) -> bytes:
-        """Return the text of the rows read since the last call; the header counts as read first."""
-        data = "".join(self._pending[: self._complete])
-        del self._pending[: self._complete]
+        text = "".join(self._untaken[: self._complete])
+        del self._untaken[: self._complete]
         self._complete = 0
-        return data.encode("utf-8", "surrogatepass")
+        return text.encode("utf-8", "surrogatepass")
+
+    def _fold_blank_lines(self) -> None:
+        # Between two rows there may be any number of them.
+        if len(self._untaken) - self._complete >= _MOST_UNTAKEN:
+            text = "".join(self._untaken[self._complete :])
+            digest = sha256(text.encode("utf-8", "surrogatepass"))
+            self._untaken[self._complete :] = [digest.hexdigest()]
 
     def rows(self) -> Iterator[Row]:
         records, width = self._records, len(self.columns)
@@ -52,28 +72,36 @@ class CsvReader:
         try:
             for cells in records:
                 line, before = before + 1, records.line_num
-                if len(cells) == width and (width > 1 or not cells[0].isspace()):
+                if len(cells) == 1 and self._is_blank(cells[0]):
+                    self._fold_blank_lines()
+                elif len(cells) == width:
                     email = cells[email_at] if email_at is not None else None
                     phone = cells[phone_at] if phone_at is not None else None
-                    self._complete = len(self._pending)
+                    self._complete = len(self._untaken)
                     yield Row(line, email, phone, cells, None)
-                elif cells and not (len(cells) == 1 and cells[0].isspace()):
+                elif cells:
                     self.characters += _CELL_CHARACTERS * len(cells)
-                    self._complete = len(self._pending)
+                    self._complete = len(self._untaken)
                     yield Row(line, None, None, cells, _wrong_width(len(cells), width))
+                else:
+                    self._fold_blank_lines()
                 self.line = before
-        except (csv.Error, UnicodeError) as error:
+        except (csv.Error, UnicodeError, _LineTooLongError) as error:
             raise self._unreadable(before + 1, error) from error
 
+    def _is_blank(self, cell: str) -> bool:
+        # Spaces are skipped before they are a cell; a line of "" is a row with an empty cell.
+        return cell.isspace() or (not cell and self._untaken[-1].isspace())
+
     def _lines(self) -> Iterator[str]:
-        readline = self._text.readline
+        readline, keep = self._text.readline, self._untaken.append
         # A BOM belongs to the file, not to the first column's name.
         line = readline(LINE_MAX).removeprefix(BOM)
         while line:
+            keep(line)
             if len(line) == LINE_MAX and line[-1] not in "\r\n":
-                raise csv.Error(f"a line of more than {LINE_MAX} characters")
+                raise _LineTooLongError
             self.characters += len(line)
-            self._pending.append(line)
             yield line
             line = readline(LINE_MAX)
 
@@ -89,13 +117,13 @@ class CsvReader:
                     "the file is empty",
                     hint="the first line must name the columns, for example email,phone",
                 )
-        except (csv.Error, UnicodeError) as error:
+        except (csv.Error, UnicodeError, _LineTooLongError) as error:
             raise self._unreadable(self.line + 1, error) from error
         if any("\0" in cell for cell in cells) and codecs.lookup(encoding).name == "utf-8":
             raise InputUnreadableError(
                 f"{self._name}:1",
-                "the header holds NUL characters",
-                hint="this looks like UTF-16: give --encoding utf-16",
+                "the header contains NUL characters",
+                hint="this looks like UTF-16: use --encoding utf-16",
             )
         return cells
 
@@ -105,7 +133,7 @@ class CsvReader:
         if email is None and phone is None:
             raise self._bad_header("no column is an email or a phone number")
         if email == phone:
-            raise self._bad_header("one column cannot be both email and phone")
+            raise self._bad_header("one column cannot be both the email and the phone number")
         return email, phone
 
     def _find_column(self, what: str, wanted: str | None) -> int | None:
@@ -127,7 +155,7 @@ class CsvReader:
         return InputUnreadableError(
             f"{self._name}:{self.line}",
             problem,
-            hint=f"the columns are {columns}: give --map email=COLUMN or --map phone=COLUMN",
+            hint=f"the columns are {columns}: use --map email=COLUMN or --map phone=COLUMN",
         )
 
     def _unreadable(self, line: int, error: Exception) -> InputUnreadableError:
@@ -135,14 +163,14 @@ class CsvReader:
         if isinstance(error, UnicodeError):
             return InputUnreadableError(
                 location,
-                "the text is not in the encoding that it should be in",
-                hint="give --encoding; the rows before this place are imported",
+                "the text is not in the expected encoding",
+                hint="use --encoding; the rows before this place are imported",
             )
-        if "line of more" in str(error):
+        if isinstance(error, _LineTooLongError):
             return InputUnreadableError(
                 location,
-                f"{error}, without a line end",
-                hint="see that this is a CSV file; the rows before this line are imported",
+                f"a line of more than {LINE_MAX} characters, without a line end",
+                hint="check that this is a CSV file; the rows before this line are imported",
             )
         return InputUnreadableError(
             location,

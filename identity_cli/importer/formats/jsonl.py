@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
@@ -19,26 +20,42 @@ if TYPE_CHECKING:
     from identity_cli.importer.source import Source
 
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\r:", b"\n:")
-# Objects with the same keys are looked at once; what is remembered of them stays small.
+# Objects with the same keys are examined once; the memory for this is bounded.
 _KNOWN_SHAPES = 1024
 _SHAPE_BYTES = 4096
+_MOST_UNTAKEN = 4096
 
 
 class JsonLinesReader:
-    """One JSON object a line."""
+    """A reader of one JSON object per line."""
 
     def __init__(self, source: Source, options: InputOptions) -> None:
         self.line = 0
         self.characters = 0
-        self._pending: list[bytes] = []
-        self.unseen_keys: list[str] = []
         self.columns: list[str] = []
         self.delimiter = ""
         self._name = source.name
         self._source = source
         self._encoding = options.encoding
         self._mapping = options.mapping
+        self._untaken: list[bytes] = []
+        self._complete = 0
+        self._mapped_keys_seen: set[str] = set()
+        self._has_objects = False
         self._shapes: dict[tuple[str, ...], tuple[str | None, str | None] | None] = {}
+
+    @property
+    def unseen_keys(self) -> list[str]:
+        """The mapped keys that no object has had so far; empty before the first object."""
+        if not self._has_objects:
+            return []
+        return [key for key in self._mapping.values() if key not in self._mapped_keys_seen]
+
+    def take_digest_input(self) -> bytes:
+        data = b"".join(self._untaken[: self._complete])
+        del self._untaken[: self._complete]
+        self._complete = 0
+        return data
 
     def rows(self) -> Iterator[Row]:
         import msgspec
@@ -49,8 +66,11 @@ class JsonLinesReader:
                 self.line += 1
                 self.characters += len(data)
                 if data.isspace():
+                    if len(self._untaken) - self._complete >= _MOST_UNTAKEN:
+                        blank = b"".join(self._untaken[self._complete :])
+                        self._untaken[self._complete :] = [sha256(blank).digest()]
                     continue
-                self._pending.append(data)
+                self._complete = len(self._untaken)
                 if len(data) >= LINE_MAX:
                     yield self._bad(b"", "too_long", f"a line of over {LINE_MAX} bytes")
                     continue
@@ -69,15 +89,9 @@ class JsonLinesReader:
         except UnicodeError as error:
             raise InputUnreadableError(
                 f"{self._name}:{self.line + 1}",
-                "the text is not in the encoding that it should be in",
-                hint="give --encoding; the rows before this place are imported",
+                "the text is not in the expected encoding",
+                hint="use --encoding; the rows before this place are imported",
             ) from error
-
-    def take_digest_input(self) -> bytes:
-        """Return the lines of the rows read since the last call."""
-        data = b"".join(self._pending)
-        self._pending.clear()
-        return data
 
     def _bad(self, data: bytes, code: str, reason: str) -> Row:
         return Row(self.line, None, None, data, InvalidRequestError(code, reason))
@@ -85,8 +99,8 @@ class JsonLinesReader:
     def _values(self, value: object, data: bytes) -> tuple[object, object]:
         if type(value) is not dict:
             raise InvalidRequestError("bad_json", "not a JSON object")
-        # As many colons as keys: none is twice. Colons stand in values too, but seldom right
-        # behind a quote or white space. Else look closely.
+        # As many colons as keys: no key is there twice. Values have colons too, but seldom right
+        # behind a quote or white space. Otherwise the keys are compared.
         if data.count(b":") != len(value) and sum(map(data.count, _KEY_ENDS)) != len(value):
             _refuse_duplicate_keys(data)
         keys = tuple(value)
@@ -107,23 +121,26 @@ class JsonLinesReader:
         )
 
     def _lines(self) -> Iterator[bytes]:
-        readline = self._readline()
+        readline, keep = self._readline(), self._untaken.append
         data = readline().removeprefix(BOM.encode())
         while data:
+            keep(data)
             yield data
-            while len(data) >= LINE_MAX and data[-1] != 0x0A:  # the rest of an overlong line
-                data = readline()
+            if len(data) >= LINE_MAX and data[-1] != 0x0A:
+                keep(_digest_of_rest(readline))
             data = readline()
 
     def _readline(self) -> Callable[[], bytes]:
         if codecs.lookup(self._encoding).name in {"utf-8", "utf-8-sig", "ascii"}:
             return partial(self._source.stream().readline, LINE_MAX)
         text = open_text(self._source, self._encoding)
-        # A byte that was no text must not become a part of the JSON: it stays none.
+        # A byte that was not text must not become a part of the JSON.
         return lambda: text.readline(LINE_MAX).encode("utf-8", "surrogatepass")
 
     def _shape(self, keys: tuple[str, ...]) -> tuple[str | None, str | None] | None:
-        """Which keys hold the email and the phone number; None when that is not clear."""
+        """Return the keys of the email and the phone number; None if that is not clear."""
+        self._has_objects = True
+        self._mapped_keys_seen.update(set(keys).intersection(self._mapping.values()))
         email = self._find_keys(keys, "email")
         phone = self._find_keys(keys, "phone")
         if len(email) > 1 or len(phone) > 1 or (email and email == phone):
@@ -137,9 +154,19 @@ class JsonLinesReader:
         return [key for key in keys if is_alias(key, what)]
 
 
+def _digest_of_rest(readline: Callable[[], bytes]) -> bytes:
+    """Read the rest of an overlong line, which may be too long to keep, and return its digest."""
+    digest = sha256()
+    while data := readline():
+        digest.update(data)
+        if data[-1] == 0x0A:
+            break
+    return digest.digest()
+
+
 def _refuse_duplicate_keys(data: bytes) -> None:
     def pairs(found: list[tuple[str, object]]) -> None:
         if len({key for key, _ in found}) != len(found):
-            raise InvalidRequestError("bad_json", "a key that stands twice")
+            raise InvalidRequestError("bad_json", "the same key twice")
 
     json.loads(data, object_pairs_hook=pairs)

@@ -1,4 +1,4 @@
-"""What every format has in common: a row, a reader, the options of reading."""
+"""What all formats have in common: rows, readers, and options for reading."""
 
 from __future__ import annotations
 
@@ -29,28 +29,39 @@ class Row(NamedTuple):
 
 
 class Reader(Protocol):
-    """The rows of one input. `line` is the last line read.
+    """The rows of one input.
 
-    `characters` is how many were read, and more for rows that take more memory than their text.
-    `columns` and `delimiter` are a CSV file's. `unseen_keys` are mapped keys
-    that no row has had so far.
+    `line` is the last line that was read. `characters` is how many were read, and more for rows
+    that take more memory than their text. `columns` and `delimiter` are those of a CSV file.
     """
 
     line: int
     characters: int
     columns: list[str]
     delimiter: str
-    unseen_keys: list[str]
 
-    def rows(self) -> Iterator[Row]: ...
+    @property
+    def unseen_keys(self) -> list[str]:
+        """The mapped keys that no object has had so far; empty before the first object."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows. Raises `InputUnreadableError` where the input cannot be read on."""
+        ...
 
     def take_digest_input(self) -> bytes:
-        """Return the text of the rows that were read since the last call."""
+        """Return the text that was read since the last call, up to the last row of `rows`.
+
+        The header is part of it. It is held until then, so call this every some hundred rows. All
+        parts joined are the same, however often this is called. What exceeds `LINE_MAX` of a line
+        is in it as a digest, and so are thousands of blank lines.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """How to read the inputs. `mapping` names the column of "email" and "phone"."""
+    """How to read the inputs. `mapping` names the columns of "email" and "phone"."""
 
     input_format: InputFormat | None = None
     delimiter: str | None = None
@@ -63,10 +74,10 @@ class InputOptions:
             "".encode(self.encoding)
         except (LookupError, ValueError) as error:
             raise UsageError(
-                f"unknown encoding {self.encoding!r}", hint="for example --encoding latin-1"
+                f"unknown encoding {self.encoding!r}", hint="use for example --encoding latin-1"
             ) from error
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
             raise UsageError(
-                "a delimiter is one character, not a quote or a line end",
-                hint="for a tab give --delimiter '\\t'",
+                "a delimiter must be one character other than a quote or a line end",
+                hint="for a tab use --delimiter '\\t'",
             )

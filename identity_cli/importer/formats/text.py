@@ -1,4 +1,4 @@
-"""The text of an input: a bad byte is kept, so that it spoils one row and not the file."""
+"""The text of an input. A bad byte is kept, so that it spoils one row and not the file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ BOM = "\ufeff"
 
 
 def open_text(source: Source, encoding: str) -> io.TextIOWrapper:
-    # One bad byte is one bad row: the encoding goes on after it.
+    """Return the text of the source."""
+    # One bad byte is one bad row; the text after it can be read.
     return io.TextIOWrapper(source.stream(), encoding=encoding, errors=KEEP_BYTES, newline="")
 
 
 def _keep_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Like Python's "surrogateescape", which does so from byte 128 on only."""
+    """Decode and encode as "surrogateescape" does, but also for bytes below 128."""
     if isinstance(error, UnicodeDecodeError):
         bad = error.object[error.start : error.end]
         return "".join([chr(0xDC00 + byte) for byte in bad]), error.end
     if not isinstance(error, UnicodeEncodeError):
         raise error
     kept = [ord(character) - 0xDC00 for character in error.object[error.start : error.end]]
-    # A single byte has no place between the wide units of UTF-16 and UTF-32.
-    if error.encoding.startswith(("utf-16", "utf-32")) or not all(0 <= one < 256 for one in kept):
+    # A single byte does not fit between the wide units of UTF-16 and UTF-32.
+    if error.encoding.startswith(("utf-16", "utf-32")) or not all(0 <= byte < 256 for byte in kept):
         return "\ufffd" * len(kept), error.end
     return bytes(kept), error.end
 

@@ -1,0 +1,71 @@
+"""The progress of an import, and the report when it has ended."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from identity_cli.output.streams import note
+from identity_cli.output.tables import table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from identity_cli.importer.report import ImportReport
+    from identity_cli.importer.run import Progress
+
+_TOO_MANY_REJECTS = 3
+
+
+@contextmanager
+def import_progress(*, hidden: bool) -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar by bytes on a terminal, a counter if the size is not known."""
+    # Rich would draw into a pipe under FORCE_COLOR.
+    if hidden or not sys.stderr.isatty():
+        yield lambda _progress: None
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    bar = rich_progress.Progress(
+        rich_progress.BarColumn(),
+        rich_progress.DownloadColumn(),
+        rich_progress.TextColumn("{task.fields[rows]:,} rows"),
+        rich_progress.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("import", total=None, rows=0)
+        yield lambda progress: bar.update(
+            task, completed=progress.offset, total=progress.total, rows=progress.counts.read
+        )
+
+
+def import_report(report: ImportReport, *, quiet: bool) -> None:
+    """Write the first few rejected rows, where the others are, the counts and the rate.
+
+    What made a run fail is written as an error, with `quiet` nothing else.
+    """
+    if quiet:
+        return
+    for row in report.first_rejects:
+        note(f"{row.path}:{row.line}: rejected: {row.code}: {row.reason}")
+    if report.error is None:  # the error says the same
+        _note_rejects(report)
+    rate = f"{report.rows_per_second:,.0f} rows/s"
+    if sys.stderr.isatty():
+        rows = [(name, f"{count:,}") for name, count in report.rows.items()]
+        table([*rows, ("rate", rate)], to_stderr=True)
+    else:
+        note("  ".join(f"{name} {count}" for name, count in report.rows.items()))
+    dry_run = ", dry run: nothing was kept" if report.dry_run else ""
+    note(f"{report.status} in {report.seconds:.1f} s, {rate}{dry_run}")
+
+
+def _note_rejects(report: ImportReport) -> None:
+    rejected = report.rows.get("rejected", 0)
+    if rejected:
+        places = f": see {', '.join(report.rejects)}" if report.rejects else ""
+        note(f"{rejected} rejected{places}")
