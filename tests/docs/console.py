@@ -114,7 +114,7 @@ def rewrite(page: Path, *, home: Path) -> int:
     lines = page.read_text(encoding="utf-8").splitlines()
     differing = [(c, output) for c, output in run(page, home=home) if not is_as_shown(c, output)]
     for command, output in reversed(differing):
-        lines[command.line : command.line + len(command.shown)] = output
+        lines[command.line : command.line + len(command.shown)] = map(str.rstrip, output)
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(differing)
 

@@ -10,6 +10,7 @@ import pytest
 import typer
 from docs.pages import EVERY_PAGE, PAGES, ROOT, blocks, code_spans, first_cells, section
 
+from identity_cli import errors
 from identity_cli.cli import app
 from identity_cli.exit_codes import EXIT_CODES
 from identity_cli.graph.normalize import REJECT_CODES
@@ -134,7 +135,20 @@ def test_reject_codes_are_those_of_the_program() -> None:
 
 def test_exit_codes_are_those_of_the_program() -> None:
     listed = [int(cell) for cell in first_cells(section(COMMANDS, "Exit codes"), "code")]
-    assert listed == sorted({0, 1, 3, 130, 143, *(code for _, code in EXIT_CODES)})
+    assert listed == sorted({0, 1, 3, 130, 141, 143, *(code for _, code in EXIT_CODES)})
+
+
+def test_error_codes_are_those_of_the_program() -> None:
+    def subclasses(error: type[errors.IdentityError]) -> Iterator[type[errors.IdentityError]]:
+        yield error
+        for subclass in error.__subclasses__():
+            yield from subclasses(subclass)
+
+    listed = [cell.strip("`") for cell in first_cells(section(COMMANDS, "Errors"), "code")]
+    # A rejected request has the code of its reject.
+    classes = [c for c in subclasses(errors.IdentityError) if "code" in vars(c)]
+    assert len(classes) > 10
+    assert sorted(listed) == sorted({str(vars(c)["code"]) for c in classes})
 
 
 def test_violations_are_those_of_verify() -> None:
