@@ -30,7 +30,6 @@ def test_readme_and_reference_pages_have_console_blocks() -> None:
     assert names >= {"README.md", "imports.md", "commands.md", "http.md", "operation.md"}
 
 
-@pytest.mark.xdist_group("console")
 @pytest.mark.parametrize("page", WITH_CONSOLE, ids=lambda page: page.name)
 def test_console_blocks_on_a_fresh_database_print_what_the_page_shows(
     page: Path, home: Path
