@@ -95,7 +95,7 @@ def is_as_shown(command: Command, output: tuple[str, ...]) -> bool:
     """Whether the output is the one that the page shows, apart from times and rates."""
     pattern = ""
     for line in command.shown:
-        if line == ANY_LINES:
+        if line.strip() == ANY_LINES:
             pattern += "(?:.*\n)*"
         else:
             pattern += ".*".join(map(re.escape, normal(line).split(ANY_TEXT))) + "\n"

@@ -59,6 +59,12 @@ def test_output_with_other_times_is_as_shown(shown: str, printed: str, same: boo
     assert console.is_as_shown(command, (printed,)) is same
 
 
+def test_three_dots_match_any_number_of_lines() -> None:
+    command = console.Command(PAGES[0], 1, "true", ("{", "    ...", "}"))
+    assert console.is_as_shown(command, ("{", "    1,", "    2", "}"))
+    assert not console.is_as_shown(command, ("{", "    1"))
+
+
 def test_output_with_one_line_more_is_not_as_shown() -> None:
     command = console.Command(PAGES[0], 1, "true", ("read 13",))
     assert not console.is_as_shown(command, ("read 13", "read 13"))
