@@ -46,6 +46,7 @@ class InvalidRequestError(IdentityError):
 class RequestRefusedError(InvalidRequestError):
     """A trigger or a constraint of the database refused a contact request."""
 
+    code = "refused"
     hint = "look for the reason in the server's log: its message may hold values"
 
     def __init__(self, sqlstate: str) -> None:
@@ -56,6 +57,7 @@ class RequestRefusedError(InvalidRequestError):
 class MergeTooLargeError(InvalidRequestError):
     """A merge has to move more contacts than a request over HTTP has time for."""
 
+    code = "merge_too_large"
     hint = "send this request with identity identify or identity import, which have no time limit"
 
     def __init__(self) -> None:
@@ -92,13 +94,6 @@ class InputBusyError(IdentityError):
 
     code = "input_busy"
     message = "The same input is being imported by another run."
-
-
-class ResumeError(IdentityError):
-    """An interrupted run that cannot be resumed."""
-
-    code = "not_resumable"
-    message = "The interrupted run cannot be resumed."
 
 
 class TooManyRejectsError(IdentityError):
@@ -164,6 +159,13 @@ class ConnectionLostError(DatabaseUnreachableError):
 
     code = "connection_lost"
     message = "The connection to the database was lost."
+
+
+class ServerWentBackError(DatabaseError):
+    """A server that has lost what it had reported to be on disk."""
+
+    code = "server_went_back"
+    message = "The database has lost rows that it had reported to be on disk."
 
 
 class DatabaseUnsuitableError(DatabaseError):

@@ -14,7 +14,6 @@ EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
     (errors.UsageError, 2),
     (errors.InvalidRequestError, 2),
     (errors.InputNotFoundError, 2),
-    (errors.ResumeError, 2),
     (errors.ContactNotFoundError, 4),
     (errors.RunNotFoundError, 4),
     (errors.InputUnreadableError, 4),

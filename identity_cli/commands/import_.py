@@ -179,7 +179,7 @@ def import_files(
         switch = StopSwitch()
         received = _stop_on_signals(switch)
         importer = Importer(plan, switch, _say_nothing if quiet else output.remark)
-        ending.make_report = importer.report
+        ending.make_report, ending.has_begun = importer.report, True
         # Rows come and go by the hundred without cycles: looking for some takes a fifth of the
         # time.
         gc.freeze()
@@ -206,6 +206,7 @@ class _Ending:
     ) -> None:
         self.make_report = make_report
         self.code = 0
+        self.has_begun = False
         self._summary = summary
         self._json = json
         self._quiet = quiet
@@ -230,7 +231,8 @@ class _Ending:
         report = self.make_report(self.code, failure)
         if self._summary is not None:
             write_summary(self._summary, report.as_json())
-        output.import_report(report, quiet=self._quiet)
+        if self.has_begun:
+            output.import_report(report, quiet=self._quiet)
         if self._json:
             output.document(report.as_json())
 

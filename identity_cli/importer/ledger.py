@@ -55,7 +55,7 @@ class Ledger:
     @property
     def rejects_paths(self) -> list[str]:
         """The rejects files that were written, by the order of their inputs."""
-        return [file.path for _, file in sorted(self._rejects.items()) if file.size]
+        return [file.path for _, file in sorted(self._rejects.items()) if file.used]
 
     def open(self, run_id: int) -> None:
         """Begin the files of a new run; a rejects file is made when there is a reject."""

@@ -15,6 +15,7 @@ from identity_cli.errors import (
     DatabaseError,
     DatabaseUnreachableError,
     InvalidRequestError,
+    ServerWentBackError,
 )
 from identity_cli.graph.service import Refusal
 from identity_cli.importer import lanes
@@ -60,10 +61,6 @@ class Progress:
     counts: Counts
     offset: int
     total: int | None
-
-
-class ServerWentBackError(DatabaseError):
-    """The database has lost what it had reported to be on disk."""
 
 
 class Pipeline:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from identity_cli.errors import OutputError, ResumeError
+from identity_cli.errors import OutputError
 from identity_cli.files import is_regular, open_private, open_special, replaced_file, writing
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ResultFile:
         """Bring the file back to its size at a checkpoint; None: there was no file.
 
         A special file cannot be cut back: what follows is appended.
-        Raises `ResumeError` if the file is shorter, or missing.
+        Raises `OutputError` if the file is shorter, or missing.
         """
         if not is_regular(self.path):
             if size is not None:
@@ -116,8 +116,8 @@ class ResultFile:
             self.used = os.path.isfile(self.path) and os.path.getsize(self.path) > 0
             raise
 
-    def _missing(self) -> ResumeError:
-        return ResumeError(
+    def _missing(self) -> OutputError:
+        return OutputError(
             f"{self.path} is not as the interrupted run left it",
             hint="put it back, or start over with --restart",
         )

@@ -253,7 +253,9 @@ def test_identity_above_the_contact_limit_is_refused_with_a_hint(
         assert connection.execute("SELECT count(*) FROM contact").fetchone() == (4,)
         counts = served.identify("p3@x.org", "1", params={"summary": 1}).json()["contact"]
         assert counts["emails"] == 4
-        outcomes = [line["outcome"] for line in served.log("request")]
+        # Over one connection a request is logged before the next one is read.
+        served.get("/health/live")
+        outcomes = [line["outcome"] for line in served.log("request")][:-1]
         assert outcomes[-4:] == ["linked", "found", "found", "unchanged"]
 
 

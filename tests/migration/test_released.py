@@ -15,6 +15,7 @@ from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import Database
+from identity_cli.postgres.differences import differences
 from identity_cli.settings import connection_parameters
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
@@ -34,7 +35,7 @@ def test_released_database_comes_to_head(dump: Path, empty_database_url: str) ->
         service = IdentityService(connection, profile=profile)
         assert service.reconcile(ContactRequest("mcfly@hillvalley.edu", "123456")).primary_id == 1
         assert service.reconcile(ContactRequest("new@hillvalley.edu")).contact_id == 96
-    assert schema.differences(database) == []
+    assert differences(database) == []
 
 
 def test_head_has_a_dump() -> None:

@@ -134,7 +134,7 @@ def test_the_models_are_the_database(database_url: str) -> None:
         "ALTER TABLE import_run DROP CONSTRAINT import_run_status",
         "DROP FUNCTION claim_profile",
         "ALTER FUNCTION guard_identifiers_inserted() RESET search_path",
-        "CREATE OR REPLACE FUNCTION members(of_primary bigint) RETURNS TABLE"
+        "CREATE OR REPLACE FUNCTION members(of_primary bigint, at_most bigint) RETURNS TABLE"
         " (id bigint, email text, phone_number text, linked_id bigint) LANGUAGE sql STABLE AS"
         " $$ SELECT 1, 'x', 'y', 2 $$",
     ],

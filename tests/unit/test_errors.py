@@ -45,6 +45,8 @@ EXPECTED = {
     "EmbeddedServerError": 5,
     "InputBusyError": 6,
     "RunNotFoundError": 4,
+    "TooManyRejectsError": 3,
+    "TooFewRowsError": 3,
     "OutputError": 7,
     "OutputClosedError": 141,
 }
@@ -58,7 +60,7 @@ def test_the_codes_of_the_contract(name: str) -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_has_a_code(kind: type[errors.IdentityError]) -> None:
     code = exit_codes.exit_code(make(kind))
-    assert code in {2, 4, 5, 6, 7, 141} or kind is errors.IdentityError
+    assert code in {2, 3, 4, 5, 6, 7, 141} or kind is errors.IdentityError
 
 
 @pytest.mark.parametrize("kind", CLASSES)

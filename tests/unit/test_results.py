@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_cli import ContactRequest
-from identity_cli.errors import InvalidRequestError, OutputError, ResumeError
+from identity_cli.errors import InvalidRequestError, OutputError
 from identity_cli.graph.service import Outcome
 from identity_cli.importer.formats import InputOptions, Row, format_of, open_reader
 from identity_cli.importer.rejects import RejectsWriter
@@ -275,11 +275,11 @@ def test_a_file_is_cut_back(tmp_path: Path, open_files: list[ResultFile]) -> Non
     file.cut_back(4)
     file.close()
     assert path.read_bytes() == b"one\n"
-    with pytest.raises(ResumeError, match="out is not as") as caught:
+    with pytest.raises(OutputError, match="out is not as") as caught:
         file.cut_back(5)
     assert "--restart" in (caught.value.hint or "")
     path.unlink()
-    with pytest.raises(ResumeError):
+    with pytest.raises(OutputError):
         file.cut_back(0)
 
 
