@@ -179,12 +179,13 @@ def import_files(
         switch = StopSwitch()
         received = _stop_on_signals(switch)
         importer = Importer(plan, switch, _say_nothing if quiet else output.remark)
-        ending.make_report, ending.has_begun = importer.report, True
+        ending.make_report = importer.report
         # Rows come and go by the hundred without cycles: looking for some takes a fifth of the
         # time.
         gc.freeze()
         gc.set_threshold(100_000)
         with open_database(database_url) as database, output.import_progress(hidden=quiet) as show:
+            ending.has_begun = True
             importer.run(database, show)
         if importer.status == "stopped":
             ending.code = 128 + received[0]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from identity_cli.errors import OutputError
+from identity_cli.files import is_regular
 from identity_cli.importer.checkpoints import Counts
 from identity_cli.importer.formats import format_of
 from identity_cli.importer.rejects import RejectsWriter
@@ -44,6 +45,13 @@ class Ledger:
         # The columns and the delimiter of each input.
         self._layouts: dict[int, tuple[list[str], str]] = {}
         self._outcomes = None if plan.outcomes is None else ResultFile(plan.outcomes)
+        self._special_rejects: ResultFile | None = None
+        # /dev/fd/3 means what was open when the program started, not what it opens later.
+        if self._outcomes is not None and not is_regular(self._outcomes.path):
+            self._outcomes.open()
+        if plan.rejects is not None and not is_regular(plan.rejects):
+            self._special_rejects = ResultFile(plan.rejects)
+            self._special_rejects.open()
         self._lines = bytearray()
         # A dry run leaves nothing that was not asked for.
         self._keeps_rejects = not plan.dry_run or plan.rejects is not None
@@ -62,7 +70,7 @@ class Ledger:
         self._run_id = run_id
         if self._plan.rejects is not None:
             ResultFile(self._plan.rejects).remove()
-        if self._outcomes is not None:
+        if self._outcomes is not None and is_regular(self._outcomes.path):
             self._outcomes.open()
 
     def resume(self, run_id: int, checkpoint: Checkpoint) -> None:
@@ -73,8 +81,9 @@ class Ledger:
 
     def why_not_resumed(self, run_id: int, checkpoint: Checkpoint) -> str | None:
         """Return why the files of an interrupted run cannot be continued, if they cannot."""
-        for index, (path, size) in checkpoint.rejects.items():
-            if path not in self._plan.rejects_paths(index, run_id):
+        for index, (text, size) in checkpoint.rejects.items():
+            path = self._rejects_path(index, run_id, text)
+            if path is None:
                 return "--rejects names another file"
             if not _holds(path, size):
                 return f"{path} has changed"
@@ -133,7 +142,9 @@ class Ledger:
         checkpoint.counts = replace(self.counts)
         checkpoint.codes = dict(self.codes)
         checkpoint.rejects = {
-            index: (file.path, file.size) for index, file in self._rejects.items() if file.size
+            index: (_as_text(file.path), file.size)
+            for index, file in self._rejects.items()
+            if file.size
         }
         checkpoint.outcomes = None if self._outcomes is None else self._outcomes.size
 
@@ -147,8 +158,9 @@ class Ledger:
             if index not in checkpoint.rejects:
                 file.remove()
                 del self._rejects[index]
-        for index, (path, size) in checkpoint.rejects.items():
-            file = self._rejects.setdefault(index, ResultFile(path))
+        for index, (text, size) in checkpoint.rejects.items():
+            path = self._rejects_path(index, self._run_id, text) or text
+            file = self._rejects.setdefault(index, self._special_rejects or ResultFile(path))
             file.cut_back(size)
         self._writers.clear()
         if self._outcomes is not None:
@@ -178,7 +190,13 @@ class Ledger:
             )
         return writer
 
+    def _rejects_path(self, index: int, run_id: int, text: str) -> str | None:
+        paths = self._plan.rejects_paths(index, run_id)
+        return next((path for path in paths if _as_text(path) == text), None)
+
     def _open_rejects(self, index: int) -> ResultFile:
+        if self._special_rejects is not None:
+            return self._special_rejects
         failure: OutputError | None = None
         for path in self._plan.rejects_paths(index, self._run_id):
             file = ResultFile(path)
@@ -201,8 +219,13 @@ class Ledger:
             self._lines.clear()
 
 
+def _as_text(path: str) -> str:
+    # A name need not be text, a JSON document does.
+    return path.encode(errors="backslashreplace").decode()
+
+
 def _holds(path: str, size: int) -> bool:
-    """Return whether a file has at least so many bytes; what is no file cannot be cut back."""
-    if os.path.exists(path) and not os.path.isfile(path):
+    """Return whether a file has at least so many bytes; a special file is never cut back."""
+    if not is_regular(path):
         return True
     return os.path.isfile(path) and os.path.getsize(path) >= size

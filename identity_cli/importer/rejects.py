@@ -40,7 +40,7 @@ class RejectsWriter:
 
     def write(self, row: Row, code: str, reason: str) -> None:
         verdict = (row.line, code, reason)
-        begun = self.file.size is not None
+        begun = bool(self.file.size)
         if self._format == "jsonl":
             found = dict(zip(REJECT_COLUMNS, verdict, strict=True))
             line = _reject_line(row.content, found, as_ascii=not self._is_unicode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -181,7 +182,7 @@ class RunJournal:
             self._inputs_json([]),
             self._fingerprint,
             _run_key(self.run_id),
-            json.dumps(self._options),
+            _json(self._options),
             json.dumps(checkpoint.as_json()),
             json.dumps(asdict(checkpoint.counts)),
         )
@@ -239,7 +240,7 @@ class RunJournal:
             " finished_at = clock_timestamp() WHERE id = %s RETURNING id",
             *self._progress(checkpoint, first_lines),
             status,
-            None if error is None else json.dumps(error),
+            None if error is None else _json(error),
             self.run_id,
         )
 
@@ -249,7 +250,7 @@ class RunJournal:
             self.connection.execute(
                 "UPDATE import_run SET status = 'failed', error = %s,"
                 " finished_at = clock_timestamp() WHERE id = %s",
-                (json.dumps(error), self.run_id),
+                (_json(error), self.run_id),
             )
 
     def same_rows_as(self, checkpoint: Checkpoint) -> int | None:
@@ -330,6 +331,11 @@ class RunJournal:
             row = self.connection.execute(query, values).fetchone()
         assert row is not None  # noqa: S101 - each of these statements returns one row
         return row[0]
+
+
+def _json(document: dict[str, Any]) -> str:
+    """Return a document for PostgreSQL, which takes no half of a surrogate pair."""
+    return re.sub(r"\\(?=ud[89a-f])", r"\\\\", json.dumps(document))
 
 
 def _run_key(run_id: int) -> int:

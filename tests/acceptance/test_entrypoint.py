@@ -100,5 +100,5 @@ def test_it_does_not_serve_what_it_cannot_migrate(
     assert away.wait(60) == 5
     assert away.stderr is not None
     said = away.stderr.read()
-    assert "out of reach" in said
+    assert "unreachable" in said
     assert "secret" not in said

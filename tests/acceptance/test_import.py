@@ -123,13 +123,13 @@ def test_the_document(run_identity: Run, tmp_path: Path) -> None:
         ("7", "too_long"),
         ("10", "control_character"),
     ]
-    assert "8 rejected: see messy.csv.rejects.csv\n" in done.stderr
-    rejects = (tmp_path / "messy.csv.rejects.csv").read_bytes()
+    assert "error: 8 of 13 rows were rejected: see messy.csv.1.rejects\n" in done.stderr
+    rejects = (tmp_path / "messy.csv.1.rejects").read_bytes()
     assert (
         b"\nBiff Tannen,biff.hillvalley.edu,209-555-0101,bad_email: no @,4,bad_email,a" in rejects
     )
     assert b"clara\xff@hillvalley.edu" in rejects
-    for name in ("s.json", "o.jsonl", "messy.csv.rejects.csv"):
+    for name in ("s.json", "o.jsonl", "messy.csv.1.rejects"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
@@ -138,20 +138,22 @@ def test_values_of_rejected_rows_stay_off_the_terminal(run_identity: Run, tmp_pa
     path.write_bytes(b"email,phone\nsecret\x1b[31m,1\nsecret@@x,1\n,secret\nsecret\0@x.org,\n")
     done = run_identity("import", "a.csv")
     assert done.returncode == 3
-    assert "4 rejected" in done.stderr
+    assert "4 of 4 rows were rejected" in done.stderr
     assert "secret" not in done.stderr
     assert "\x1b" not in done.stderr
 
 
-def test_a_mended_rejects_file(run_identity: Run, database_url: str, tmp_path: Path) -> None:
+def test_corrected_rejects_file_is_imported_directly(
+    run_identity: Run, database_url: str, tmp_path: Path
+) -> None:
     (tmp_path / "a.csv").write_text("email,phone\na@x.org,1\nb,2\nc@x.org,1,9\n")
     assert run_identity("import", "a.csv").returncode == 3
-    rejects = tmp_path / "a.csv.rejects.csv"
+    rejects = tmp_path / "a.csv.1.rejects"
     lines = rejects.read_text().splitlines()
     assert len(lines) == 3
     # Nothing mended: rejected again, with the same columns.
     assert run_identity("import", rejects.name, "-q").returncode == 3
-    assert (tmp_path / f"{rejects.name}.rejects.csv").read_text().splitlines()[0] == lines[0]
+    assert (tmp_path / f"{rejects.name}.2.rejects").read_text().splitlines()[0] == lines[0]
     rejects.write_text("\n".join([lines[0], lines[1].replace("b,", "b@x.org,"), "c@x.org,1,,,"]))
     done = run_identity("import", rejects.name)
     assert done.returncode == 0, done.stderr
@@ -169,14 +171,16 @@ def test_max_rejects(run_identity: Run, tmp_path: Path, most: int, code: int) ->
     assert done.returncode == code
     assert document(done)["exit_code"] == code
     assert len((tmp_path / "r").read_text().splitlines()) == 3
-    assert not (tmp_path / "a.jsonl.rejects.jsonl").exists()
+    assert not (tmp_path / "a.jsonl.1.rejects").exists()
 
 
 def test_quiet(run_identity: Run, tmp_path: Path) -> None:
     shutil.copy(SAMPLES / "messy.csv", tmp_path)
     done = run_identity("import", "messy.csv", "-q")
     assert (done.returncode, done.stdout) == (3, "")
-    assert re.fullmatch(r"8 rejected: see messy\.csv\.\S+\n", done.stderr)
+    assert re.fullmatch(
+        r"error: 8 of 13 rows were rejected: see messy\.csv\.1\.rejects\n", done.stderr
+    )
 
 
 def test_standard_input(run_identity: Run, database_url: str, tmp_path: Path) -> None:
@@ -202,8 +206,8 @@ def test_several_inputs(run_identity: Run, database_url: str, tmp_path: Path) ->
     assert document(done)["rows"]["read"] == 4
     outcomes = [json.loads(line) for line in (tmp_path / "o").read_text().splitlines()]
     assert [(one["input"], one["line"]) for one in outcomes] == [("a.csv", 2), ("b.jsonl", 1)]
-    assert (tmp_path / "a.csv.rejects.csv").exists()
-    assert (tmp_path / "b.jsonl.rejects.jsonl").exists()
+    assert (tmp_path / "a.csv.1.rejects").exists()
+    assert (tmp_path / "b.jsonl.1.rejects").exists()
     # Lines are counted through all inputs.
     with psycopg.connect(database_url) as connection:
         found = connection.execute("SELECT run_id, line FROM contact ORDER BY id").fetchall()
@@ -221,8 +225,6 @@ def test_several_inputs(run_identity: Run, database_url: str, tmp_path: Path) ->
         ("--rejects", "r", "--outcomes", "r"),
         ("--rejects", "r", "--summary", "r"),
         ("--outcomes", "r", "--summary", "./r"),
-        ("--outcomes", "a.csv.rejects.csv"),
-        ("a.csv.rejects.csv",),
         ("--rejects", "r", "a.csv.rejects.csv"),
         ("-", "-", "--input-format", "csv"),
         ("--map", "mail=x"),
@@ -331,7 +333,7 @@ def test_a_name_that_is_no_text(
     process = start_identity("import", name, "--summary", "s", "--outcomes", "o")
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 3, said
-    assert (tmp_path / f"{name}.rejects.csv").exists()
+    assert (tmp_path / f"{name}.1.rejects").exists()
     assert len(rows(database_url)) == 1
     assert json.loads((tmp_path / "s").read_text())["input"] == [name]
 

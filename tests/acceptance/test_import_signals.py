@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import signal
 import termios
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +102,7 @@ def test_stopped_in_a_big_file(
 
     done = run_identity("import", "a.csv", *ARGUMENTS, "--json")
     assert done.returncode == 3, done.stderr
-    assert f"going on with run 1 after {read} rows" in done.stderr
+    assert f"resuming run 1 after {read} rows" in done.stderr
     counts = json.loads(done.stdout)["rows"]
     found = (graph(database_url), evidence(database_url), results(tmp_path))
 
@@ -174,11 +172,11 @@ def test_stopped_before_anything_came(
     assert (summary["status"], summary["exit_code"]) == ("stopped", code)
 
 
-def test_a_pipe_that_brings_something_else(
+def test_pipe_that_differs_is_read_from_its_beginning(
     run_identity: Run, start_identity: Start, database_url: str, tmp_path: Path
 ) -> None:
     text = "\n".join(mixed_lines(12_000)) + "\n"
-    arguments = ("import", "-", "--input-format", "csv")
+    arguments = ("import", "-", "--input-format", "csv", "--rejects", "r")
     process = start_identity(*arguments)
     assert process.stdin is not None
     process.stdin.write(text[:150_000])
@@ -186,50 +184,73 @@ def test_a_pipe_that_brings_something_else(
     wait_for_rows(database_url, 500)
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 143
-    # The same first block, and another row behind it.
-    before = graph(database_url)
-    changed = text[:70_000] + "\nstranger@x.org,1\n" + text[70_000:]
-    done = run_identity(*arguments, input=changed)
-    assert done.returncode == 2, done.stderr
-    assert "--restart" in done.stderr
-    assert graph(database_url) == before
-    assert run_identity(*arguments, "--restart", input=changed).returncode == 3
+    # The same beginning, and two other people behind it: one in what was read, one after it.
+    place = text.index("\n", 40_000)
+    changed = f"{text[:place]}\nstranger@x.org,1000000{text[place:]}newcomer@x.org,2000000\n"
+    done = run_identity(*arguments, "--json", input=changed)
+    assert done.returncode == 3, done.stderr
+    assert "standard input has changed since the interrupted run; starting over" in done.stderr
+    assert json.loads(done.stdout)["rows"]["read"] == 12_002
+    emails = {row[1] for row in graph(database_url)}
+    assert {"stranger@x.org", "newcomer@x.org"} <= emails
 
 
-def test_the_same_input_twice_at_once(
+def test_same_file_twice_at_once_is_busy(
     run_identity: Run, start_identity: Start, database_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text("\n".join(mixed_lines(1000)))
-    os.mkfifo(tmp_path / "pipe.csv")
-    process = start_identity("import", "pipe.csv", "--json")
-    opened = threading.Event()
-    release = threading.Event()
-
-    def write() -> None:
-        with open(tmp_path / "pipe.csv", "w") as pipe:
-            pipe.write("\n".join(mixed_lines(12_000)))
-            pipe.flush()
-            opened.set()
-            release.wait(60)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        wait_for_rows(database_url, 500)
-        assert opened.is_set() or writer.is_alive()
-        done = run_identity(
-            *("import", "-", "--input-format", "csv", "--json"),
-            input="\n".join(mixed_lines(12_000)),
-        )
-        assert done.returncode == 6, done.stderr
-        assert "run 1" in done.stderr
-        assert "\n\nhint: " in done.stderr
-        assert json.loads(done.stdout)["exit_code"] == 6
-        # Another input is none of its business.
-        assert run_identity("import", "a.csv").returncode == 3
-    finally:
-        release.set()
-        writer.join(60)
+    (tmp_path / "b.csv").write_text("\n".join(mixed_lines(40_000)))
+    (tmp_path / "copy.csv").write_text("\n".join(mixed_lines(40_000)))
+    process = start_identity("import", "b.csv", "--json", "--jobs", "1")
+    wait_for_rows(database_url, 500)
+    done = run_identity("import", "copy.csv", "--json")
+    assert done.returncode == 6, done.stderr
+    assert "run 1" in done.stderr
+    assert "\n\nhint: " in done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["exit_code"], summary["error"]["code"]) == (6, "input_busy")
+    # Another input is none of its business.
+    assert run_identity("import", "a.csv").returncode == 3
     out, said = process.communicate(timeout=60)
     assert process.returncode == 3, said
-    assert json.loads(out)["rows"]["read"] == 12_000
+    assert json.loads(out)["rows"]["read"] == 40_000
+
+
+def test_streams_that_begin_alike_are_both_imported(
+    run_identity: Run, start_identity: Start, database_url: str
+) -> None:
+    lines = mixed_lines(6000)
+    arguments = ("import", "-", "--input-format", "csv", "--json", "--max-rejects", "100%")
+    process = start_identity(*arguments)
+    assert process.stdin is not None
+    process.stdin.write("\n".join(lines))
+    process.stdin.flush()
+    wait_for_rows(database_url, 500)
+    done = run_identity(*arguments, input="\n".join([*lines, "second@x.org,1", ""]))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"]["read"] == 6001
+    out, said = process.communicate("\nfirst@x.org,2\n", timeout=60)
+    assert process.returncode == 0, said
+    assert json.loads(out)["rows"]["read"] == 6001
+    assert {"first@x.org", "second@x.org"} <= {row[1] for row in graph(database_url)}
+
+
+def test_rows_of_a_slow_pipe_are_stored_as_they_come(
+    start_identity: Start, database_url: str
+) -> None:
+    process = start_identity("import", "-", "--input-format", "csv")
+    assert process.stdin is not None
+    process.stdin.write("email,phone\n")
+    for number in range(3):
+        process.stdin.write(f"p{number}@x.org,{number}\n")
+        process.stdin.flush()
+        wait_for_rows(database_url, number + 1)
+        time.sleep(0.5)
+    with psycopg.connect(database_url) as connection:
+        gaps = connection.execute(
+            "SELECT extract(epoch FROM created_at - lag(created_at) OVER (ORDER BY id)) > 0.3,"
+            " created_at <= clock_timestamp() FROM contact ORDER BY id"
+        ).fetchall()
+    assert gaps == [(None, True), (True, True), (True, True)]
+    process.communicate(timeout=30)
+    assert process.returncode == 0

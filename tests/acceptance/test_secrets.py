@@ -116,7 +116,7 @@ def test_files_with_contact_data_are_private(rows: Path, run_identity: Run, tmp_
     options = ("--outcomes", "outcomes.jsonl", "--summary", "summary.json")
     assert run_identity("import", "rows.csv", *options).returncode == 3
     assert run_identity("export", "-o", "contacts.csv").returncode == 0
-    written = ["outcomes.jsonl", "summary.json", "rows.csv.rejects.csv", "contacts.csv"]
+    written = ["outcomes.jsonl", "summary.json", "rows.csv.1.rejects", "contacts.csv"]
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in written} == {0o600}
     assert json.loads((tmp_path / "summary.json").read_text())["rows"]["rejected"] == 1
 

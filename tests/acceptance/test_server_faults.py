@@ -209,7 +209,7 @@ def test_disk_of_the_server_is_full(
 def test_disk_for_the_results_is_full(option: str, few_rows: Path, run_identity: Run) -> None:
     few_rows.write_text(few_rows.read_text() + "".join(f"nobody{i},\n" for i in range(3000)))
     done = run_identity("import", "rows.csv", option, "/dev/full")
-    assert done.returncode == 2
+    assert done.returncode == 7
     assert "error: cannot write /dev/full: No space left on device" in done.stderr
     assert "\nhint: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -221,7 +221,7 @@ def test_disk_for_the_results_is_full(option: str, few_rows: Path, run_identity:
 
 def test_summary_that_cannot_be_written(few_rows: Path, run_identity: Run) -> None:
     done = run_identity("import", "rows.csv", "--summary", "no/such/folder/summary.json")
-    assert done.returncode == 2
+    assert done.returncode == 7
     assert "Traceback" not in done.stderr
     assert run_identity("import", "rows.csv").returncode == 0
 

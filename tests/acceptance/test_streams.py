@@ -173,7 +173,7 @@ def test_result_into_a_log_keeps_what_the_log_held(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--jobs", "x"), ("--no-such-option",), ("--max-rejects", "-1"), ("--jobs", "x", "--dry-run")],
+    [("--jobs", "x"), ("--no-such-option",), ("--min-rows", "-1"), ("--jobs", "x", "--dry-run")],
 )
 @pytest.mark.parametrize("summary", [("--summary", "s.json"), ("--summary=s.json",)])
 def test_wrong_usage_replaces_an_old_summary(
@@ -194,7 +194,11 @@ def test_quiet_import_with_rejects_says_how_many_and_where(
 ) -> None:
     (tmp_path / "a.csv").write_text("email\na@x.org\nbad\n")
     done = run_identity("import", "a.csv", "-q", "--rejects", "bad.csv")
-    assert (done.returncode, done.stdout, done.stderr) == (3, "", "1 rejected: see bad.csv\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        3,
+        "",
+        "error: 1 of 2 rows were rejected: see bad.csv\n",
+    )
     done = run_identity("import", "a.csv", "-q", "--max-rejects", "1", "--rejects", "bad.csv")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
