@@ -9,7 +9,7 @@ from identity_cli.settings import open_database
 
 
 def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug = False) -> int:
-    """Verify the stored graph and list what is wrong with it; exit code 3 if something is.
+    """Verify the stored graph and list violations. Exits with 3 if there are any.
 
     \b
     Example:
