@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import psycopg
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 ROWS = 20_000
@@ -221,13 +224,14 @@ def test_server_that_is_older_than_the_client_ends_the_import(
         older = saved(admin)
         while saved(admin) == older:
             time.sleep(0.005)
-        with admin.transaction():
-            # The run's own checkpoint waits for the row, and is then told of the older one.
-            admin.execute("UPDATE import_run SET checkpoint = %s", (json.dumps(row[0]),))
-            admin.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE application_name = 'identity import' AND datname = current_database()"
-            )
+        # Nothing of the run is at work while its server becomes an older one.
+        process.send_signal(signal.SIGSTOP)
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'identity import' AND datname = current_database()"
+        )
+        admin.execute("UPDATE import_run SET checkpoint = %s", (json.dumps(row[0]),))
+        process.send_signal(signal.SIGCONT)
     out, said = process.communicate(timeout=60)
     assert process.returncode == 5, said
     assert "the database has lost rows of this run" in said
@@ -262,3 +266,57 @@ def test_older_of_two_contacts_is_the_primary_after_a_kill(
             " WHERE email = 'newer@example.com')"
         ).fetchall()
     assert found == [("older@example.com",)]
+
+
+def who_is_who(url: str) -> tuple[list[Any], list[Any]]:
+    """Return each contact with its primary, by values, and the contacts in order of age."""
+    with psycopg.connect(url) as connection:
+        links = connection.execute(
+            "SELECT c.email, c.phone_number, p.email, p.phone_number FROM contact c"
+            " JOIN contact p ON p.id = coalesce(c.linked_id, c.id) ORDER BY 1, 2"
+        ).fetchall()
+        ages = connection.execute(
+            "SELECT email, phone_number FROM contact ORDER BY created_at, run_id, line"
+        ).fetchall()
+    return links, ages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "jobs"), [(1, "3"), (2, "1")])
+def test_large_import_killed_ten_times_and_changed_twice_ends_as_the_last_input(
+    seed: int,
+    jobs: str,
+    tmp_path: Path,
+    database_url: str,
+    cloned_database: Callable[[], AbstractContextManager[str]],
+) -> None:
+    draw = random.Random(seed)
+    lines = [
+        f"p{draw.randrange(150_000)}@example.com,{draw.randrange(150_000)}" for _ in range(200_000)
+    ]
+    # Repeats among the first rows, which can be exchanged without another graph coming of it.
+    lines[1000:1010] = lines[:10]
+
+    def text() -> str:
+        return "email,phone\n" + "\n".join(lines) + "\n"
+
+    command = Import("file", tmp_path, database_url)
+    for number in range(10):
+        if number == 3:  # beyond what was read
+            lines[-1] = "last@example.com,1"
+        if number == 6 and jobs == "1":  # among what was read: it starts over
+            lines[1000:1010] = reversed(lines[:10])
+        elif number == 6:
+            lines[-2] = "last@example.com,2"
+        process = command.start(text(), "--jobs", jobs)
+        time.sleep(draw.uniform(0.8, 2.0))
+        process.kill()
+        process.communicate()
+    _, said = command.run(text(), "--jobs", jobs)
+    assert f"resuming run {2 if jobs == '1' else 1} after" in said
+    found = who_is_who(database_url)
+    with cloned_database() as other:
+        (tmp_path / "undisturbed").mkdir()
+        summary, _ = Import("file", tmp_path / "undisturbed", other).run(text(), "--jobs", "1")
+        assert summary["rows"]["read"] == 200_000
+        assert found == who_is_who(other)
