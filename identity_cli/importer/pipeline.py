@@ -337,7 +337,9 @@ class Pipeline:
                 self._marks = self._journal.marks()
             checkpoint.marks = self._in_flight[0].marks if self._in_flight else self._marks
             self._clock.forget_before(last.last_run_line + 1)
-        self._clock.advance(self._reader.next_run_line)
+        # What an interrupted try has stored is dated by its segments, and so are the gaps in it.
+        if self._reader.next_run_line > self._records.until:
+            self._clock.advance(self._reader.next_run_line)
         checkpoint.segments = list(self._clock.segments)
         checkpoint.retries = self._session.retries
         checkpoint.seconds = self.seconds
