@@ -362,7 +362,7 @@ def test_unsuitable_database_is_refused_at_the_start(
     assert "hint: run identity db upgrade" in refused.stderr
     away = run_identity("serve", "--database-url", "postgres://u:secret@127.0.0.1:1/x")
     assert away.returncode == 5
-    assert "out of reach" in away.stderr
+    assert "unreachable" in away.stderr
     assert "secret" not in away.stderr
 
 
