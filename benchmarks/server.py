@@ -95,6 +95,7 @@ def fresh_server() -> Iterator[Server]:
     """A new embedded server with the product's own settings; gone with the block."""
     folder = "/var/lib" if os.name == "posix" and os.geteuid() == 0 else None
     home = Path(tempfile.mkdtemp(prefix="identity-benchmark-", dir=folder))
+    home.chmod(0o711 if folder else 0o700)  # the server runs as a user of its own
     try:
         with EmbeddedServer(home) as server:
             yield Server(home, server.connection_parameters())
