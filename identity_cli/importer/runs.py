@@ -35,7 +35,6 @@ class InterruptedRun(NamedTuple):
     """A run that did not finish; `checkpoint` is None if an older release wrote it."""
 
     run_id: int
-    fingerprint: str
     options: dict[str, Any] | None
     checkpoint: Checkpoint | None
 
@@ -155,19 +154,16 @@ class RunJournal:
         """Return the newest run of these inputs, by content or by path, if it did not finish."""
         with translated():
             row = self.connection.execute(
-                "SELECT id, status, fingerprint, options, checkpoint FROM import_run"
+                "SELECT id, status, options, checkpoint FROM import_run"
                 " WHERE fingerprint = %s"
                 " OR (SELECT jsonb_agg(one -> 'path') FROM jsonb_array_elements(inputs) AS one)"
                 " = %s ORDER BY id DESC LIMIT 1",
                 (self._fingerprint, json.dumps([one.path for one in self._inputs])),
             ).fetchone()
-        if row is None or row[1] == "finished" or row[4] is None:
+        if row is None or row[1] == "finished" or row[3] is None:
             return None
-        run_id, _, found, options, checkpoint = row
-        return InterruptedRun(run_id, found, options, Checkpoint.from_json(checkpoint))
-
-    def has_fingerprint(self, run: InterruptedRun) -> bool:
-        return run.fingerprint == self._fingerprint
+        run_id, _, options, checkpoint = row
+        return InterruptedRun(run_id, options, Checkpoint.from_json(checkpoint))
 
     def start(self, checkpoint: Checkpoint) -> int:
         """Begin a new run; return its id. The checkpoint's marks are set."""
