@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from identity_cli.errors import InvalidRequestError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # Stored in the database: values of two versions do not meet in one graph.
 PROFILE_VERSION = 1
@@ -46,31 +46,48 @@ _plain_phone = re.compile(r"\+?[0-9]+").fullmatch
 
 
 class ContactRequest:
-    """A request of normalised values: an email, a phone number, or both.
+    """A request of normalised values: emails, phone numbers, or both.
 
-    `phone` may be a whole number, as in JSON. `region` is an ISO 3166 country code; with it, phone
-    numbers become E.164.
+    A phone number may be a whole number, as in JSON. `emails` and `phones` are further values
+    besides `email` and `phone`; each value is kept once, in the order in which they are passed.
+    `region` is an ISO 3166 country code; with it, phone numbers become E.164.
 
     Raises `InvalidRequestError`.
     """
 
-    __slots__ = ("email", "phone", "region")
+    __slots__ = ("emails", "phones", "region")
 
-    email: str | None
-    phone: str | None
+    emails: tuple[str, ...]
+    phones: tuple[str, ...]
     region: str | None
 
     def __init__(
-        self, email: object = None, phone: object = None, *, region: str | None = None
+        self,
+        email: object = None,
+        phone: object = None,
+        *,
+        emails: Iterable[object] = (),
+        phones: Iterable[object] = (),
+        region: str | None = None,
     ) -> None:
-        normal_email = normalize_email(email)
-        normal_phone = normalize_phone(phone, region)
-        if normal_email is None and normal_phone is None:
+        normal_emails = _distinct(map(normalize_email, (email, *emails)))
+        normal_phones = _distinct(normalize_phone(value, region) for value in (phone, *phones))
+        if not normal_emails and not normal_phones:
             raise InvalidRequestError("no_identifier", "no email and no phone number")
         set_field = object.__setattr__
-        set_field(self, "email", normal_email)
-        set_field(self, "phone", normal_phone)
+        set_field(self, "emails", normal_emails)
+        set_field(self, "phones", normal_phones)
         set_field(self, "region", region)
+
+    @property
+    def email(self) -> str | None:
+        """The first email."""
+        return self.emails[0] if self.emails else None
+
+    @property
+    def phone(self) -> str | None:
+        """The first phone number."""
+        return self.phones[0] if self.phones else None
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a ContactRequest is immutable")
@@ -78,13 +95,20 @@ class ContactRequest:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ContactRequest):
             return NotImplemented
-        return (self.email, self.phone, self.region) == (other.email, other.phone, other.region)
+        return self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self.email, self.phone, self.region))
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return self.emails, self.phones, self.region
 
     def __repr__(self) -> str:
         return "ContactRequest(…)"  # no contact data in logs and tracebacks
+
+
+def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value is not None))
 
 
 def check_region(region: str | None) -> str | None:
