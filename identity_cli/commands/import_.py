@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from identity_cli.importer.checkpoints import Counts
-    from identity_cli.importer.formats import InputOptions
+    from identity_cli.importer.formats import InputOptions, Kind
     from identity_cli.importer.report import ImportReport, RunError
     from identity_cli.importer.stop import StopSwitch
 
@@ -302,8 +302,8 @@ def _input_options(
     )
 
 
-def _parse_map(pairs: list[str]) -> dict[str, str]:
-    mapping: dict[str, str] = {}
+def _parse_map(pairs: list[str]) -> list[tuple[Kind, str]]:
+    mapping: list[tuple[Kind, str]] = []
     for pair in pairs:
         kind, equals, column = pair.partition("=")
         if kind not in ("email", "phone") or not equals or not column:
@@ -311,7 +311,7 @@ def _parse_map(pairs: list[str]) -> dict[str, str]:
                 f"--map {pair} names no column",
                 hint="use --map email=COLUMN or --map phone=COLUMN",
             )
-        mapping[kind] = column
+        mapping.append((kind, column))  # type: ignore[arg-type]
     return mapping
 
 

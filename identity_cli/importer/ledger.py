@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, assert_never
 from identity_cli.errors import OutputError
 from identity_cli.files import is_regular
 from identity_cli.importer.checkpoints import Counts
-from identity_cli.importer.formats import format_of
 from identity_cli.importer.rejects import RejectsWriter
 from identity_cli.importer.report import RejectedRow
 from identity_cli.importer.results import ResultFile, outcome_line
@@ -19,7 +18,7 @@ from identity_cli.importer.results import ResultFile, outcome_line
 if TYPE_CHECKING:
     from identity_cli.graph.service import Outcome
     from identity_cli.importer.checkpoints import Checkpoint
-    from identity_cli.importer.formats import Reader, Row
+    from identity_cli.importer.formats import Layout, Reader, Row
     from identity_cli.importer.plan import ImportPlan
 
 _FIRST_REJECTS = 5
@@ -42,8 +41,7 @@ class Ledger:
         self._rejected_before = 0
         self._rejects: dict[int, ResultFile] = {}
         self._writers: dict[int, RejectsWriter] = {}
-        # The columns and the delimiter of each input.
-        self._layouts: dict[int, tuple[list[str], str]] = {}
+        self._layouts: dict[int, Layout] = {}
         self._outcomes = None if plan.outcomes is None else ResultFile(plan.outcomes)
         self._special_rejects: ResultFile | None = None
         # /dev/fd/3 means what was open when the program started, not what it opens later.
@@ -98,7 +96,7 @@ class Ledger:
 
     def begin_input(self, index: int, reader: Reader) -> None:
         """Note how an input is read; its rejects are written the same way."""
-        self._layouts[index] = (reader.columns, reader.delimiter)
+        self._layouts[index] = reader.layout
 
     def reject(self, index: int, row: Row, code: str, reason: str) -> None:
         self.counts.read += 1
@@ -178,15 +176,10 @@ class Ledger:
     def _writer(self, index: int) -> RejectsWriter:
         writer = self._writers.get(index)
         if writer is None:
-            columns, delimiter = self._layouts[index]
             if index not in self._rejects:
                 self._rejects[index] = self._open_rejects(index)
             writer = self._writers[index] = RejectsWriter(
-                self._rejects[index],
-                format_of(self._plan.paths[index], self._plan.options),
-                columns=columns,
-                delimiter=delimiter,
-                encoding=self._plan.options.encoding,
+                self._rejects[index], self._layouts[index]
             )
         return writer
 

@@ -74,7 +74,7 @@ class ImportPlan:
             "input_format": [format_of(path, self.options) for path in self.paths],
             "delimiter": self.options.delimiter,
             "encoding": self.options.encoding,
-            "mapping": dict(self.options.mapping),
+            "mapping": [list(pair) for pair in self.options.mapping],
             "region": self.region,
         }
 

@@ -12,7 +12,7 @@ from identity_cli.importer.formats import REJECT_COLUMNS
 from identity_cli.importer.formats.text import KEEP_BYTES
 
 if TYPE_CHECKING:
-    from identity_cli.importer.formats import InputFormat, Row
+    from identity_cli.importer.formats import Layout, Row
     from identity_cli.importer.results import ResultFile
 
 
@@ -22,17 +22,14 @@ class RejectsWriter:
     def __init__(
         self,
         file: ResultFile,
-        input_format: InputFormat,
-        *,
-        columns: list[str],
-        delimiter: str,
-        encoding: str,
+        layout: Layout,
     ) -> None:
         self.file = file
-        self._format = input_format
-        self._encoding = encoding
-        self._delimiter = delimiter
-        self._is_unicode = codecs.lookup(encoding).name.startswith("utf-")
+        self._format = layout.input_format
+        self._encoding = layout.encoding
+        self._delimiter = layout.delimiter
+        self._is_unicode = codecs.lookup(layout.encoding).name.startswith("utf-")
+        columns = list(layout.columns)
         self._encoder: codecs.IncrementalEncoder | None = None
         # A rejects file that is imported again does not get the columns twice.
         self._grown = tuple(columns[-3:]) == REJECT_COLUMNS

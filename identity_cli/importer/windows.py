@@ -209,7 +209,7 @@ class WindowReader:
             problem = row.problem
             if problem is None:
                 try:
-                    request = ContactRequest(row.email, row.phone, region=region)
+                    request = ContactRequest(emails=row.emails, phones=row.phones, region=region)
                 except InvalidRequestError as error:
                     # Its traceback would hold this frame, which holds the error: a cycle a row.
                     window.rows.append((row, error.with_traceback(None)))

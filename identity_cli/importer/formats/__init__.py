@@ -10,8 +10,11 @@ from identity_cli.importer.formats.csv import CsvReader
 from identity_cli.importer.formats.jsonl import JsonLinesReader
 from identity_cli.importer.formats.rows import (
     REJECT_COLUMNS,
+    ColumnReport,
     InputFormat,
     InputOptions,
+    Kind,
+    Layout,
     Reader,
     Row,
 )
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REJECT_COLUMNS",
+    "ColumnReport",
     "InputFormat",
     "InputOptions",
+    "Kind",
+    "Layout",
     "Reader",
     "Row",
     "format_of",

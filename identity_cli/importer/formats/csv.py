@@ -8,14 +8,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
-from identity_cli.importer.formats.columns import is_alias
-from identity_cli.importer.formats.rows import Row
+from identity_cli.importer.formats.columns import choose
+from identity_cli.importer.formats.rows import Layout, Row
 from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
-    from identity_cli.importer.formats.rows import InputOptions
+    from identity_cli.importer.formats.rows import ColumnReport, InputOptions
     from identity_cli.importer.source import Source
 
 # What an empty cell takes in memory, for a line that is all commas.
@@ -33,9 +33,10 @@ class CsvReader:
     def __init__(self, source: Source, options: InputOptions, delimiter: str) -> None:
         self.line = 0
         self.characters = 0
-        self.delimiter = delimiter
+        self.notes: Sequence[str] = ()
         self._name = source.name
-        self._text = open_text(source, options.encoding)
+        encoding = options.encoding or "utf-8"
+        self._text = open_text(source, encoding)
         # The lines that were read, those up to the last row, and those behind it.
         self._untaken: list[str] = []
         self._complete = 0
@@ -44,8 +45,15 @@ class CsvReader:
         self._records = csv.reader(
             self._lines(), delimiter=delimiter, strict=True, skipinitialspace=delimiter != " "
         )
-        self.columns = self._header(options.encoding)
-        self._email, self._phone = self._find_columns(options.mapping)
+        columns = self._header(encoding)
+        self.layout = Layout("csv", encoding, columns, delimiter)
+        self._choice = choose(columns, options)
+        if not self._choice.emails and not self._choice.phones:
+            raise self._bad_header("no column is an email or a phone number")
+
+    @property
+    def column_report(self) -> ColumnReport:
+        return self._choice.report
 
     @property
     def unseen_keys(self) -> list[str]:
@@ -66,8 +74,8 @@ class CsvReader:
             self._untaken[self._complete :] = [digest.hexdigest()]
 
     def rows(self) -> Iterator[Row]:
-        records, width = self._records, len(self.columns)
-        email_at, phone_at = self._email, self._phone
+        records, width = self._records, len(self.layout.columns)
+        choice = self._choice
         before = records.line_num
         try:
             for cells in records:
@@ -75,14 +83,14 @@ class CsvReader:
                 if len(cells) == 1 and self._is_blank(cells[0]):
                     self._fold_blank_lines()
                 elif len(cells) == width:
-                    email = cells[email_at] if email_at is not None else None
-                    phone = cells[phone_at] if phone_at is not None else None
+                    emails = [cells[at] for at in choice.emails]
+                    phones = [cells[at] for at in choice.phones]
                     self._complete = len(self._untaken)
-                    yield Row(line, email, phone, cells, None)
+                    yield Row(line, emails, phones, cells)
                 elif cells:
                     self.characters += _CELL_CHARACTERS * len(cells)
                     self._complete = len(self._untaken)
-                    yield Row(line, None, None, cells, _wrong_width(len(cells), width))
+                    yield Row(line, (), (), cells, _wrong_width(len(cells), width))
                 else:
                     self._fold_blank_lines()
                 self.line = before
@@ -127,31 +135,8 @@ class CsvReader:
             )
         return cells
 
-    def _find_columns(self, mapping: Mapping[str, str]) -> tuple[int | None, int | None]:
-        email = self._find_column("email", mapping.get("email"))
-        phone = self._find_column("phone", mapping.get("phone"))
-        if email is None and phone is None:
-            raise self._bad_header("no column is an email or a phone number")
-        if email == phone:
-            raise self._bad_header("one column cannot be both the email and the phone number")
-        return email, phone
-
-    def _find_column(self, what: str, wanted: str | None) -> int | None:
-        if wanted is not None:
-            names = [name.strip() for name in self.columns]
-            found = [i for i, name in enumerate(names) if name == wanted.strip()] or [
-                i for i, name in enumerate(names) if name.lower() == wanted.strip().lower()
-            ]
-            if not found:
-                raise self._bad_header(f"there is no column {wanted!r}")
-        else:
-            found = [i for i, name in enumerate(self.columns) if is_alias(name, what)]
-        if len(found) > 1:
-            raise self._bad_header(f"{len(found)} columns could be the {what}")
-        return found[0] if found else None
-
     def _bad_header(self, problem: str) -> InputUnreadableError:
-        columns = ", ".join(repr(name[:40]) for name in self.columns[:20])
+        columns = ", ".join(repr(name[:40]) for name in self.layout.columns[:20])
         return InputUnreadableError(
             f"{self._name}:{self.line}",
             problem,

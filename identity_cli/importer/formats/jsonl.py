@@ -6,18 +6,20 @@ import codecs
 import json
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
-from identity_cli.importer.formats.columns import is_alias
-from identity_cli.importer.formats.rows import Row
+from identity_cli.importer.formats.columns import kind_of
+from identity_cli.importer.formats.rows import ColumnReport, Layout, Row
 from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from identity_cli.importer.formats.rows import InputOptions
+    from identity_cli.importer.formats.rows import InputOptions, Kind
     from identity_cli.importer.source import Source
+
+_Shape: TypeAlias = "tuple[list[str], list[str]]"
 
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\r:", b"\n:")
 # Objects with the same keys are examined once; the memory for this is bounded.
@@ -32,24 +34,29 @@ class JsonLinesReader:
     def __init__(self, source: Source, options: InputOptions) -> None:
         self.line = 0
         self.characters = 0
-        self.columns: list[str] = []
-        self.delimiter = ""
+        self.layout = Layout("jsonl", options.encoding or "utf-8")
+        self.notes: Sequence[str] = ()
         self._name = source.name
         self._source = source
-        self._encoding = options.encoding
+        self._encoding = options.encoding or "utf-8"
         self._mapping = options.mapping
+        self._used: dict[tuple[str, str], None] = {}
         self._untaken: list[bytes] = []
         self._complete = 0
         self._mapped_keys_seen: set[str] = set()
         self._has_objects = False
-        self._shapes: dict[tuple[str, ...], tuple[str | None, str | None] | None] = {}
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
 
     @property
     def unseen_keys(self) -> list[str]:
         """The mapped keys that no object has had so far; empty before the first object."""
         if not self._has_objects:
             return []
-        return [key for key in self._mapping.values() if key not in self._mapped_keys_seen]
+        return [key for _, key in self._mapping if key not in self._mapped_keys_seen]
+
+    @property
+    def column_report(self) -> ColumnReport:
+        return ColumnReport(tuple(self._used))
 
     def take_digest_input(self) -> bytes:
         data = b"".join(self._untaken[: self._complete])
@@ -75,9 +82,9 @@ class JsonLinesReader:
                     yield self._bad(b"", "too_long", f"a line of over {LINE_MAX} bytes")
                     continue
                 try:
-                    email, phone = self._values(decode(data), data)
+                    emails, phones = self._values(decode(data), data)
                 except InvalidRequestError as error:
-                    yield Row(self.line, None, None, data, error.with_traceback(None))
+                    yield Row(self.line, (), (), data, error.with_traceback(None))
                 except UnicodeDecodeError:
                     yield self._bad(data, "bad_encoding", "bytes that are not UTF-8")
                 except RecursionError:
@@ -85,7 +92,7 @@ class JsonLinesReader:
                 except msgspec.DecodeError as error:
                     yield self._bad(data, "bad_json", str(error))
                 else:
-                    yield Row(self.line, email, phone, data, None)
+                    yield Row(self.line, emails, phones, data)
         except UnicodeError as error:
             raise InputUnreadableError(
                 f"{self._name}:{self.line + 1}",
@@ -94,9 +101,9 @@ class JsonLinesReader:
             ) from error
 
     def _bad(self, data: bytes, code: str, reason: str) -> Row:
-        return Row(self.line, None, None, data, InvalidRequestError(code, reason))
+        return Row(self.line, (), (), data, InvalidRequestError(code, reason))
 
-    def _values(self, value: object, data: bytes) -> tuple[object, object]:
+    def _values(self, value: object, data: bytes) -> tuple[list[object], list[object]]:
         if type(value) is not dict:
             raise InvalidRequestError("bad_json", "not a JSON object")
         # As many colons as keys: no key is there twice. Values have colons too, but seldom right
@@ -110,15 +117,8 @@ class JsonLinesReader:
             shape = self._shape(keys)
             if len(self._shapes) < _KNOWN_SHAPES and len(data) <= _SHAPE_BYTES:
                 self._shapes[keys] = shape
-        if shape is None:
-            raise InvalidRequestError(
-                "bad_row", "several keys could be the email or the phone number"
-            )
-        email_key, phone_key = shape
-        return (
-            None if email_key is None else value[email_key],
-            None if phone_key is None else value[phone_key],
-        )
+        email_keys, phone_keys = shape
+        return [value[key] for key in email_keys], [value[key] for key in phone_keys]
 
     def _lines(self) -> Iterator[bytes]:
         readline, keep = self._readline(), self._untaken.append
@@ -137,21 +137,21 @@ class JsonLinesReader:
         # A byte that was not text must not become a part of the JSON.
         return lambda: text.readline(LINE_MAX).encode("utf-8", "surrogatepass")
 
-    def _shape(self, keys: tuple[str, ...]) -> tuple[str | None, str | None] | None:
-        """Return the keys of the email and the phone number; None if that is not clear."""
+    def _shape(self, keys: tuple[str, ...]) -> _Shape:
+        """Return the keys of the emails and of the phone numbers."""
         self._has_objects = True
-        self._mapped_keys_seen.update(set(keys).intersection(self._mapping.values()))
-        email = self._find_keys(keys, "email")
-        phone = self._find_keys(keys, "phone")
-        if len(email) > 1 or len(phone) > 1 or (email and email == phone):
-            return None
-        return (email[0] if email else None, phone[0] if phone else None)
+        self._mapped_keys_seen.update(key for _, key in self._mapping if key in keys)
+        emails = self._find_keys(keys, "email")
+        phones = self._find_keys(keys, "phone")
+        self._used |= dict.fromkeys((key, "email") for key in emails)
+        self._used |= dict.fromkeys((key, "phone") for key in phones)
+        return emails, phones
 
-    def _find_keys(self, keys: Sequence[str], what: str) -> list[str]:
-        wanted = self._mapping.get(what)
-        if wanted is not None:
-            return [key for key in keys if key == wanted]
-        return [key for key in keys if is_alias(key, what)]
+    def _find_keys(self, keys: Sequence[str], wanted: Kind) -> list[str]:
+        named = [key for kind, key in self._mapping if kind == wanted]
+        if named:
+            return [key for key in named if key in keys]
+        return [key for key in keys if kind_of(key) == wanted]
 
 
 def _digest_of_rest(readline: Callable[[], bytes]) -> bytes:

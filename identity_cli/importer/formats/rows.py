@@ -3,42 +3,81 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from identity_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from identity_cli.errors import InvalidRequestError
 
 InputFormat = Literal["csv", "jsonl"]
+Kind = Literal["email", "phone"]
 
 REJECT_COLUMNS = ("_line", "_code", "_reason")
 
 
 class Row(NamedTuple):
-    """A row as it stands: raw values, the cells or the line, and what is wrong with it."""
+    """A row as it was read.
+
+    `emails` and `phones` are raw values in the order of their columns; a list is a JSON array of
+    values. `content` is what the rejects file needs: cells, or a line. `problem` is why none of it
+    can be used. `region` and `key` are the raw values of the columns of these names.
+    """
 
     line: int
-    email: object
-    phone: object
+    emails: Sequence[object]
+    phones: Sequence[object]
     content: Any
-    problem: InvalidRequestError | None
+    problem: InvalidRequestError | None = None
+    region: object = None
+    key: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an input is written; its rejects are written the same way.
+
+    `columns` and `delimiter` are those of a table.
+    """
+
+    input_format: InputFormat
+    encoding: str = "utf-8"
+    columns: Sequence[str] = ()
+    delimiter: str = ","
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReport:
+    """The columns that are used, and those that look like contact values and are not used.
+
+    A use is "email", "phone", "region" or "key". A column is named as in the file, a key of JSON by
+    its path. The unused columns come with the reason.
+    """
+
+    used: tuple[tuple[str, str], ...] = ()
+    unused: tuple[tuple[str, str], ...] = ()
 
 
 class Reader(Protocol):
     """The rows of one input.
 
     `line` is the last line that was read. `characters` is how many were read, and more for rows
-    that take more memory than their text. `columns` and `delimiter` are those of a CSV file.
+    that take more memory than their text. `notes` is what a user should know about how the input
+    is read, known before the first row.
     """
 
     line: int
     characters: int
-    columns: list[str]
-    delimiter: str
+    layout: Layout
+    notes: Sequence[str]
+
+    @property
+    def column_report(self) -> ColumnReport:
+        """The columns used so far; complete at the end of the input."""
+        ...
 
     @property
     def unseen_keys(self) -> list[str]:
@@ -61,17 +100,29 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """How to read the inputs. `mapping` names the columns of "email" and "phone"."""
+    """How to read the inputs; None means that it is detected.
+
+    `mapping` names the columns to read as emails and phone numbers, in order. `skip_lines` is the
+    number of lines before the header. Without a `header`, columns are named by numbers from 1.
+    `escape` is the character before a quote that belongs to a cell. `sheet` is a name, or a number
+    from 1. `region_column` and `key` name columns.
+    """
 
     input_format: InputFormat | None = None
     delimiter: str | None = None
-    encoding: str = "utf-8"
-    mapping: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+    mapping: Sequence[tuple[Kind, str]] = ()
+    skip_lines: int | None = None
+    header: bool = True
+    escape: str | None = None
+    sheet: str | None = None
+    region_column: str | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         try:
-            codecs.lookup(self.encoding)
-            "".encode(self.encoding)
+            codecs.lookup(self.encoding or "utf-8")
+            "".encode(self.encoding or "utf-8")
         except (LookupError, ValueError) as error:
             raise UsageError(
                 f"unknown encoding {self.encoding!r}", hint="use for example --encoding latin-1"
