@@ -111,7 +111,7 @@ class Command:
                 "SELECT email, phone_number, primary_id, merged_id, line"
                 " FROM link_evidence ORDER BY id"
             ).fetchall()
-            counts = connection.execute("SELECT rows FROM import_run").fetchall()
+            [(run_id, counts)] = connection.execute("SELECT id, rows FROM import_run").fetchall()
             in_order = connection.execute(
                 "SELECT count(*) FROM (SELECT created_at <= lag(created_at) OVER (ORDER BY line)"
                 " AS back FROM contact) AS times WHERE back"
@@ -132,7 +132,7 @@ class Command:
             ],
             "evidence": [(e, p, rank[one], rank[two], line) for e, p, one, two, line in evidence],
             "outcomes": outcomes,
-            "rejects": (self.folder / "rows.csv.1.rejects").read_text(),
+            "rejects": (self.folder / f"rows.csv.{run_id}.rejects").read_text(),
             "counts": counts,
             "newer before older": in_order,
         }
