@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -265,6 +265,8 @@ class _Limits:
 
     def check(self, counts: Counts, rejects_paths: list[str], *, with_hint: bool) -> None:
         """Raise `TooFewRowsError` or `TooManyRejectsError`."""
+        from identity_cli.importer.report import describe_rejects
+
         if counts.read < self.min_rows:
             raise errors.TooFewRowsError(
                 f"only {counts.read} rows were read, fewer than --min-rows {self.min_rows}",
@@ -275,10 +277,10 @@ class _Limits:
         allowed = (
             self.rejects if self.rejects_share is None else counts.read * self.rejects_share / 100
         )
-        if counts.rejected > allowed:
+        if counts.in_rejects_file > allowed:
             places = f": see {', '.join(rejects_paths)}" if rejects_paths else ""
             raise errors.TooManyRejectsError(
-                f"{counts.rejected} of {counts.read} rows were rejected{places}",
+                f"{describe_rejects(asdict(counts))}{places}",
                 hint="correct them and import that file, or allow some with --max-rejects"
                 if with_hint
                 else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from identity_cli.errors import InvalidRequestError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 # Stored in the database: values of two versions do not meet in one graph.
 PROFILE_VERSION = 1
@@ -105,6 +105,25 @@ class ContactRequest:
 
     def __repr__(self) -> str:
         return "ContactRequest(…)"  # no contact data in logs and tracebacks
+
+
+class Normalizer:
+    """A set of rules for reading values: the default region, further words for "absent"."""
+
+    __slots__ = ("null_words", "region")
+
+    def __init__(self, region: str | None = None, *, null_words: Iterable[str] = ()) -> None:
+        self.region = region
+        self.null_words = frozenset(null_words)
+
+    def good_values(
+        self, emails: Sequence[object], phones: Sequence[object], *, region: object = None
+    ) -> tuple[ContactRequest | None, list[InvalidRequestError]]:
+        """Return the request of the good values, and what is wrong with the others."""
+        try:
+            return ContactRequest(emails=emails, phones=phones, region=self.region), []
+        except InvalidRequestError as error:
+            return None, [error]
 
 
 def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:

@@ -29,6 +29,11 @@ def check_profile(stored: Profile | None, region: str | None) -> None:
         raise profile_mismatch(stored, wanted)
 
 
+def effective_region(given: str | None, stored: Profile | None) -> str | None:
+    """Return the region that was asked for, else the one that the database has."""
+    return given if given is not None or stored is None else stored.region
+
+
 def wanted_profile(region: str | None) -> Profile:
     """Return the profile of this program for a region."""
     return Profile(PROFILE_VERSION, region)

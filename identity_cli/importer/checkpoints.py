@@ -14,7 +14,10 @@ _VERSION = 2
 
 @dataclass(slots=True)
 class Counts:
-    """Rows by outcome: read = created + linked + merged + unchanged + rejected."""
+    """Rows by outcome: read = created + linked + merged + unchanged + rejected.
+
+    A `partial` row has its outcome, and a value that was left out.
+    """
 
     read: int = 0
     created: int = 0
@@ -22,6 +25,12 @@ class Counts:
     merged: int = 0
     unchanged: int = 0
     rejected: int = 0
+    partial: int = 0
+
+    @property
+    def in_rejects_file(self) -> int:
+        """The rows that the rejects file holds."""
+        return self.rejected + self.partial
 
 
 @dataclass(slots=True)
@@ -31,14 +40,16 @@ class Checkpoint:
     `milestones` are numbers of rows and the digests of the inputs up to them, as they were read;
     the last one is that of the checkpoint. `segments` are the `RunClock`'s. `marks` are the ids of
     contacts and of evidence that were the last ones before the first request beyond the
-    checkpoint. `rejects` has the path and the size in bytes of each input's rejects file that has
-    been written, by the input's index; `outcomes` is the size of that file.
+    checkpoint. `local_phones` is the `Ledger`'s. `rejects` has the path and the size in bytes of
+    each input's rejects file that has been written, by the input's index; `outcomes` is the size
+    of that file.
     """
 
     milestones: list[tuple[int, str]] = field(default_factory=list)
     segments: list[tuple[int, int]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     codes: dict[str, int] = field(default_factory=dict)
+    local_phones: int = 0
     retries: int = 0
     seconds: float = 0.0
     marks: tuple[int, int] = (0, 0)

@@ -35,6 +35,8 @@ class Ledger:
     def __init__(self, plan: ImportPlan) -> None:
         self.counts = Counts()
         self.codes: Counter[str] = Counter()
+        # Rows with a number without a country code, read without a region.
+        self.local_phones = 0
         self.first_rejects: list[RejectedRow] = []
         self._plan = plan
         self._run_id = 0
@@ -74,7 +76,7 @@ class Ledger:
     def resume(self, run_id: int, checkpoint: Checkpoint) -> None:
         """Continue the files of an interrupted run."""
         self._run_id = run_id
-        self._rejected_before = checkpoint.counts.rejected
+        self._rejected_before = checkpoint.counts.in_rejects_file
         self.go_back(checkpoint)
 
     def why_not_resumed(self, run_id: int, checkpoint: Checkpoint) -> str | None:
@@ -99,8 +101,17 @@ class Ledger:
         self._layouts[index] = reader.layout
 
     def reject(self, index: int, row: Row, code: str, reason: str) -> None:
+        """Count a row that was not imported."""
         self.counts.read += 1
         self.counts.rejected += 1
+        self._write_reject(index, row, code, reason)
+
+    def leave_out(self, index: int, row: Row, code: str, reason: str) -> None:
+        """Count a row of which a value was left out; its outcome is counted by `answer`."""
+        self.counts.partial += 1
+        self._write_reject(index, row, code, reason)
+
+    def _write_reject(self, index: int, row: Row, code: str, reason: str) -> None:
         self.codes[code] += 1
         if self._keeps_rejects:
             self._writer(index).write(row, code, reason)
@@ -125,7 +136,8 @@ class Ledger:
         if self._outcomes is not None:
             # Which file a line is in has to be said only if there are several.
             path = self._plan.paths[index] if len(self._plan.paths) > 1 else None
-            self._lines += outcome_line(row.line, outcome, path)
+            key = None if self._plan.options.key is None else (row.key,)
+            self._lines += outcome_line(row.line, outcome, path, key)
             if len(self._lines) > _BUFFER:
                 self._flush()
 
@@ -139,6 +151,7 @@ class Ledger:
         """Write into the checkpoint how far the ledger has come; `sync` before it is saved."""
         checkpoint.counts = replace(self.counts)
         checkpoint.codes = dict(self.codes)
+        checkpoint.local_phones = self.local_phones
         checkpoint.rejects = {
             index: (_as_text(file.path), file.size)
             for index, file in self._rejects.items()
@@ -150,7 +163,9 @@ class Ledger:
         """Return to where the checkpoint found it. Raises `OutputError` if a file is not there."""
         self.counts = replace(checkpoint.counts)
         self.codes = Counter(checkpoint.codes)
-        del self.first_rejects[max(0, checkpoint.counts.rejected - self._rejected_before) :]
+        self.local_phones = checkpoint.local_phones
+        kept = checkpoint.counts.in_rejects_file - self._rejected_before
+        del self.first_rejects[max(0, kept) :]
         self._lines.clear()
         for index, file in list(self._rejects.items()):
             if index not in checkpoint.rejects:

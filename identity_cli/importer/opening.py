@@ -27,6 +27,14 @@ _OPTION_NAMES = {
     "encoding": "--encoding",
     "mapping": "--map",
     "region": "--region",
+    "skip_lines": "--skip-lines",
+    "header": "--no-header",
+    "escape": "--escape",
+    "sheet": "--sheet",
+    "region_column": "--region-column",
+    "key": "--key",
+    "null_words": "--null",
+    "strict": "--strict",
 }
 
 

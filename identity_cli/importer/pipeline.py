@@ -14,9 +14,9 @@ from identity_cli.errors import (
     ConnectionLostError,
     DatabaseError,
     DatabaseUnreachableError,
-    InvalidRequestError,
     ServerWentBackError,
 )
+from identity_cli.graph.normalize import Normalizer
 from identity_cli.graph.service import Refusal
 from identity_cli.importer import lanes
 from identity_cli.importer.checkpoints import CHECKPOINT_SECONDS, Checkpoint, Counts
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.graph.service import Outcome, RunRequest
+    from identity_cli.importer.column_notes import ColumnNotes
+    from identity_cli.importer.formats import Reader
     from identity_cli.importer.ledger import Ledger
     from identity_cli.importer.opening import OpenedRun
     from identity_cli.importer.plan import ImportPlan
@@ -75,6 +77,7 @@ class Pipeline:
         ledger: Ledger,
         opened: OpenedRun,
         *,
+        columns: ColumnNotes,
         switch: StopSwitch,
         total: int | None,
         show: Callable[[Progress], None],
@@ -84,6 +87,7 @@ class Pipeline:
         self._plan = plan
         self._reader = reader
         self._ledger = ledger
+        self._columns = columns
         self._switch = switch
         self._total = total
         self._show = show
@@ -124,8 +128,9 @@ class Pipeline:
         self._set_window_size()
         self._reader.read(
             self._clock,
+            Normalizer(self._session.region, null_words=self._plan.null_words),
             consume=self._consume,
-            begin_input=self._ledger.begin_input,
+            begin_input=self._begin_input,
             on_idle=self._on_idle,
         )
         self.drain()
@@ -203,6 +208,10 @@ class Pipeline:
         self._show(Progress(self._ledger.counts, self._reader.offset, self._total))
         self._switch.check()
 
+    def _begin_input(self, index: int, reader: Reader) -> None:
+        self._ledger.begin_input(index, reader)
+        self._columns.begin_input(index, reader)
+
     def _on_idle(self, is_idle: bool) -> None:
         if is_idle:
             while self._is_next_done():
@@ -273,21 +282,24 @@ class Pipeline:
     def _enter(self, window: Window, results: lanes.Results) -> None:
         ledger, index = self._ledger, window.input
         answers = iter(results)
-        for row, request in window.rows:
-            if isinstance(request, InvalidRequestError):
-                ledger.reject(index, row, request.code, request.reason)
+        ledger.local_phones += window.local_phones
+        for row, request, problem in window.rows:
+            if request is None:
+                if problem is not None:
+                    ledger.reject(index, row, problem.code, problem.reason)
                 continue
             run_line = window.lines_before + row.line
             recorded = window.answers.get(run_line)
-            if recorded is not None:
-                ledger.answer(index, row, recorded)
-                continue
-            answer = next(answers)
+            answer = recorded or next(answers)
             if isinstance(answer, Refusal):
                 reason = f"the database refuses it ({answer.sqlstate})"
                 ledger.reject(index, row, "refused", reason)
-            else:
-                ledger.answer(index, row, self._as_first_answered(answer, request, run_line))
+                continue
+            if recorded is None:
+                answer = self._as_first_answered(answer, request, run_line)
+            ledger.answer(index, row, answer)
+            if problem is not None:
+                ledger.leave_out(index, row, problem.code, problem.reason)
 
     def _as_first_answered(
         self, outcome: Outcome, request: ContactRequest, run_line: int

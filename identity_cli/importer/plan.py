@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from identity_cli.errors import OutputError, UsageError
-from identity_cli.importer.formats import InputOptions, format_of
+from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.source import STDIN, check_input, is_file
 
 
@@ -17,14 +17,17 @@ from identity_cli.importer.source import STDIN, check_input, is_file
 class ImportPlan:
     """What to import and how; `check` raises if it cannot be done.
 
-    If `jobs` is None, as many connections are used as pay off. `timeout` is how many seconds to
-    wait for an unreachable server; if it is None, a run that has begun waits a minute and one that
-    has not fails at once.
+    `region` is None if the database's is used. `null_words` are read as absent values. If it is
+    `strict`, one bad value rejects the row. If `jobs` is None, as many connections are used as pay
+    off. `timeout` is how many seconds to wait for an unreachable server; if it is None, a run that
+    has begun waits a minute and one that has not fails at once.
     """
 
     paths: tuple[str, ...]
     options: InputOptions = field(default_factory=InputOptions)
     region: str | None = None
+    null_words: tuple[str, ...] = ()
+    strict: bool = False
     rejects: str | None = None
     outcomes: str | None = None
     summary: str | None = None
@@ -37,7 +40,6 @@ class ImportPlan:
     def check(self) -> None:
         """Look at the disk. Raises `UsageError`, `InputNotFoundError`, `OutputError`."""
         for path in self.paths:
-            format_of(path, self.options)
             check_input(path)
         if self.rejects is not None and len(self.paths) > 1:
             raise UsageError(
@@ -70,12 +72,11 @@ class ImportPlan:
 
     def reading_options(self) -> dict[str, Any]:
         """Return how the inputs are read, for a digest and for the run's row."""
-        return {
-            "input_format": [format_of(path, self.options) for path in self.paths],
-            "delimiter": self.options.delimiter,
-            "encoding": self.options.encoding,
+        return asdict(self.options) | {
             "mapping": [list(pair) for pair in self.options.mapping],
             "region": self.region,
+            "null_words": sorted(self.null_words),
+            "strict": self.strict,
         }
 
     def rejects_paths(self, index: int, run_id: int) -> list[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from identity_cli.errors import IdentityError
 
 SCHEMA_VERSION = 1
-ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected")
+ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected", "partial")
 Status = Literal["finished", "stopped", "failed"]
 
 
@@ -48,7 +48,8 @@ class ImportReport:
     """A run of `import` that has ended, however it ended.
 
     Times are ISO 8601. `rejects` holds the paths of the rejects files that were written.
-    `rows` holds read, created, linked, merged, unchanged and rejected, in this order.
+    `rows` holds the counts that `ROWS` names. `columns` is null until an input was opened.
+    `local_phone_numbers` is how many rows had a number without a country code and no region.
     """
 
     run_id: int | None
@@ -62,7 +63,8 @@ class ImportReport:
     seconds: float
     retries: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
-    columns: Any = None
+    columns: Mapping[str, Any] | None = None
+    local_phone_numbers: int = 0
     rejects: tuple[str, ...] = ()
     rejected_by_code: Mapping[str, int] = field(default_factory=dict)
     error: RunError | None = None
@@ -71,6 +73,14 @@ class ImportReport:
     @property
     def rows_per_second(self) -> float:
         return round(self.rows.get("read", 0) / self.seconds, 1) if self.seconds > 0 else 0.0
+
+    @property
+    def rejects_text(self) -> str | None:
+        """How many rows are in the rejects file, and where that is; None if there are none."""
+        if not self.rows["rejected"] and not self.rows["partial"]:
+            return None
+        places = f": see {', '.join(self.rejects)}" if self.rejects else ""
+        return f"{describe_rejects(self.rows)}{places}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of `--summary`. `rejects` is a path, a list of several, or null."""
@@ -89,11 +99,20 @@ class ImportReport:
             "seconds": round(self.seconds, 3),
             "rows_per_second": self.rows_per_second,
             "options": dict(self.options),
-            "columns": self.columns,
+            "columns": None if self.columns is None else dict(self.columns),
+            "local_phone_numbers": self.local_phone_numbers,
             "rejects": rejects if len(rejects) > 1 else next(iter(rejects), None),
             "rejected_by_code": dict(self.rejected_by_code),
             "error": None if self.error is None else self.error.as_json(),
         }
+
+
+def describe_rejects(rows: Mapping[str, int]) -> str:
+    """Return how many of the rows are in the rejects file."""
+    text = f"{rows['rejected']} of {rows['read']} rows were rejected"
+    if rows["partial"]:
+        text += f", {rows['partial']} were imported without a bad value"
+    return text
 
 
 def refused_report(paths: tuple[str, ...], exit_code: int, error: RunError | None) -> ImportReport:

@@ -123,10 +123,17 @@ class ResultFile:
         )
 
 
-def outcome_line(line: int, outcome: Outcome, path: str | None) -> bytes:
-    """Return a line of an outcomes file; `path` is passed if a run has several inputs."""
+def outcome_line(
+    line: int, outcome: Outcome, path: str | None, key: tuple[object] | None = None
+) -> bytes:
+    """Return a line of an outcomes file.
+
+    `path` is passed if a run has several inputs, `key` holds the row's key if the rows have one.
+    """
     contact_id = "null" if outcome.contact_id is None else outcome.contact_id
     where = "" if path is None else f', "input": {json.dumps(path)}'
+    if key is not None:
+        where += f', "key": {json.dumps(key[0], default=str)}'
     return (
         f'{{"line": {line}, "outcome": "{outcome.name}", '
         f'"primaryContactId": {outcome.primary_id}, "contactId": {contact_id}{where}}}\n'

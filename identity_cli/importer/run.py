@@ -19,6 +19,7 @@ from identity_cli.errors import (
     InputUnreadableError,
 )
 from identity_cli.graph.profile import check_profile
+from identity_cli.importer.column_notes import ColumnNotes
 from identity_cli.importer.ledger import Ledger
 from identity_cli.importer.opening import OpenedRun, identify_inputs, open_run
 from identity_cli.importer.pipeline import Pipeline, Progress
@@ -61,6 +62,7 @@ class Importer:
         self._say = say
         self._switch = switch or StopSwitch()
         self._ledger = Ledger(plan)
+        self._columns = ColumnNotes(plan.paths, say)
         self._retries = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -90,6 +92,8 @@ class Importer:
             seconds=self._seconds_before + elapsed,
             retries=self._retries,
             options=self.plan.reading_options(),
+            columns=self._columns.as_json(),
+            local_phone_numbers=self._ledger.local_phones,
             rejects=tuple(self._ledger.rejects_paths),
             rejected_by_code=dict(sorted(self._ledger.codes.items())),
             error=error,
@@ -126,7 +130,7 @@ class Importer:
         while True:
             session = Session(database, self.plan, self._switch, self._say)
             try:
-                check_profile(session.profile, self.plan.region)
+                check_profile(session.profile, session.region)
                 journal = RunJournal(session.connection, inputs, self.plan.reading_options())
                 opened = open_run(session, journal, self.plan, reader, self._ledger, self._say)
             except DatabaseUnreachableError as error:
@@ -160,6 +164,7 @@ class Importer:
             reader,
             self._ledger,
             opened,
+            columns=self._columns,
             switch=self._switch,
             total=total,
             show=show,
@@ -167,6 +172,7 @@ class Importer:
         try:
             try:
                 pipeline.run()
+                self._columns.end_input()
                 self._check_keys(reader)
             except InputUnreadableError:
                 pipeline.drain()  # the rows before that place are kept

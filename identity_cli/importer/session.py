@@ -15,6 +15,7 @@ from identity_cli.errors import (
     PermissionDeniedError,
     RetryableError,
 )
+from identity_cli.graph.profile import effective_region
 from identity_cli.graph.service import IdentityService
 from identity_cli.importer.lanes import Lane
 from identity_cli.postgres import schema
@@ -63,7 +64,8 @@ class Patience:
 class Session:
     """The connections of one run, from the first one to its end.
 
-    `connection` is the journal's. `lanes` is empty until `open_lanes`.
+    `connection` is the journal's. `lanes` is empty until `open_lanes`. `region` is the default
+    region of phone numbers: the plan's, else the database's.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Session:
         # (pid, start) of the server processes behind connections that were lost.
         self._backends: set[tuple[int, Any]] = set()
         self.connection, self.profile = self._connect_first()
+        self.region = effective_region(plan.region, self.profile)
         self._remember(self.connection)
 
     def _connect_first(self) -> tuple[psycopg.Connection[Any], Profile | None]:
@@ -136,7 +139,7 @@ class Session:
         self.lanes = [self._lane(self.connection, None)]
 
     def _lane(self, connection: psycopg.Connection[Any], run_id: int | None) -> Lane:
-        service = IdentityService(connection, profile=self.profile, region=self._plan.region)
+        service = IdentityService(connection, profile=self.profile, region=self.region)
         with translated():
             if not (self._plan.durable or self._plan.dry_run):
                 connection.execute("SET synchronous_commit = off")

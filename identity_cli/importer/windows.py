@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
-from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.service import RunRequest
 from identity_cli.importer.digest import InputDigest
 from identity_cli.importer.formats import open_reader
@@ -14,8 +13,9 @@ from identity_cli.importer.lanes import Ticket
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from identity_cli.graph.normalize import ContactRequest, Normalizer
     from identity_cli.graph.service import Outcome
     from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.clock import RunClock
@@ -31,19 +31,25 @@ _ROW_WEIGHT = 500
 
 @dataclass(slots=True)
 class Window:
-    """Rows of one input, each with its request or with what is wrong with it.
+    """Rows of one input, each with its request, what is wrong with it, or both.
+
+    A row with both was read without the values that are wrong.
 
     `lines_before` is the number of lines in the inputs before this one; with a row's line added it
     is the row's run line, which is counted through all inputs. `milestones` say how far the inputs
-    had been read at the window's end. `answers` are known before anything is sent: what an
+    had been read at the window's end. `local_phones` counts rows with a number without a country
+    code if there is no region to add one. `answers` are known before anything is sent: what an
     interrupted run had stored already, by run line.
     """
 
     input: int
     lines_before: int
-    rows: list[tuple[Row, ContactRequest | InvalidRequestError]] = field(default_factory=list)
+    rows: list[tuple[Row, ContactRequest | None, InvalidRequestError | None]] = field(
+        default_factory=list
+    )
     requests: list[RunRequest] = field(default_factory=list)
     milestones: list[tuple[int, str]] = field(default_factory=list)
+    local_phones: int = 0
     characters: int = 0
     answers: dict[int, Outcome] = field(default_factory=dict)
     ticket: Ticket = field(default_factory=lambda: Ticket(0))
@@ -161,6 +167,7 @@ class WindowReader:
     def read(
         self,
         clock: RunClock,
+        normalizer: Normalizer,
         *,
         consume: Callable[[Window], None],
         begin_input: Callable[[int, Reader], None],
@@ -182,7 +189,7 @@ class WindowReader:
         try:
             while True:
                 try:
-                    self._read_input(clock)
+                    self._read_input(clock, normalizer)
                 except InputUnreadableError:
                     self._hand_over()
                     raise
@@ -194,10 +201,11 @@ class WindowReader:
         finally:
             self._on_idle = None
 
-    def _read_input(self, clock: RunClock) -> None:
-        region, reader = self._plan.region, self._reader
+    def _read_input(self, clock: RunClock, normalizer: Normalizer) -> None:
+        reader, strict = self._reader, self._plan.strict
         if reader is None:
             return
+        good_values, has_region = normalizer.good_values, normalizer.region is not None
         lines_before = self.first_lines[-1]
         characters = reader.characters
         for row in self._rows:
@@ -206,18 +214,18 @@ class WindowReader:
                 window = self._window = Window(len(self.first_lines) - 1, lines_before)
             run_line = self._last_run_line = lines_before + row.line
             self._rows_read += 1
-            problem = row.problem
+            problem, request = row.problem, None
             if problem is None:
-                try:
-                    request = ContactRequest(emails=row.emails, phones=row.phones, region=region)
-                except InvalidRequestError as error:
-                    # Its traceback would hold this frame, which holds the error: a cycle a row.
-                    window.rows.append((row, error.with_traceback(None)))
-                else:
-                    window.rows.append((row, request))
+                request, problems = good_values(row.emails, row.phones, region=row.region)
+                if problems:
+                    problem = _joined(problems)
+                    if strict:
+                        request = None
+                if request is not None:
                     window.requests.append(RunRequest(request, run_line, clock.time_us(run_line)))
-            else:
-                window.rows.append((row, problem))
+                    if not has_region and any(phone[0] != "+" for phone in request.phones):
+                        window.local_phones += 1
+            window.rows.append((row, request, problem))
             window.characters += reader.characters - characters
             characters = reader.characters
             if len(window.rows) >= self.size or window.characters > _MOST_CHARACTERS:
@@ -279,3 +287,12 @@ class WindowReader:
         if self._on_idle is not None:
             self._hand_over()
             self._on_idle(is_idle)
+
+
+def _joined(problems: Sequence[InvalidRequestError]) -> InvalidRequestError:
+    """Return one problem for a row that has several: the code of the first, all reasons."""
+    first = problems[0]
+    if len(problems) == 1:
+        return first
+    reasons = dict.fromkeys(problem.reason for problem in problems)
+    return InvalidRequestError(first.code, "; ".join(reasons), field=first.field)

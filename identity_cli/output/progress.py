@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from identity_cli.output.streams import note
+from identity_cli.output.streams import note, remark
 from identity_cli.output.tables import table
 
 if TYPE_CHECKING:
@@ -52,8 +52,13 @@ def import_report(report: ImportReport, *, quiet: bool) -> None:
         return
     for row in report.first_rejects:
         note(f"{row.path}:{row.line}: rejected: {row.code}: {row.reason}")
-    if report.error is None:  # the error says the same
-        _note_rejects(report)
+    if report.error is None and report.rejects_text is not None:  # the error says the same
+        note(report.rejects_text)
+    if report.local_phone_numbers:
+        remark(
+            f"{report.local_phone_numbers:,} rows have phone numbers without a country code:"
+            " 202-555-0101 and +1 202 555 0101 will not match unless you use --region"
+        )
     rate = f"{report.rows_per_second:,.0f} rows/s"
     if sys.stderr.isatty():
         rows = [(name, f"{count:,}") for name, count in report.rows.items()]
@@ -62,10 +67,3 @@ def import_report(report: ImportReport, *, quiet: bool) -> None:
         note("  ".join(f"{name} {count}" for name, count in report.rows.items()))
     dry_run = ", dry run: nothing was kept" if report.dry_run else ""
     note(f"{report.status} in {report.seconds:.1f} s, {rate}{dry_run}")
-
-
-def _note_rejects(report: ImportReport) -> None:
-    rejected = report.rows.get("rejected", 0)
-    if rejected:
-        places = f": see {', '.join(report.rejects)}" if report.rejects else ""
-        note(f"{rejected} rejected{places}")
