@@ -25,9 +25,12 @@ ABSENT = frozenset(
     }
 )
 
-# A longer cell is not searched for a list, a longer list is not read to its end.
+# A longer cell is not searched for a list, and a list of more values is not read to its end.
 _CELL_MAX = 16_384
-_PARTS_MAX = 100
+_LIST_MAX = 100
+
+# A number before <…> with as many digits is a value of its own, fewer belong to a name.
+_NUMBER_DIGITS = 7
 
 _CONTROL = frozenset({"Cc", "Zl", "Zp"})
 _QUOTES = (
@@ -37,11 +40,11 @@ _NO_TEXT = "-.?_\u2010\u2011\u2012\u2013\u2014\u2015\u2026 "
 
 _quoted_local_part = re.compile(r'"(?:[^"\\]|\\.)+"@').match
 _formula = re.compile(r'=\s*(?=["\u201c\u201d])').match
-_angle_brackets = re.compile(r"([^<>]*)<([^<>]*)>").fullmatch
+_angle_brackets = re.compile(r"([^<>]*)<+([^<>]*)>+").fullmatch
 _label = re.compile(
     r"(?:(?:mailto|smtp|e-?mail(?: address)?|sms|smsto|callto|whatsapp|wa"
     r"|(?:mobile|cell|home|work|office)?\s?(?:tel|telephone|phone)(?: number)?"
-    r"|mobile|mob|cell|home|work|office|main|ph|p|t|m|e)\.?\s?:(?://)?\s*)+",
+    r"|mobile|mob|cell|home|work|office|main|ph|[ptmehwco])\.?\s?:(?://)?\s*)+",
     re.IGNORECASE,
 ).match
 _mail_query = re.compile(r"(mailto:[^@?]*@[^?]*)\?", re.IGNORECASE).match
@@ -60,7 +63,8 @@ _SEPARATORS = tuple(
         r"[/\uff0f]",
     )
 )
-_maybe_a_list = re.compile(
+# A quick look: most cells hold one value.
+may_be_list = re.compile(
     r"[;\uff1b|\uff5c,\uff0c\u3001/\uff0f\n\r\x85\u2028\u2029\[{]|:::|\s(?:or|and|&)\s",
     re.IGNORECASE,
 ).search
@@ -105,14 +109,21 @@ def unwrap(text: str, absent: frozenset[str]) -> str | None:
         text = inner
 
 
-def read_list(cell: object, read: Read, read_part: Read) -> list[str]:
-    """Return the values of a cell: of one value, of a list, or of a text that is a list.
+def read_cell(cell: object, read: Read, read_part: Read) -> list[str]:
+    """Return the values of a cell: those of a list if `read_part` accepts every part of the text.
 
-    A text is a list if `read_part` accepts every part; otherwise `read` gets the whole.
+    Otherwise `read` gets the whole.
     """
-    if isinstance(cell, list):
-        return [value for item in cell for value in _read_item(item, read, read_part)]
-    return _read_item(cell, read, read_part)
+    values = _split(cell, read_part) if isinstance(cell, str) and may_be_list(cell) else None
+    if values is not None and len(values) > 1:
+        return values
+    try:
+        value = read(cell)
+    except InvalidRequestError:
+        if values is None:
+            raise
+        return values
+    return [] if value is None else [value]
 
 
 def too_long(field: str, limit: int) -> InvalidRequestError:
@@ -163,8 +174,8 @@ def _unwrap_once(text: str) -> str:
 def _is_name_of(name: str, inner: str) -> bool:
     # Another address or number before the brackets is a value, too: this is a list.
     if "@" in name:
-        return name.strip(" " + _QUOTES).lower() == inner.strip().lower()
-    return "@" in inner or sum(map(str.isdigit, name)) < 7
+        return inner.lower().endswith(name.strip(" " + _QUOTES).lower())
+    return "@" in inner or sum(map(str.isdigit, name)) < _NUMBER_DIGITS
 
 
 def _without_comments(text: str) -> str:
@@ -181,19 +192,6 @@ def _without_comments(text: str) -> str:
 
 def _is_comment(text: str) -> bool:
     return bool(text) and "@" not in text and not any(map(str.isdigit, text))
-
-
-def _read_item(item: object, read: Read, read_part: Read) -> list[str]:
-    values = _split(item, read_part) if isinstance(item, str) and _maybe_a_list(item) else None
-    if values is not None and len(values) > 1:
-        return values
-    try:
-        value = read(item)
-    except InvalidRequestError:
-        if values is None:
-            raise
-        return values
-    return [] if value is None else [value]
 
 
 def _split(text: str, read_part: Read, level: int = 0) -> list[str] | None:
@@ -238,11 +236,9 @@ def _cut(text: str, masked: str, separator: re.Pattern[str]) -> list[str]:
 
 def _read_parts(parts: Iterable[object], read_part: Read, level: int) -> list[str] | None:
     values: dict[str, None] = {}
-    number = 0
     for part in parts:
         if isinstance(part, str) and not part.strip():
             continue
-        number += 1
         inner = _split(part, read_part, level) if isinstance(part, str) else None
         if inner is None:
             try:
@@ -251,6 +247,6 @@ def _read_parts(parts: Iterable[object], read_part: Read, level: int) -> list[st
                 return None
             inner = [] if value is None else [value]
         values.update(dict.fromkeys(inner))
-        if number == _PARTS_MAX:
+        if len(values) > _LIST_MAX:
             break
     return list(values)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InvalidRequestError
-from identity_cli.graph.cells import ABSENT, clean, read_list, too_long, unwrap
+from identity_cli.graph.cells import ABSENT, clean, read_cell, too_long, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def email_values(cell: object, absent: frozenset[str] = ABSENT) -> list[str]:
     def read(value: object) -> str | None:
         return normalize_email(value, absent=absent)
 
-    return read_list(cell, read, read)
+    return read_cell(cell, read, read)
 
 
 def _ascii_domain(domain: str) -> str:

@@ -5,6 +5,7 @@ Normalising a value twice changes nothing.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InvalidRequestError
@@ -12,7 +13,6 @@ from identity_cli.graph.cells import ABSENT, too_many_values
 from identity_cli.graph.emails import EMAIL_MAX, email_values, is_plain_email, normalize_email
 from identity_cli.graph.phones import (
     PHONE_MAX,
-    e164,
     is_plain_phone,
     needs_region,
     normalize_phone,
@@ -21,7 +21,7 @@ from identity_cli.graph.phones import (
 from identity_cli.graph.regions import check_region, region_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "EMAIL_MAX",
@@ -139,7 +139,9 @@ class Normalizer:
 
     def __init__(self, region: str | None = None, *, null_words: Iterable[str] = ()) -> None:
         self._region = region
-        self._absent = ABSENT | {word.strip().lower() for word in null_words}
+        self._absent = ABSENT | {
+            unicodedata.normalize("NFC", word.strip()).lower() for word in null_words
+        }
 
     @property
     def region(self) -> str | None:
@@ -230,13 +232,8 @@ def _emails(
             and cell not in absent
         ):
             values.append(cell)
-            continue
-        try:
-            values += email_values(cell, absent)
-        except InvalidRequestError as error:
-            if problems is None:
-                raise
-            problems.append(error)
+        else:
+            values += _cell_values(cell, lambda item: email_values(item, absent), problems)
     return tuple(values) if len(values) < 2 else _distinct(values, "email", problems)
 
 
@@ -250,22 +247,35 @@ def _phones(
     for cell in cells:
         if cell is None or cell == "":
             continue
+        if (
+            region is None
+            and isinstance(cell, str)
+            and is_plain_phone(cell)
+            and len(cell) <= PHONE_MAX
+            and cell != "0"
+            and cell not in absent
+        ):
+            values.append(cell)
+        else:
+            values += _cell_values(cell, lambda item: phone_values(item, region, absent), problems)
+    return tuple(values) if len(values) < 2 else _distinct(values, "phone", problems)
+
+
+def _cell_values(
+    cell: object,
+    read: Callable[[object], list[str]],
+    problems: list[InvalidRequestError] | None,
+) -> list[str]:
+    """Return the values of a cell, or of a list whose bad items do not cost the good ones."""
+    values: list[str] = []
+    for item in cell if isinstance(cell, list) else (cell,):
         try:
-            if (
-                isinstance(cell, str)
-                and is_plain_phone(cell)
-                and len(cell) <= PHONE_MAX
-                and cell != "0"
-                and cell not in absent
-            ):
-                values.append(cell if region is None else e164(cell, region))
-            else:
-                values += phone_values(cell, region, absent)
+            values += read(item)
         except InvalidRequestError as error:
             if problems is None:
                 raise
             problems.append(error)
-    return tuple(values) if len(values) < 2 else _distinct(values, "phone", problems)
+    return values
 
 
 def _distinct(

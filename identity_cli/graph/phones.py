@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 
 from identity_cli.errors import InvalidRequestError
-from identity_cli.graph.cells import ABSENT, clean, read_list, too_long, unwrap
+from identity_cli.graph.cells import ABSENT, clean, may_be_list, read_cell, too_long, unwrap
 
 PHONE_MAX = 64
 
@@ -36,7 +36,9 @@ _float_text = re.compile(r"\+?(?:[0-9]+\.0{1,2}|[0-9]{5,}\.0+)").fullmatch
 _scientific = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+").fullmatch
 
 _extension = re.compile(
-    r"(?:;\s*ext|\b(?:extension|extn?|ext\.?no)|x|#)[\s.:=#]*([0-9]{1,9})$", re.IGNORECASE
+    r"(?:;\s*ext|,{2,}|x|#|\b(?:extension|extn?|ext\.?no|poste|durchwahl|anexo|ramal|toestel"
+    r"|interno|\u0434\u043e\u0431))[\s.:=#]*([0-9]{1,9})$",
+    re.IGNORECASE,
 ).search
 # The zero that is dialled only inside the country: +44 (0)20 …
 _trunk_zero = re.compile(r"(\(?(?:\+|\uff0b|00)[0-9]{1,3}\)?[\s.-]?)\(0\)").match
@@ -45,7 +47,8 @@ is_plain_phone = re.compile(r"\+?[0-9]+").fullmatch
 
 # Typed into a form that demands a number, as is one digit all along.
 _SEQUENCES = ("0123456789", "1234567890", "9876543210", "0987654321")
-_PLACEHOLDER_DIGITS = 7
+_SEQUENCE_DIGITS = 7
+_REPEATED_DIGITS = 5
 
 
 def normalize_phone(
@@ -65,6 +68,8 @@ def phone_values(
     cell: object, region: str | None = None, absent: frozenset[str] = ABSENT
 ) -> list[str]:
     """Return the phone numbers of a cell, which may be a list."""
+    if not (isinstance(cell, str) and may_be_list(cell)):
+        return _read(cell, region, absent)
 
     def read(value: object) -> str | None:
         return normalize_phone(value, region, absent=absent)
@@ -79,9 +84,9 @@ def phone_values(
         return number
 
     try:
-        return read_list(cell, read, read_part)
+        return read_cell(cell, read, read_part)
     except InvalidRequestError:
-        if not isinstance(cell, str) or region is None:
+        if region is None:
             raise
         return _read(cell, region, absent)
 
@@ -220,13 +225,17 @@ def _found(text: str, region: str) -> list[str]:
     import phonenumbers
 
     for leniency in (phonenumbers.Leniency.VALID, phonenumbers.Leniency.POSSIBLE):
-        numbers = [
-            match.number for match in phonenumbers.PhoneNumberMatcher(text, region, leniency)
-        ]
-        if numbers:
+        matches = list(phonenumbers.PhoneNumberMatcher(text, region, leniency))
+        if matches:
             break
+    else:
+        return []
+    if _digits(text[matches[-1].end :]):
+        # Perhaps an extension: without it, two people would become one.
+        raise _bad_phone("digits after the phone number")
     found = []
-    for number in numbers:
+    for match in matches:
+        number = match.number
         international = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         if len(_national(international)) < _PART_DIGITS:
             raise _bad_phone("no phone number among the words")
@@ -242,9 +251,9 @@ def _national(international: str) -> str:
 
 
 def _is_placeholder(digits: str) -> bool:
-    return len(digits) >= _PLACEHOLDER_DIGITS and (
-        digits == digits[0] * len(digits)
-        or any(sequence.startswith(digits) for sequence in _SEQUENCES)
+    return (len(digits) >= _REPEATED_DIGITS and digits == digits[0] * len(digits)) or (
+        len(digits) >= _SEQUENCE_DIGITS
+        and any(sequence.startswith(digits) for sequence in _SEQUENCES)
     )
 
 
