@@ -36,6 +36,8 @@ _CONTROL = frozenset({"Cc", "Zl", "Zp"})
 _QUOTES = (
     "\"'`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb\uff02\uff07"
 )
+# In full width, too.
+_TRAILING = ",;. \uff0c\uff1b\uff0e\u3002"
 _NO_TEXT = "-.?_\u2010\u2011\u2012\u2013\u2014\u2015\u2026 "
 
 _quoted_local_part = re.compile(r'"(?:[^"\\]|\\.)+"@').match
@@ -155,7 +157,7 @@ def _visible(text: str) -> str:
 
 
 def _unwrap_once(text: str) -> str:
-    text = text.rstrip(",;. " + _QUOTES).lstrip(",; ").strip()
+    text = text.rstrip(_TRAILING + _QUOTES).lstrip(",; ").strip()
     if formula := _formula(text):
         text = text[formula.end() :]
     if text[:1] in _QUOTES and not _quoted_local_part(text):

@@ -230,9 +230,12 @@ def _found(text: str, region: str) -> list[str]:
             break
     else:
         return []
-    if _digits(text[matches[-1].end :]):
-        # Perhaps an extension: without it, two people would become one.
-        raise _bad_phone("digits after the phone number")
+    # Perhaps an extension: without it, two people would become one. "Phone 2:" is none.
+    rest = text[matches[-1].end :]
+    if not any(map(str.isalpha, text)):
+        rest += text[: matches[0].start]
+    if _digits(rest):
+        raise _bad_phone("more digits than those of the phone number")
     found = []
     for match in matches:
         number = match.number
