@@ -23,12 +23,11 @@ def identify(
 
     region = check_region(region)
     # A bad request is reported before the embedded server is started for it.
-    request = ContactRequest(email, phone, region=region)
+    ContactRequest(email, phone, region=region)
     from identity_cli.graph.service import IdentityService
     from identity_cli.output.contact import print_contact
 
-    with (
-        IdentityService.open(database_url, region=region) as service,
-        service.identify_stream(request) as contact,
-    ):
-        print_contact(contact, as_json=json)
+    with IdentityService.open(database_url, region=region) as service:
+        request = ContactRequest(email, phone, region=service.region)
+        with service.identify_stream(request) as contact:
+            print_contact(contact, as_json=json)

@@ -58,6 +58,8 @@ Region = Annotated[
     typer.Option(
         "--region",
         metavar="XX",
+        envvar="IDENTITY_REGION",
+        show_envvar=False,
         help="Country of phone numbers, which become E.164; for example US.",
         show_default=False,
     ),

@@ -65,7 +65,7 @@ def serve(
     from identity_cli.http import log
     from identity_cli.http.service import prepare
 
-    region = check_region(region or os.environ.get("IDENTITY_REGION") or None)
+    region = check_region(region)
     # The application, in this process or in workers, reads its settings from the environment.
     os.environ["IDENTITY_REGION"] = region or ""
     os.environ["IDENTITY_HTTP_POOL"] = str(pool)

@@ -5,52 +5,68 @@ Normalising a value twice changes nothing.
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from identity_cli.errors import InvalidRequestError, UsageError
+from identity_cli.errors import InvalidRequestError
+from identity_cli.graph.cells import ABSENT, too_many_values
+from identity_cli.graph.emails import EMAIL_MAX, email_values, is_plain_email, normalize_email
+from identity_cli.graph.phones import (
+    PHONE_MAX,
+    is_plain_phone,
+    needs_region,
+    normalize_phone,
+    phone_values,
+)
+from identity_cli.graph.regions import check_region, region_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-# Stored in the database: values of two versions do not meet in one graph.
-PROFILE_VERSION = 1
+__all__ = [
+    "EMAIL_MAX",
+    "PHONE_MAX",
+    "PROFILE_VERSION",
+    "REJECT_CODES",
+    "VALUES_MAX",
+    "ContactRequest",
+    "Normalizer",
+    "check_region",
+    "normalize_email",
+    "normalize_phone",
+    "region_code",
+]
 
-EMAIL_MAX = 320
-PHONE_MAX = 64
+# Stored in the database with the first contact. A version reads what an older one stored as the
+# same values.
+PROFILE_VERSION = 2
+
+# Of each kind. The pairs of a request grow with the square of its values.
+VALUES_MAX = 10
 
 REJECT_CODES = {
     "no_identifier": "neither an email nor a phone number",
     "bad_email": "not an email address",
     "bad_phone": "not a phone number",
+    "bad_region": "a country that is not known, for a phone number without a country code",
+    "placeholder": "a phone number such as 1234567890 or 9999999999, with a region",
+    "too_many_values": f"more than {VALUES_MAX} emails or more than {VALUES_MAX} phone numbers",
     "too_long": f"an email over {EMAIL_MAX} characters, a phone number over {PHONE_MAX}",
     "control_character": "a NUL, or a control character inside a value",
     "bad_encoding": "bytes that are not text in the input's encoding",
     "bad_row": "a CSV row with more or fewer cells than the header, an ambiguous object",
     "bad_json": "a line that is not one JSON object with distinct keys",
+    "refused": "a request that the database refuses",
 }
-
-_ABSENT = frozenset({"", "null", "none", "nil", "n/a", "na", "nan", "undefined", "unknown", "-"})
-_CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
-_SEPARATORS = str.maketrans("", "", " -.()/")
-
-# A whole number that has been through a float, as spreadsheets and data frames write it. After
-# fewer than five digits, three zeros or more are a group of a phone number: 555.0000.
-_float_text = re.compile(r"\+?(?:[0-9]+\.0{1,2}|[0-9]{5,}\.0+)").fullmatch
-
-# What most rows hold already: it only has to be looked at.
-_plain_email = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9.-]+").fullmatch
-_plain_phone = re.compile(r"\+?[0-9]+").fullmatch
 
 
 class ContactRequest:
     """A request of normalised values: emails, phone numbers, or both.
 
-    A phone number may be a whole number, as in JSON. `emails` and `phones` are further values
-    besides `email` and `phone`; each value is kept once, in the order in which they are passed.
-    `region` is an ISO 3166 country code; with it, phone numbers become E.164.
+    A phone number may be a whole number, as in JSON; any value may be a list, as a cell may be.
+    `emails` and `phones` are further values besides `email` and `phone`; each value is kept once,
+    in the order in which they are passed. `region` is an ISO 3166 country code; with it, phone
+    numbers become E.164.
 
     Raises `InvalidRequestError`.
     """
@@ -70,14 +86,13 @@ class ContactRequest:
         phones: Iterable[object] = (),
         region: str | None = None,
     ) -> None:
-        normal_emails = _distinct(map(normalize_email, (email, *emails)))
-        normal_phones = _distinct(normalize_phone(value, region) for value in (phone, *phones))
+        normal_emails = _emails((email, *emails), ABSENT, None)
+        normal_phones = _phones((phone, *phones), region, ABSENT, None)
         if not normal_emails and not normal_phones:
-            raise InvalidRequestError("no_identifier", "no email and no phone number")
-        set_field = object.__setattr__
-        set_field(self, "emails", normal_emails)
-        set_field(self, "phones", normal_phones)
-        set_field(self, "region", region)
+            raise _no_identifier()
+        _set_emails(self, normal_emails)
+        _set_phones(self, normal_phones)
+        _set_region(self, region)
 
     @property
     def email(self) -> str | None:
@@ -107,195 +122,174 @@ class ContactRequest:
         return "ContactRequest(…)"  # no contact data in logs and tracebacks
 
 
-class Normalizer:
-    """A set of rules for reading values: the default region, further words for "absent"."""
+# The descriptors of the slots: the way past __setattr__ that costs the least.
+_set_emails = vars(ContactRequest)["emails"].__set__
+_set_phones = vars(ContactRequest)["phones"].__set__
+_set_region = vars(ContactRequest)["region"].__set__
 
-    __slots__ = ("null_words", "region")
+
+class Normalizer:
+    """A way of reading raw values: a default region, and more words for an absent value.
+
+    A raw value is text, a whole number for a phone number, a list of those, or None. A text may be
+    a list, too, as in a cell `a@x.org; b@x.org`.
+    """
+
+    __slots__ = ("_absent", "_region")
 
     def __init__(self, region: str | None = None, *, null_words: Iterable[str] = ()) -> None:
-        self.region = region
-        self.null_words = frozenset(null_words)
+        self._region = region
+        self._absent = ABSENT | {
+            unicodedata.normalize("NFC", word.strip()).lower() for word in null_words
+        }
+
+    @property
+    def region(self) -> str | None:
+        """The region of phone numbers in rows without a region of their own."""
+        return self._region
+
+    def request(
+        self, emails: Sequence[object], phones: Sequence[object], *, region: object = None
+    ) -> ContactRequest:
+        """Return the request of all values. Raises `InvalidRequestError` for the first bad one.
+
+        `region` is the cell of a row's region column: a code or an English name.
+        """
+        found = self._read(emails, phones, region, None)
+        if found is None:
+            raise _no_identifier()
+        return found
 
     def good_values(
         self, emails: Sequence[object], phones: Sequence[object], *, region: object = None
     ) -> tuple[ContactRequest | None, list[InvalidRequestError]]:
-        """Return the request of the good values, and what is wrong with the others."""
+        """Return the request of the good values, None if there is none, and the problems.
+
+        There is a problem for each bad value, and one if there are no values at all.
+        """
+        problems: list[InvalidRequestError] = []
+        found = self._read(emails, phones, region, problems)
+        if found is None and not problems:
+            problems.append(_no_identifier())
+        return found, problems
+
+    def _read(
+        self,
+        emails: Sequence[object],
+        phones: Sequence[object],
+        region: object,
+        problems: list[InvalidRequestError] | None,
+    ) -> ContactRequest | None:
+        normal_emails = _emails(emails, self._absent, problems)
+        row_region = self._region
+        if region is not None and not self._is_absent(region):
+            row_region = region_code(region) if isinstance(region, str) else None
+            if row_region is None:
+                phones = self._without_region(phones, problems)
+                row_region = self._region
+        normal_phones = _phones(phones, row_region, self._absent, problems)
+        if not normal_emails and not normal_phones:
+            return None
+        request = ContactRequest.__new__(ContactRequest)
+        _set_emails(request, normal_emails)
+        _set_phones(request, normal_phones)
+        # Not the row's region: this is the one of the database's profile.
+        _set_region(request, self._region)
+        return request
+
+    def _is_absent(self, region: object) -> bool:
+        return isinstance(region, str) and region.strip().lower() in self._absent
+
+    def _without_region(
+        self, phones: Sequence[object], problems: list[InvalidRequestError] | None
+    ) -> list[object]:
+        """Return the phone numbers that need no region; the others are problems."""
+        kept = []
+        for cell in phones:
+            if not needs_region(cell, self._absent):
+                kept.append(cell)
+                continue
+            problem = InvalidRequestError(
+                "bad_region", "a phone number without + in an unknown region", field="phone"
+            )
+            if problems is None:
+                raise problem
+            problems.append(problem)
+        return kept
+
+
+def _emails(
+    cells: Iterable[object], absent: frozenset[str], problems: list[InvalidRequestError] | None
+) -> tuple[str, ...]:
+    values: list[str] = []
+    for cell in cells:
+        if cell is None or cell == "":
+            continue
+        if (
+            isinstance(cell, str)
+            and is_plain_email(cell)
+            and len(cell) <= EMAIL_MAX
+            and cell not in absent
+        ):
+            values.append(cell)
+        else:
+            values += _cell_values(cell, lambda item: email_values(item, absent), problems)
+    return tuple(values) if len(values) < 2 else _distinct(values, "email", problems)
+
+
+def _phones(
+    cells: Iterable[object],
+    region: str | None,
+    absent: frozenset[str],
+    problems: list[InvalidRequestError] | None,
+) -> tuple[str, ...]:
+    values: list[str] = []
+    for cell in cells:
+        if cell is None or cell == "":
+            continue
+        if (
+            region is None
+            and isinstance(cell, str)
+            and is_plain_phone(cell)
+            and len(cell) <= PHONE_MAX
+            and cell != "0"
+            and cell not in absent
+        ):
+            values.append(cell)
+        else:
+            values += _cell_values(cell, lambda item: phone_values(item, region, absent), problems)
+    return tuple(values) if len(values) < 2 else _distinct(values, "phone", problems)
+
+
+def _cell_values(
+    cell: object,
+    read: Callable[[object], list[str]],
+    problems: list[InvalidRequestError] | None,
+) -> list[str]:
+    """Return the values of a cell, or of a list whose bad items do not cost the good ones."""
+    values: list[str] = []
+    for item in cell if isinstance(cell, list) else (cell,):
         try:
-            return ContactRequest(emails=emails, phones=phones, region=self.region), []
+            values += read(item)
         except InvalidRequestError as error:
-            return None, [error]
+            if problems is None:
+                raise
+            problems.append(error)
+    return values
 
 
-def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(value for value in values if value is not None))
+def _distinct(
+    values: list[str], field: str, problems: list[InvalidRequestError] | None
+) -> tuple[str, ...]:
+    distinct = tuple(dict.fromkeys(values))
+    if len(distinct) <= VALUES_MAX:
+        return distinct
+    error = too_many_values(field, VALUES_MAX)
+    if problems is None:
+        raise error
+    problems.append(error)
+    return ()
 
 
-def check_region(region: str | None) -> str | None:
-    """Return the region in upper case. Raises `UsageError` if it has no known phone numbers."""
-    if region is None:
-        return None
-    import phonenumbers
-
-    region = region.upper()
-    if region not in phonenumbers.SUPPORTED_REGIONS:
-        raise UsageError(
-            f"no phone numbers are known for region {region!r}",
-            hint="use an ISO 3166 country code, for example --region US",
-        )
-    return region
-
-
-def normalize_email(value: object) -> str | None:
-    """Return the email in lower case, its domain in IDNA form; None if it is absent."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise InvalidRequestError("bad_email", "an email must be text", field="email")
-    if len(value) <= EMAIL_MAX and _plain_email(value):
-        return value
-    text = _clean(value, EMAIL_MAX, "email")
-    if text is None:
-        return None
-    if any(map(str.isspace, text)):
-        raise InvalidRequestError("bad_email", "white space inside the email", field="email")
-    local, at, domain = text.partition("@")
-    if not at or "@" in domain:
-        raise InvalidRequestError("bad_email", "an email needs exactly one @", field="email")
-    if not local or not domain:
-        raise InvalidRequestError(
-            "bad_email", "an email needs something on both sides of the @", field="email"
-        )
-    text = f"{unicodedata.normalize('NFC', local.lower())}@{_ascii_domain(domain)}"
-    if len(text) > EMAIL_MAX:
-        raise _too_long("email", EMAIL_MAX)
-    return text
-
-
-def normalize_phone(value: object, region: str | None = None) -> str | None:
-    """Return digits with an optional leading +, with a region E.164; None if it is absent."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        value = _number_text(value)
-    if len(value) <= PHONE_MAX and _plain_phone(value):
-        return value if region is None else _e164(value, region)
-    text = _clean(value, PHONE_MAX, "phone")
-    if text is None:
-        return None
-    text = "".join([_ascii_digit(c) for c in text])
-    if _float_text(text):
-        text = text.partition(".")[0]
-    text = text.translate(_SEPARATORS)
-    if not _plain_phone(text):
-        raise InvalidRequestError(
-            "bad_phone", "a phone number may contain only digits and a leading +", field="phone"
-        )
-    return text if region is None else _e164(text, region)
-
-
-def _clean(value: str, limit: int, field: str) -> str | None:
-    """Return NFC without outer white space and control characters; None for an absent value."""
-    if "\0" in value:
-        raise InvalidRequestError("control_character", "a NUL character", field=field)
-    text = value.strip()
-    if not text.isprintable():
-        text = _strip_control(text)
-    # NFC makes one character of at most four. It can take time quadratic in the length.
-    if len(text) > 4 * limit:
-        raise _too_long(field, limit)
-    if not text.isprintable():
-        for character in text:
-            category = unicodedata.category(character)
-            if category == "Cs":
-                raise InvalidRequestError("bad_encoding", f"{field} is not text", field=field)
-            if category in _CONTROL:
-                raise InvalidRequestError(
-                    "control_character", "a control character inside the value", field=field
-                )
-    text = unicodedata.normalize("NFC", text)
-    if len(text) > limit:
-        raise _too_long(field, limit)
-    return None if text.lower() in _ABSENT else text
-
-
-def _strip_control(text: str) -> str:
-    def outer(character: str) -> bool:
-        return character.isspace() or unicodedata.category(character) in _CONTROL
-
-    start, end = 0, len(text)
-    while start < end and outer(text[start]):
-        start += 1
-    while start < end and outer(text[end - 1]):
-        end -= 1
-    return text[start:end]
-
-
-def _too_long(field: str, limit: int) -> InvalidRequestError:
-    return InvalidRequestError(
-        "too_long", f"more than {limit} characters for {_ARTICLE[field]}", field=field
-    )
-
-
-_ARTICLE = {"email": "an email", "phone": "a phone number"}
-
-
-def _number_text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer() and value < 2**53:
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRequestError(
-            "bad_phone", "a phone number must be text or a whole number", field="phone"
-        )
-    if value >= 10**PHONE_MAX:  # checked before str(), which refuses huge numbers
-        raise _too_long("phone", PHONE_MAX)
-    return str(value)
-
-
-def _ascii_digit(character: str) -> str:
-    digit = unicodedata.decimal(character, None)
-    return character if digit is None else str(digit)
-
-
-def _ascii_domain(domain: str) -> str:
-    if domain.isascii():
-        return domain.lower()
-    try:
-        return _idna_encode()(domain)
-    except UnicodeError as error:
-        raise InvalidRequestError(
-            "bad_email", "the domain has no IDNA form", field="email"
-        ) from error
-
-
-@lru_cache(maxsize=1)
-def _idna_encode() -> Callable[[str], str]:
-    import idna
-
-    return lru_cache(maxsize=4096)(lambda domain: idna.encode(domain, uts46=True).decode().lower())
-
-
-@lru_cache(maxsize=65536)
-def _e164(text: str, region: str) -> str:
-    normal = _parsed_and_formatted(text, region)
-    # Some impossible numbers lose a trunk prefix each time that they are parsed.
-    if normal is None or (normal != text and _parsed_and_formatted(normal, region) != normal):
-        raise InvalidRequestError(
-            "bad_phone", f"cannot be a phone number in region {region}", field="phone"
-        )
-    return normal
-
-
-def _parsed_and_formatted(text: str, region: str) -> str | None:
-    import phonenumbers
-
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return None
-    # "Possible" also accepts a number without its area code, which has no E.164 form.
-    reason = phonenumbers.is_possible_number_with_reason(number)
-    if reason != phonenumbers.ValidationResult.IS_POSSIBLE and not phonenumbers.is_valid_number(
-        number
-    ):
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+def _no_identifier() -> InvalidRequestError:
+    return InvalidRequestError("no_identifier", "no email and no phone number")

@@ -1,6 +1,7 @@
-"""The normalisation profile: a database holds values that were normalised in one way only.
+"""The normalisation profile: the region and the version of the rules that made a database's values.
 
-It is stored in the transaction of the request that stores the first contact.
+It is stored in the transaction of the request that stores the first contact. A newer version reads
+what an older one stored as the same values, so it may add to them; another region may not.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ def check_profile(stored: Profile | None, region: str | None) -> None:
     `stored` is None while the database holds no contact. Raises `ProfileMismatchError`.
     """
     wanted = wanted_profile(region)
-    if stored is not None and stored != wanted:
+    if stored is not None and not _is_compatible(stored, wanted):
         raise profile_mismatch(stored, wanted)
 
 
 def effective_region(given: str | None, stored: Profile | None) -> str | None:
-    """Return the region that was asked for, else the one that the database has."""
-    return given if given is not None or stored is None else stored.region
+    """Return the region of phone numbers: the given one, else that of the stored profile."""
+    if given is not None or stored is None:
+        return given
+    return stored.region
 
 
 def wanted_profile(region: str | None) -> Profile:
@@ -46,7 +49,7 @@ def claim_parameters(region: str | None) -> Sequence[int | str | None]:
 
 def profile_mismatch(stored: Profile | None, wanted: Profile) -> ProfileMismatchError:
     """Return the error that names both profiles and the way out."""
-    if stored is not None and stored.version == wanted.version:
+    if stored is not None and stored.version <= wanted.version:
         hint = f"use --region {stored.region}" if stored.region else "leave --region out"
     else:
         hint = "use the release of identity that wrote it, or import into a new database"
@@ -55,3 +58,7 @@ def profile_mismatch(stored: Profile | None, wanted: Profile) -> ProfileMismatch
         f" not with {wanted}",
         hint=hint,
     )
+
+
+def _is_compatible(stored: Profile, wanted: Profile) -> bool:
+    return stored.version <= wanted.version and stored.region == wanted.region

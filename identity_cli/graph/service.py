@@ -32,6 +32,7 @@ from identity_cli.graph.normalize import (
     normalize_email,
     normalize_phone,
 )
+from identity_cli.graph.profile import effective_region
 from identity_cli.postgres import schema
 from identity_cli.postgres.clock import ServerClock
 from identity_cli.postgres.database import translated
@@ -124,13 +125,16 @@ class IdentityService:
     def open(
         cls, database_url: str | None = None, *, region: str | None = None
     ) -> Iterator[IdentityService]:
-        """Open a service on the database of the URL, of `DATABASE_URL`, or the embedded one."""
+        """Open a service on the database of the URL, of `DATABASE_URL`, or the embedded one.
+
+        Without a region, that of the stored profile is used.
+        """
         from identity_cli.settings import open_database
 
         with open_database(database_url) as database:
             connection, profile = schema.connect(database, session=RECONCILE)
             with connection:
-                yield cls(connection, profile=profile, region=region)
+                yield cls(connection, profile=profile, region=effective_region(region, profile))
 
     @property
     def profile(self) -> Profile | None:

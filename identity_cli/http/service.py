@@ -27,7 +27,7 @@ from identity_cli.graph.core import (
     Steps,
     consolidate,
 )
-from identity_cli.graph.profile import check_profile
+from identity_cli.graph.profile import check_profile, effective_region
 from identity_cli.http import metrics
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import is_connection_lost, translated
@@ -122,7 +122,7 @@ class AsyncIdentityService:
                 database,
                 pool,
                 profile=profile,
-                region=profile.region if profile else region,
+                region=effective_region(region, profile),
                 contact_limit=contact_limit,
             )
 
@@ -246,8 +246,7 @@ def prepare(database: Database, region: str | None) -> Profile | None:
     """
     connection, profile = schema.connect(database)
     connection.close()
-    if profile is not None:
-        check_profile(profile, region or profile.region)
+    check_profile(profile, effective_region(region, profile))
     return profile
 
 
