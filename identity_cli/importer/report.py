@@ -109,10 +109,13 @@ class ImportReport:
 
 def describe_rejects(rows: Mapping[str, int]) -> str:
     """Return how many of the rows are in the rejects file."""
-    text = f"{rows['rejected']} of {rows['read']} rows were rejected"
+    parts = []
+    if rows["rejected"] or not rows["partial"]:
+        parts.append(f"{rows['rejected']} of {rows['read']} rows were rejected")
     if rows["partial"]:
-        text += f", {rows['partial']} were imported without a bad value"
-    return text
+        of_all = "" if parts else f" of {rows['read']} rows"
+        parts.append(f"{rows['partial']}{of_all} were imported without a bad value")
+    return ", ".join(parts)
 
 
 def refused_report(paths: tuple[str, ...], exit_code: int, error: RunError | None) -> ImportReport:

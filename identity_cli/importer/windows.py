@@ -291,7 +291,8 @@ class WindowReader:
 
 def _joined(problems: Sequence[InvalidRequestError]) -> InvalidRequestError:
     """Return one problem for a row that has several: the code of the first, all reasons."""
-    first = problems[0]
+    # A traceback would hold the frame that holds the problem: a cycle for each row.
+    first = problems[0].with_traceback(None)
     if len(problems) == 1:
         return first
     reasons = dict.fromkeys(problem.reason for problem in problems)

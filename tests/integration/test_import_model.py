@@ -296,12 +296,12 @@ def test_regions(database_url: str, tmp_path: Path) -> None:
     assert (importer.counts.created, importer.counts.unchanged) == (2, 1)
     assert importer.counts.rejected == 1
     assert [row.phone for row in contact_rows(database_url)] == ["+12095550101", "+442079460000"]
-    for region in (None, "GB"):
-        other = Importer(ImportPlan((str(path),), region=region))
-        with pytest.raises(errors.ProfileMismatchError) as caught:
-            other.run(Database(connection_parameters(database_url), embedded=False))
-        assert caught.value.hint
-        assert other.counts.read == 0
+    other = Importer(ImportPlan((str(path),), region="GB"))
+    with pytest.raises(errors.ProfileMismatchError) as caught:
+        other.run(Database(connection_parameters(database_url), embedded=False))
+    assert caught.value.hint
+    assert other.counts.read == 0
+    assert run_import(database_url, path).counts.unchanged == 3
     # What was imported with a region is found with it.
     assert ContactRequest(phone="2095550101", region="US").phone == "+12095550101"
 
