@@ -166,7 +166,8 @@ def _binary_format(data: bytes, source: Source) -> InputFormat | None:
 def _is_binary(data: bytes) -> bool:
     if any(data.startswith(bom) for bom, _ in _BOMS) or _wide_encoding(data) is not None:
         return False
-    sample = data[:_BINARY_SAMPLE]
+    # The rows of a table may be anything, its first line is not.
+    sample = re.split(rb"[\r\n]", data.lstrip(b"\r\n"), maxsplit=1)[0][:_BINARY_SAMPLE]
     return sum(byte in _CONTROL for byte in sample) > _BINARY_SHARE * len(sample)
 
 

@@ -121,9 +121,10 @@ class InputOptions:
     key: str | None = None
 
     def __post_init__(self) -> None:
+        encoding = "utf-8" if self.encoding is None else self.encoding
         try:
-            codecs.lookup(self.encoding or "utf-8")
-            "".encode(self.encoding or "utf-8")
+            codecs.lookup(encoding)
+            "".encode(encoding)
         except (LookupError, ValueError) as error:
             raise UsageError(
                 f"unknown encoding {self.encoding!r}", hint="use for example --encoding latin-1"
