@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from identity_cli import ContactRequest
 from identity_cli.errors import InvalidRequestError, OutputError
 from identity_cli.graph.service import Outcome
-from identity_cli.importer.formats import InputOptions, Row, format_of, open_reader
+from identity_cli.importer.formats import InputOptions, Layout, Row, open_reader
 from identity_cli.importer.rejects import RejectsWriter
 from identity_cli.importer.results import (
     ResultFile,
@@ -38,24 +39,19 @@ def rejects_of(path: Path, options: InputOptions | None = None) -> tuple[bytes, 
     options = options or InputOptions()
     good: list[object] = []
     source = Source(str(path))
-    target = path.with_name(f"{path.name}.rejects.{format_of(str(path), options)}")
+    target = path.with_name(f"{path.name}.rejects")
+    target.unlink(missing_ok=True)
     file = ResultFile(str(target))
     try:
         reader = open_reader(source, options)
-        writer = RejectsWriter(
-            file,
-            format_of(str(path), options),
-            columns=reader.columns,
-            delimiter=reader.delimiter,
-            encoding=options.encoding,
-        )
+        writer = RejectsWriter(file, reader.layout)
         for row in reader.rows():
             problem = row.problem
             try:
                 if problem is not None:
                     raise problem
-                ContactRequest(row.email, row.phone)
-                good.append((row.line, row.email, row.phone))
+                request = ContactRequest(emails=row.emails, phones=row.phones)
+                good.append((row.line, request.email, request.phone))
             except InvalidRequestError as invalid:
                 writer.write(row, invalid.code, "because")
     finally:
@@ -75,8 +71,8 @@ def rejects_of(path: Path, options: InputOptions | None = None) -> tuple[bytes, 
         ),
         (
             "a.csv",
-            b"email,phone\n\na@x.org\na@x.org,1,2,3\n",
-            b"email,phone,_line,_code,_reason\na@x.org,,3,bad_row,because\n"
+            b"email,phone\n\n,\na@x.org,1,2,3\n",
+            b"email,phone,_line,_code,_reason\n,,3,no_identifier,because\n"
             b"a@x.org,1,4,bad_row,because,2,3\n",
         ),
         (
@@ -132,7 +128,7 @@ def rejects_of(path: Path, options: InputOptions | None = None) -> tuple[bytes, 
 def test_rejects(tmp_path: Path, name: str, data: bytes, rejects: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    found, _ = rejects_of(path)
+    found, _ = rejects_of(path, InputOptions(input_format="jsonl" if "json" in name else "csv"))
     assert found.startswith(rejects)
     if not rejects or rejects.endswith(b"\n"):
         assert found == rejects
@@ -182,9 +178,9 @@ def test_a_byte_that_is_no_text_stays_in_another_encoding(tmp_path: Path) -> Non
 
 def test_a_writer_goes_on_where_another_stopped(tmp_path: Path) -> None:
     def writer(file: ResultFile) -> RejectsWriter:
-        return RejectsWriter(file, "csv", columns=["email"], delimiter=",", encoding="utf-16")
+        return RejectsWriter(file, Layout("csv", "utf-16", ["email"]))
 
-    row = Row(2, None, None, ["x"], None)
+    row = Row(2, ["x"], [], ["x"])
     path = tmp_path / "rejects.csv"
     file = ResultFile(str(path))
     writer(file).write(row, "bad_email", "one")
@@ -204,11 +200,11 @@ def test_a_mended_rejects_file_is_imported_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "messy.csv"
     path.write_bytes((SAMPLES / "messy.csv").read_bytes())
     rejects, good = rejects_of(path)
-    assert len(good) == 5
+    assert len(good) == 6
     header, *rows = rejects.splitlines()
     assert header == b"Full Name,E-Mail Address,Phone Number,Note,_line,_code,_reason"
-    assert len(rows) == 8
-    mended = tmp_path / "messy.csv.rejects.csv"
+    assert len(rows) == 7
+    mended = tmp_path / "messy.csv.12.rejects"
     lines = [
         b",".join([b"name", b"mended%d@hillvalley.edu" % i, b"", b"", *row.split(b",")[4:7]])
         for i, row in enumerate(rows)
@@ -216,7 +212,131 @@ def test_a_mended_rejects_file_is_imported_as_it_is(tmp_path: Path) -> None:
     mended.write_bytes(b"\n".join([header, *lines]))
     rejects, good = rejects_of(mended)
     assert rejects == b""
-    assert [row[1] for row in good] == [f"mended{i}@hillvalley.edu" for i in range(8)]  # type: ignore[index]
+    assert [row[1] for row in good] == [f"mended{i}@hillvalley.edu" for i in range(7)]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "rejects"),
+    [
+        (
+            b"sep=;\r\nemail;note\r\nx;a;b\r\n",
+            {},
+            b"email;note;_line;_code;_reason\nx;a;3;bad_row;because;b\n",
+        ),
+        (
+            b'Report\n\nemail|note\nx|"a|b"\n',
+            {},
+            b'email|note|_line|_code|_reason\nx|"a|b"|4|bad_email|because\n',
+        ),
+        (
+            b'email,note\nx,"a\\"b, c\\\\"\n',
+            {"escape": "\\"},
+            b'email,note,_line,_code,_reason\nx,"a\\"b, c\\\\",2,bad_email,because\n',
+        ),
+        (
+            b"x,1\n",
+            {"header": False, "mapping": [("email", "1")]},
+            b"1,2,_line,_code,_reason\nx,1,1,bad_email,because\n",
+        ),
+        (
+            b"\xef\xbb\xbfemail;note\nx;a\n",
+            {},
+            b"\xef\xbb\xbfemail;note;_line;_code;_reason\nx;a;2;bad_email;because\n",
+        ),
+    ],
+    ids=["sep", "preamble", "escape", "no header", "bom"],
+)
+def test_rejects_are_in_the_dialect_of_the_input_and_are_imported_like_it(
+    tmp_path: Path, data: bytes, options: dict[str, Any], rejects: bytes
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    found, _ = rejects_of(path, InputOptions(**options))
+    assert found == rejects
+    # Not corrected, they are rejected again, at the line where they are now.
+    path.write_bytes(found)
+    again, good = rejects_of(path, InputOptions(**options))
+    assert good == []
+    assert again.split(b"because")[-1] == rejects.split(b"because")[-1]
+    assert again.count(b"_code") == 1
+    assert re.sub(rb"(?<=[,;|])\d+(?=[,;|]bad)", b"", again) == re.sub(
+        rb"(?<=[,;|])\d+(?=[,;|]bad)", b"", rejects
+    )
+
+
+escaped = st.text(st.sampled_from('\\",N\na '), max_size=6)
+
+
+@given(st.lists(escaped, min_size=1, max_size=4))
+def test_escaped_cells_come_back(tmp_path_factory: Any, notes: list[str]) -> None:
+    path = tmp_path_factory.getbasetemp() / "escaped.csv"
+    file = ResultFile(str(path))
+    columns = ["email", *(f"n{number}" for number in range(len(notes)))]
+    writer = RejectsWriter(file, Layout("csv", "utf-8", columns, escape="\\"))
+    writer.write(Row(2, ["x"], [], ["x", *notes]), "bad_email", "because")
+    file.close()
+    source = Source(str(path))
+    (row,) = open_reader(source, InputOptions(escape="\\")).rows()
+    source.close()
+    assert [cell.lstrip(" ") for cell in row.content[1 : 1 + len(notes)]] == [
+        note.lstrip(" ") for note in notes
+    ]
+
+
+@pytest.mark.parametrize("input_format", ["excel", "parquet"])
+def test_rejects_of_tables_that_are_no_text_are_csv(tmp_path: Path, input_format: Any) -> None:
+    path = tmp_path / "out"
+    file = ResultFile(str(path))
+    writer = RejectsWriter(file, Layout(input_format, columns=["email", "n"]))
+    writer.write(Row(2, ["x"], [], ["x", 1.5]), "bad_email", "because")
+    writer.write(Row(3, ["y"], [], ["y", None]), "bad_email", "because")
+    file.close()
+    assert path.read_bytes() == (
+        b"email,n,_line,_code,_reason\nx,1.5,2,bad_email,because\ny,,3,bad_email,because\n"
+    )
+
+
+def test_rejects_of_a_json_document_are_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    file = ResultFile(str(path))
+    writer = RejectsWriter(file, Layout("json"))
+    writer.write(Row(2, ["x"], [], b'{\n "email": "x"\n}'), "bad_email", "because")
+    file.close()
+    assert path.read_bytes() == (
+        b'{"email": "x", "_line": 2, "_code": "bad_email", "_reason": "because"}\n'
+    )
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize(
+    ("card", "lines"),
+    [
+        ("BEGIN:VCARD\r\nEMAIL:x\r\nEND:VCARD\r\n", ["BEGIN:VCARD", "EMAIL:x"]),
+        ("BEGIN:VCARD\nEMAIL:x\nend:vcard", ["BEGIN:VCARD", "EMAIL:x"]),
+        ("BEGIN:VCARD\nEMAIL:x\n", ["BEGIN:VCARD", "EMAIL:x"]),
+        (
+            "BEGIN:VCARD\nEMAIL:x\nX-LINE:9\nX-CODE:bad_row\nX-REASON:old\nEND:VCARD",
+            ["BEGIN:VCARD", "EMAIL:x"],
+        ),
+    ],
+    ids=["crlf", "lf", "without end", "rejected before"],
+)
+def test_rejected_card_has_the_reason_before_its_end(
+    tmp_path: Path, card: str, lines: list[str], as_bytes: bool
+) -> None:
+    path = tmp_path / "out"
+    file = ResultFile(str(path))
+    content = card.encode() if as_bytes else card
+    RejectsWriter(file, Layout("vcard")).write(Row(7, ["x"], [], content), "bad_email", "a, b\nc")
+    file.close()
+    assert path.read_bytes().decode().split("\r\n") == [
+        *lines,
+        "X-LINE:7",
+        "X-CODE:bad_email",
+        "X-REASON:a\\, b c",
+        "END:VCARD",
+        "",
+    ]
 
 
 cells = st.text(st.characters(codec="utf-8"), max_size=5)
@@ -229,10 +349,11 @@ def test_cells_stay_what_they_are(tmp_path_factory: Any, rows: list[list[str]]) 
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
             [["email", "note"], *(["x", *row] for row in rows)]
         )
-    path.with_name("cells.csv.rejects.csv").unlink(missing_ok=True)
     found, _ = rejects_of(path)
     again = list(csv.reader(io.StringIO(found.decode(), newline=""), strict=True))
-    assert [[*row[:2], *row[5:]] for row in again[1:]] == [["x", *row] for row in rows]
+    # Blank cells beyond the header are dropped.
+    expected = [["x", first, *([second] if second.strip() else [])] for first, second in rows]
+    assert [[*row[:2], *row[5:]] for row in again[1:]] == expected
 
 
 # Files.
