@@ -33,8 +33,12 @@ _MONGO_NUMBERS = frozenset({"$numberInt", "$numberLong", "$numberDouble", "$numb
 
 
 class _Shape(NamedTuple):
-    """The keys that are used of a flat object."""
+    """The keys that are used of a flat object.
 
+    `pair` is the email and the phone number of an object that has nothing else.
+    """
+
+    pair: tuple[str, str] | None
     emails: list[str]
     phones: list[str]
     region: str | None
@@ -101,16 +105,20 @@ class JsonObjects:
             # right behind a quote or white space. Otherwise the keys are compared.
             if data.count(b":") != len(value) and sum(map(data.count, _KEY_ENDS)) != len(value):
                 _refuse_duplicate_keys(data)
-            if b"[" in data or data.find(b"{", 1) > 0:
-                return self._nested_row(line, value, data)
             keys = tuple(value)
-            shape = self._shapes.get(keys) or self._new_shape(keys, len(data))
-            email_keys, phone_keys, region, key = shape
-            emails = [value[name] for name in email_keys]
-            phones = [value[name] for name in phone_keys]
-            if region is None and key is None:
-                return Row(line, emails, phones, data)
-            return Row(line, emails, phones, data, None, value.get(region), value.get(key))
+            shape = self._shapes.get(keys)
+            if shape is not None and shape.pair is not None:
+                email, phone = value[shape.pair[0]], value[shape.pair[1]]
+                if type(email) is str and type(phone) is str:
+                    return Row(line, [email], [phone], data)
+            if data.find(b"[") >= 0 or data.find(b"{", 1) > 0:
+                return self._nested_row(line, value, data)
+            shape = shape or self._new_shape(keys, len(data))
+            emails = [value[name] for name in shape.emails]
+            phones = [value[name] for name in shape.phones]
+            return Row(
+                line, emails, phones, data, None, value.get(shape.region), value.get(shape.key)
+            )
         except InvalidRequestError as error:
             return _bad(line, data, error.with_traceback(None))
         except UnicodeDecodeError:
@@ -138,12 +146,11 @@ class JsonObjects:
 
     def _new_shape(self, keys: tuple[str, ...], size: int) -> _Shape:
         self._has_objects = True
-        shape = _Shape(
-            self._flat_keys(keys, "email"),
-            self._flat_keys(keys, "phone"),
-            None if self._region is None else self._region.text,
-            None if self._key is None else self._key.text,
-        )
+        emails, phones = self._flat_keys(keys, "email"), self._flat_keys(keys, "phone")
+        region = None if self._region is None else self._region.text
+        key = None if self._key is None else self._key.text
+        is_pair = len(emails) == len(phones) == 1 and len(keys) == 2 and region is key is None
+        shape = _Shape((emails[0], phones[0]) if is_pair else None, emails, phones, region, key)
         for name, use in (
             *((name, "email") for name in shape.emails),
             *((name, "phone") for name in shape.phones),
