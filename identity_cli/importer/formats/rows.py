@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from identity_cli.errors import InvalidRequestError
 
-InputFormat = Literal["csv", "jsonl"]
+InputFormat = Literal["csv", "jsonl", "json", "excel", "parquet", "vcard"]
 Kind = Literal["email", "phone"]
 
 REJECT_COLUMNS = ("_line", "_code", "_reason")
