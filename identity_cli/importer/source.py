@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
-import select
 import stat
 import sys
-import tempfile
-import zlib
 from contextlib import contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from identity_cli.errors import InputNotFoundError, InputUnreadableError
+from identity_cli.errors import InputNotFoundError
+from identity_cli.importer.archive import ZIP_MAGICS, open_only_file
+from identity_cli.importer.compression import Unpacked, unpack
+from identity_cli.importer.raw import BLOCK, Kept, RawInput, SeekableInput, spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from typing_extensions import Buffer
+    from identity_cli.importer.raw import PeekableBytes
 
 STDIN = "-"
 
-BLOCK = 1 << 16
-# Zstandard turns 4 bytes into 128 KiB at most, so a decompression bomb stays small.
-_ZSTD_FEED = 128
-# How long a pipe may be silent before the rows read so far are handed on, and how often a reader
-# that waits for more looks up from it.
-_IDLE_MILLISECONDS = 50
 # A fingerprint reads at most so many blocks of a file, spread evenly over it.
 _FINGERPRINT_BLOCKS = 1024
-
-_GZIP_MAGIC = b"\x1f\x8b"
-# pzstd begins with a frame that is to be skipped.
-_ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes((0x50 + i, 0x2A, 0x4D, 0x18)) for i in range(16)))
 
 
 def _do_nothing(_is_idle: bool) -> None:
@@ -61,10 +50,15 @@ class Source:
     ) -> None:
         self.path = path
         self.name = "standard input" if path == STDIN else path
-        waiting = while_reading or nullcontext()
-        with waiting:  # opening a named pipe waits for its writer
+        self._waiting = while_reading or nullcontext()
+        with self._waiting:  # opening a named pipe waits for its writer
             self._file, self.size = _open(path)
-        self._raw = _Raw(self._file, self.name, self.size, waiting, while_idle)
+        self._raw = RawInput(self._file, self.name, self.size, self._waiting, while_idle)
+        self._content: PeekableBytes | None = None
+        self._stream: io.BufferedReader | None = None
+        self._is_document = False
+        self._spooled: IO[bytes] | None = None
+        self._spooled_pipe: IO[bytes] | None = None
 
     @property
     def offset(self) -> int:
@@ -77,7 +71,7 @@ class Source:
         Call it before the first read. A file needs nothing kept.
         """
         if self.size is None:
-            self._raw.kept = _Kept()
+            self._raw.kept = Kept()
 
     def release(self) -> None:
         """Drop what was kept: `rewind` is not going to be called."""
@@ -86,24 +80,67 @@ class Source:
     def rewind(self) -> None:
         """Return to the beginning. A pipe must have been kept since its first read."""
         self._raw.rewind()
+        self._content = None
+        self._stream = None
+
+    def peek(self) -> bytes:
+        """Return the beginning of the content, decompressed, without taking it.
+
+        It has a whole line or 64 KiB if there is so much, and not much more of a slow pipe.
+        """
+        return self._opened().peek_line()
 
     def stream(self) -> BinaryIO:
-        """Return the bytes, decompressed. Broken compression raises `InputUnreadableError`."""
-        beginning = self._raw.peek(4)
-        buffered = io.BufferedReader(self._raw, BLOCK)
-        unpacked: Callable[[int], bytes]
-        if beginning.startswith(_GZIP_MAGIC):
-            # The rows before a broken place count, so no more is unpacked than is there.
-            unpacked = gzip.GzipFile(fileobj=buffered, mode="rb").read1
-        elif beginning.startswith(_ZSTD_MAGICS):
-            unpacked = _Zstandard(buffered).read
-        else:
-            return buffered
-        return io.BufferedReader(_Unpacked(unpacked, self.name), BLOCK)
+        """Return the content, decompressed. Broken compression raises `InputUnreadableError`."""
+        if self._stream is None:
+            self._stream = io.BufferedReader(self._opened(), BLOCK)
+        return self._stream
+
+    def seekable(self) -> BinaryIO:
+        """Return the content, decompressed, as a file with random access, from its beginning.
+
+        It is the file itself if that is plain, else a temporary file. Call this instead of
+        `stream`, never after it.
+        """
+        content = self._opened()
+        if self._is_document or (content is self._raw and self.size is not None):
+            return self._file_with_random_access()
+        if self._spooled is None:
+            self._spooled = spool(content, self.name)
+        return self._random_access(self._spooled, lambda _position: None)
 
     def close(self) -> None:
         self._raw.drop()
-        self._file.close()
+        for file in (self._spooled, self._spooled_pipe, self._file):
+            if file is not None:
+                file.close()
+
+    def _opened(self) -> PeekableBytes:
+        if self._content is None:
+            beginning = self._raw.peek(4)
+            if beginning.startswith(ZIP_MAGICS):
+                self._content = self._opened_archive()
+            else:
+                buffered = io.BufferedReader(self._raw, BLOCK)
+                self._content = unpack(buffered, beginning, self.name) or self._raw
+        return self._content
+
+    def _opened_archive(self) -> PeekableBytes:
+        file = self._file_with_random_access()
+        unpacked = open_only_file(file, self.name)
+        self._is_document = unpacked is None
+        return unpacked or Unpacked(file.read1, self.name)
+
+    def _file_with_random_access(self) -> io.BufferedReader:
+        if self.size is not None:
+            return self._random_access(self._file, self._raw.advance_to)
+        # The directory of a zip file is at its end.
+        if self._spooled_pipe is None:
+            self._spooled_pipe = spool(self._raw, self.name)
+        return self._random_access(self._spooled_pipe, lambda _position: None)
+
+    def _random_access(self, file: IO[bytes], on_read: Callable[[int], None]) -> io.BufferedReader:
+        return io.BufferedReader(SeekableInput(file, self.name, self._waiting, on_read), BLOCK)
 
 
 def _open(path: str) -> tuple[BinaryIO, int | None]:
@@ -179,232 +216,3 @@ def _opening(path: str) -> Iterator[None]:
         raise InputNotFoundError(f"{path}: {error.strerror}", hint=hint) from error
     except ValueError as error:  # a NUL in the path
         raise InputNotFoundError("a path with a NUL character", hint="check the path") from error
-
-
-class PipeNotKeptError(InputUnreadableError):
-    """The beginning of a pipe could not be kept; nothing that was read from it is lost."""
-
-
-class _Kept:
-    """What was read from a pipe, in a temporary file that goes with the process."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115 - kept open
-            prefix="identity-pipe-", buffering=0
-        )
-        self._rest = b""
-
-    def add(self, data: bytes) -> None:
-        """Append the data. An `OSError` loses none of it: `read` returns it all the same."""
-        self._rest = data
-        while self._rest:
-            self._rest = self._rest[self._file.write(self._rest) :]
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if not data:
-            data, self._rest = self._rest[:size], self._rest[size:]
-        return data
-
-    def rewind(self) -> None:
-        self._file.seek(0)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Raw(io.RawIOBase):
-    """The bytes of a file or a pipe as they come, counted."""
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        name: str,
-        size: int | None,
-        while_reading: AbstractContextManager[Any],
-        while_idle: Callable[[bool], None],
-    ) -> None:
-        self.offset = 0
-        self.kept: _Kept | None = None
-        self._replaying = False
-        self._peeked = b""
-        self._file = file
-        self._name = name
-        self._size = size
-        self._while_reading = while_reading
-        self._while_idle = while_idle
-        self._poll = select.poll()
-        self._poll.register(file, select.POLLIN)
-
-    def readable(self) -> bool:
-        return True
-
-    def peek(self, size: int) -> bytes:
-        """Return the next bytes without taking them; fewer only at the end."""
-        while len(self._peeked) < size and (data := self._next(BLOCK)):
-            self._peeked += data
-        return self._peeked[:size]
-
-    def readinto(self, buffer: Buffer) -> int:
-        view = memoryview(buffer)
-        data = self._peeked or self._next(len(view))
-        data, self._peeked = data[: len(view)], data[len(view) :]
-        view[: len(data)] = data
-        self.offset += len(data)
-        return len(data)
-
-    def rewind(self) -> None:
-        self.offset = 0
-        self._peeked = b""
-        if self._size is not None:
-            self._file.seek(0)
-        elif self.kept is not None:
-            self.kept.rewind()
-            self._replaying = True
-
-    def release(self) -> None:
-        # What is being replayed is still needed; it is dropped at its end.
-        if not self._replaying:
-            self.drop()
-
-    def close(self) -> None:
-        """Do nothing: a reader that is thrown away must not close what a second one reads."""
-
-    def drop(self) -> None:
-        if self.kept is not None:
-            self.kept.close()
-            self.kept = None
-
-    def _next(self, wanted: int) -> bytes:
-        if self._replaying and self.kept is not None:
-            data = self.kept.read(wanted)
-            if data:
-                return data
-            self._replaying = False
-            self.release()
-        with self._reading():
-            data = self._read_some(wanted)
-        if not data and self._size is not None:
-            self._check_whole(self._size)
-        if self.kept is not None:
-            try:
-                self.kept.add(data)
-            except OSError as error:
-                raise PipeNotKeptError(
-                    self._name,
-                    f"its beginning cannot be kept in {tempfile.gettempdir()}: {error.strerror}",
-                    hint="set TMPDIR to a folder with more room",
-                ) from error
-        return data
-
-    def _check_whole(self, size: int) -> None:
-        if min(self._file.tell(), os.fstat(self._file.fileno()).st_size) < size:
-            raise InputUnreadableError(
-                self._name,
-                f"it became shorter while it was read: {self._file.tell()} of {size} bytes",
-                hint="run the same command again when nothing writes to it; the rows before this"
-                " place are imported",
-            )
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputUnreadableError(
-                self._name,
-                f"it cannot be read any further: {error.strerror}",
-                hint="check the disk or the network that it is on; the rows before this place are"
-                " imported",
-            ) from error
-
-    def _read_some(self, wanted: int) -> bytes:
-        read: Callable[[int], bytes | None] = self._file.read
-        if self._size is not None:
-            with self._while_reading:
-                return read(wanted) or b""
-        while True:
-            if not self._is_ready():
-                self._while_idle(True)
-                while not self._is_ready():
-                    self._while_idle(True)
-                self._while_idle(False)
-            with self._while_reading:
-                part = read(wanted)
-            if part is not None:  # None: it does not block, and another reader was faster
-                return part
-
-    def _is_ready(self) -> bool:
-        with self._while_reading:
-            return bool(self._poll.poll(_IDLE_MILLISECONDS))
-
-
-class _Zstandard:
-    """Zstandard frames one after the other; unlike the library's reader it sees a cut-off end."""
-
-    def __init__(self, compressed: BinaryIO) -> None:
-        import zstandard
-
-        self._decompressor = zstandard.ZstdDecompressor()
-        self._frame = self._decompressor.decompressobj()
-        self._compressed = compressed
-        self._rest = b""
-        self._begun = False
-
-    def read(self, _wanted: int) -> bytes:
-        while True:
-            data = self._rest or self._compressed.read(_ZSTD_FEED)
-            self._rest = b""
-            if not data:
-                if self._begun and not self._frame.eof:
-                    raise EOFError
-                return b""
-            if self._frame.eof:
-                self._frame = self._decompressor.decompressobj()
-            self._begun = True
-            out = self._frame.decompress(data)
-            if self._frame.eof:
-                self._rest = self._frame.unused_data
-            if out:
-                return out
-
-
-class _Unpacked(io.RawIOBase):
-    """A decompressor as a raw stream, its errors turned into ours."""
-
-    def __init__(self, unpacked: Callable[[int], bytes], name: str) -> None:
-        self._unpacked = unpacked
-        self._name = name
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:
-        view = memoryview(buffer)
-        data = self._rest or self._read(len(view))
-        self._rest = data[len(view) :]
-        data = data[: len(view)]
-        view[: len(data)] = data
-        return len(data)
-
-    def _read(self, wanted: int) -> bytes:
-        try:
-            data = self._unpacked(wanted)
-        except InputUnreadableError:
-            raise
-        except (EOFError, OSError, zlib.error) as error:
-            reason = "ends too early" if isinstance(error, EOFError) else "is broken"
-            raise self._broken(reason) from error
-        except Exception as error:
-            if type(error).__name__ != "ZstdError":
-                raise
-            raise self._broken("is broken") from error
-        return data
-
-    def _broken(self, reason: str) -> InputUnreadableError:
-        return InputUnreadableError(
-            self._name,
-            f"the compressed data {reason}",
-            hint="make the file again; the rows before this place are imported",
-        )

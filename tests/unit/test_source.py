@@ -20,7 +20,8 @@ import zstandard
 
 from identity_cli.errors import InputNotFoundError, InputUnreadableError
 from identity_cli.importer.formats import InputOptions, open_reader
-from identity_cli.importer.source import BLOCK, PipeNotKeptError, Source, fingerprint
+from identity_cli.importer.raw import BLOCK, PipeNotKeptError
+from identity_cli.importer.source import Source, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

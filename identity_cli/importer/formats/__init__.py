@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
 
 from identity_cli.errors import UsageError
 from identity_cli.importer.formats.csv import CsvReader
+from identity_cli.importer.formats.detection import Detected, detect
 from identity_cli.importer.formats.jsonl import JsonLinesReader
 from identity_cli.importer.formats.rows import (
     REJECT_COLUMNS,
@@ -20,52 +22,70 @@ from identity_cli.importer.formats.rows import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from identity_cli.importer.source import Source
 
 __all__ = [
     "REJECT_COLUMNS",
     "ColumnReport",
+    "Detected",
     "InputFormat",
     "InputOptions",
     "Kind",
     "Layout",
     "Reader",
     "Row",
+    "detect",
     "format_of",
     "open_reader",
 ]
 
 
-# Rejects files are named FILE.RUN.rejects and have the format of FILE.
-_REJECTS_ENDING = re.compile(r"(\.[0-9]+)?\.rejects$")
-_CSV_ENDINGS = (".csv", ".tsv", ".tab")
-_TAB_ENDINGS = (".tsv", ".tab")
-_JSONL_ENDINGS = (".jsonl", ".ndjson")
-
-
-def format_of(path: str, options: InputOptions) -> InputFormat:
-    """Return the format that was asked for, else the one that the name shows."""
-    if options.input_format is not None:
-        return options.input_format
-    name = _uncompressed_name(path)
-    if name.endswith(_CSV_ENDINGS):
-        return "csv"
-    if name.endswith(_JSONL_ENDINGS):
-        return "jsonl"
-    raise UsageError(
-        f"cannot tell the format of {'standard input' if path == '-' else path}",
-        hint="use --input-format csv or --input-format jsonl",
-    )
+def format_of(_path: str, options: InputOptions) -> InputFormat | None:
+    """Return the format that was asked for; None if it is found out by content."""
+    return options.input_format
 
 
 def open_reader(source: Source, options: InputOptions) -> Reader:
-    """Return a reader of the source; the header of a CSV file has been read by then."""
-    if format_of(source.path, options) == "jsonl":
-        return JsonLinesReader(source, options)
-    is_tabs = _uncompressed_name(source.path).endswith(_TAB_ENDINGS)
-    return CsvReader(source, options, options.delimiter or ("\t" if is_tabs else ","))
+    """Return a reader of the source, whose format is found out by its content.
+
+    The header of a table has been read by then. Raises `InputUnreadableError`, and `UsageError` if
+    the format needs an extra that is not installed.
+    """
+    detected = detect(source, options)
+    options = replace(options, encoding=detected.encoding)
+    match detected.input_format:
+        case "csv":
+            return CsvReader(source, options, detected)
+        case "jsonl":
+            return JsonLinesReader(source, options)
+        case "json":
+            from identity_cli.importer.formats.json import JsonReader
+
+            return JsonReader(source, options)
+        case "vcard":
+            from identity_cli.importer.formats.vcard import VcardReader
+
+            return VcardReader(source, options, detected.encoding)
+        case "excel":
+            with _extra("excel", "Excel files"):
+                from identity_cli.importer.formats.excel import ExcelReader
+            return ExcelReader(source, options)
+        case "parquet":
+            with _extra("parquet", "Parquet files"):
+                from identity_cli.importer.formats.parquet import ParquetReader
+            return ParquetReader(source, options)
+        case _:
+            assert_never(detected.input_format)
 
 
-def _uncompressed_name(path: str) -> str:
-    name = _REJECTS_ENDING.sub("", path.lower())
-    return name.removesuffix(".gz").removesuffix(".zst")
+@contextmanager
+def _extra(name: str, files: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(
+            f"{files} need the extra {name!r}, which is not installed",
+            hint=f"pip install 'identity-cli[{name}]'",
+        ) from error

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from identity_cli.errors import UsageError
+from identity_cli.importer.formats.column_words import comparable, gives_way, terms_of
 from identity_cli.importer.formats.rows import ColumnReport, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from identity_cli.importer.formats.column_words import Meaning, Term
     from identity_cli.importer.formats.rows import InputOptions
 
-_ALIASES: dict[Kind, frozenset[str]] = {
-    "email": frozenset({"email", "mail", "emailaddress"}),
-    "phone": frozenset({"phone", "phonenumber", "mobile", "tel", "telephone"}),
+_KINDS: frozenset[Meaning] = frozenset({"email", "phone", "phone_alone"})
+# A table of many more is damaged, and nobody reads them.
+_MOST_UNUSED = 100
+_REASONS: dict[Meaning, str] = {
+    "somebody_else": "'{}' may be somebody or something else",
+    "not_a_phone": "'{}' is not a phone number of a person",
+    "property": "'{}' is about the value",
+    "unknown": "'{}' is not a known word",
+    "unclear": "'{}' may be a number, or yes or no",
 }
-_BETWEEN_WORDS = str.maketrans("", "", " -_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +41,12 @@ class Choice:
 
 def kind_of(name: str) -> Kind | None:
     """Return the kind of value that a column of this name holds; None if it is not used."""
-    word = name.strip().lower().translate(_BETWEEN_WORDS)
-    return next((kind for kind, names in _ALIASES.items() if word in names), None)
+    return _judge(name)[0]
 
 
 def why_unused(name: str) -> str | None:
     """Return why a column that looks like a contact value is not used; None for any other."""
-    return "it names somebody else" if name.strip().lower() in {"owner email"} else None
+    return _judge(name)[1]
 
 
 def choose(names: Sequence[str], options: InputOptions) -> Choice:
@@ -48,11 +55,11 @@ def choose(names: Sequence[str], options: InputOptions) -> Choice:
     Columns that `options.mapping` names are used instead of those of the same kind that are
     recognised. Raises `UsageError` if a named column does not exist.
     """
-    chosen: dict[Kind, list[int]] = {"email": [], "phone": []}
-    for kind, name in options.mapping:
-        chosen[kind].append(find(names, name, f"--map {kind}={name}"))
-    for kind in chosen.keys() - {kind for kind, _ in options.mapping}:
-        chosen[kind] = [index for index, name in enumerate(names) if kind_of(name) == kind]
+    chosen, reasons = _recognise(names)
+    mapped = _mapped(names, options)
+    taken = {index for indexes in mapped.values() for index in indexes}
+    for kind in chosen:
+        chosen[kind] = mapped.get(kind) or [i for i in chosen[kind] if i not in taken]
     region, key = (
         None if name is None else find(names, name, f"{option} {name}")
         for option, name in (("--region-column", options.region_column), ("--key", options.key))
@@ -64,26 +71,108 @@ def choose(names: Sequence[str], options: InputOptions) -> Choice:
         (key, "key"),
     ]
     used = tuple((names[index], use) for index, use in uses if index is not None)
-    taken = {index for index, _ in uses}
-    unused = tuple(
-        (name, reason)
-        for index, name in enumerate(names)
-        if index not in taken and (reason := why_unused(name)) is not None
-    )
-    report = ColumnReport(used, unused)
+    taken = {index for index, _ in uses if index is not None}
+    unused = [(names[index], reasons[index]) for index in sorted(reasons.keys() - taken)]
+    report = ColumnReport(used, tuple(unused[:_MOST_UNUSED]))
     return Choice(tuple(chosen["email"]), tuple(chosen["phone"]), region, key, report)
 
 
 def find(names: Sequence[str], wanted: str, option: str) -> int:
-    """Return the index of a column that an option names; names are compared exactly first.
+    """Return the index of a column that an option names.
 
-    Raises `UsageError` if there is no such column, or more than one.
+    Names are compared exactly first, then without case, then without accents and what is between
+    words. Raises `UsageError` if there is no such column, or more than one.
     """
-    found = [index for index, name in enumerate(names) if name.strip() == wanted.strip()] or [
-        index for index, name in enumerate(names) if name.strip().lower() == wanted.strip().lower()
-    ]
+    for form in (str.strip, _without_case, comparable):
+        form_wanted = form(wanted)
+        found = [index for index, name in enumerate(names) if form(name) == form_wanted]
+        if found and form_wanted:
+            break
+    else:
+        found = []
     if len(found) != 1:
         problem = f"there is no column {wanted!r}" if not found else f"{len(found)} columns match"
         listed = ", ".join(repr(name[:40]) for name in names[:20])
         raise UsageError(f"{option}: {problem}", hint=f"the columns are {listed}")
     return found[0]
+
+
+def _without_case(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _mapped(names: Sequence[str], options: InputOptions) -> dict[Kind, list[int]]:
+    mapped: dict[Kind, list[int]] = {}
+    for kind, name in options.mapping:
+        index = find(names, name, f"--map {kind}={name}")
+        if any(index in indexes for other, indexes in mapped.items() if other != kind):
+            raise UsageError(
+                f"--map {kind}={name}: a column cannot hold both emails and phone numbers",
+                hint="name another column",
+            )
+        if index not in mapped.setdefault(kind, []):
+            mapped[kind].append(index)
+    return mapped
+
+
+def _recognise(names: Sequence[str]) -> tuple[dict[Kind, list[int]], dict[int, str]]:
+    """Return the columns that are recognised, and why others that look like it are not used."""
+    recognised: dict[Kind, list[int]] = {"email": [], "phone": []}
+    reasons: dict[int, str] = {}
+    verdicts = [_judge(name) for name in names]
+    words = {
+        term.text
+        for name, (kind, _) in zip(names, verdicts, strict=True)
+        if kind is not None
+        for term in terms_of(name)
+    }
+    for index, (kind, reason) in enumerate(verdicts):
+        why = reason if kind is None else _why_it_gives_way(names[index], words)
+        if why is not None:
+            reasons[index] = why
+        elif kind is not None:
+            recognised[kind].append(index)
+    return recognised, reasons
+
+
+def _why_it_gives_way(name: str, words: Collection[str]) -> str | None:
+    for term in terms_of(name):
+        beside = next((word for word in gives_way(term.text) if word in words), None)
+        if beside is not None:
+            return f"'{term.text}' may be somebody else than '{beside}'"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _judge(name: str) -> tuple[Kind | None, str | None]:
+    """Return the kind of a column, or why it is not used although it looks like one."""
+    terms = terms_of(name)
+    meanings = {term.meaning for term in terms}
+    kinds = meanings & _KINDS
+    looks_alike = kinds or "not_a_phone" in meanings or meanings == {"unclear"}
+    if not looks_alike and not any(map(_names_a_kind, terms)):
+        return None, None
+    reason = _first_reason(terms, tuple(_REASONS))
+    if reason is not None or not kinds:
+        return None, reason
+    if "email" not in kinds:
+        return "phone", None
+    if "phone" in kinds or "phone_noun" in meanings:
+        return None, "it may hold emails or phone numbers"
+    return "email", None
+
+
+def _names_a_kind(term: Term) -> bool:
+    """Return whether a word of an entry, such as "no phone", is a kind by itself."""
+    words = term.text.split()
+    return len(words) > 1 and any(
+        part.meaning in _KINDS for word in words for part in terms_of(word)
+    )
+
+
+def _first_reason(terms: Sequence[Term], meanings: Sequence[Meaning]) -> str | None:
+    for meaning in meanings:
+        for term in terms:
+            if term.meaning == meaning:
+                return _REASONS[meaning].format(term.text[:40])
+    return None

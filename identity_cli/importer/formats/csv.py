@@ -1,20 +1,26 @@
-"""CSV files with a header line."""
+"""CSV files of every dialect."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import re
 from hashlib import sha256
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
-from identity_cli.importer.formats.columns import choose
+from identity_cli.importer.formats.columns import choose, kind_of
+from identity_cli.importer.formats.detection import likely_encoding
+from identity_cli.importer.formats.dialect import find_dialect, is_header_of_rejects
 from identity_cli.importer.formats.rows import Layout, Row
-from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
+from identity_cli.importer.formats.text import BOM, KEEP_BYTES, LINE_MAX, open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from identity_cli.importer.formats.detection import Detected
     from identity_cli.importer.formats.rows import ColumnReport, InputOptions
     from identity_cli.importer.source import Source
 
@@ -28,25 +34,34 @@ class _LineTooLongError(Exception):
 
 
 class CsvReader:
-    """A reader of CSV with a header line and strict quoting."""
+    """A reader of CSV with strict quoting, by the dialect that its first lines show."""
 
-    def __init__(self, source: Source, options: InputOptions, delimiter: str) -> None:
+    def __init__(self, source: Source, options: InputOptions, detected: Detected) -> None:
         self.line = 0
         self.characters = 0
-        self.notes: Sequence[str] = ()
         self._name = source.name
-        encoding = options.encoding or "utf-8"
-        self._text = open_text(source, encoding)
+        self._escape = options.escape
+        self._dialect = find_dialect(detected.beginning, options)
+        self.notes = (*detected.notes, *self._preamble_note())
+        is_utf_8 = codecs.lookup(detected.encoding).name == "utf-8-sig"
+        self._text = open_text(source, "utf-8" if is_utf_8 else detected.encoding)
         # The lines that were read, those up to the last row, and those behind it.
         self._untaken: list[str] = []
         self._complete = 0
         csv.field_size_limit(LINE_MAX)
-        # Spaces before a quoted cell are not part of it: else its quotes would be.
+        delimiter = self._dialect.delimiter
         self._records = csv.reader(
-            self._lines(), delimiter=delimiter, strict=True, skipinitialspace=delimiter != " "
+            self._lines(),
+            delimiter=delimiter,
+            escapechar=options.escape,
+            strict=True,
+            # Spaces before a quoted cell are not part of it: else its quotes would be.
+            skipinitialspace=delimiter != " ",
         )
-        columns = self._header(encoding)
-        self.layout = Layout("csv", encoding, columns, delimiter)
+        # Without a header, the first row is read before its columns can be numbered.
+        self._first_rows: list[list[str]] = []
+        columns = self._read_columns(options, detected.encoding)
+        self.layout = Layout("csv", detected.encoding, columns, delimiter, options.escape)
         self._choice = choose(columns, options)
         if not self._choice.emails and not self._choice.phones:
             raise self._bad_header("no column is an email or a phone number")
@@ -75,24 +90,35 @@ class CsvReader:
 
     def rows(self) -> Iterator[Row]:
         records, width = self._records, len(self.layout.columns)
-        choice = self._choice
-        before = records.line_num
+        emails_of, phones_of = _picker(self._choice.emails), _picker(self._choice.phones)
+        region, key = self._choice.region, self._choice.key
+        before = self.line
         try:
-            for cells in records:
+            for cells in chain(self._first_rows, records):
                 line, before = before + 1, records.line_num
-                if len(cells) == 1 and self._is_blank(cells[0]):
-                    self._fold_blank_lines()
-                elif len(cells) == width:
-                    emails = [cells[at] for at in choice.emails]
-                    phones = [cells[at] for at in choice.phones]
-                    self._complete = len(self._untaken)
-                    yield Row(line, emails, phones, cells)
-                elif cells:
+                problem = None
+                if len(cells) != width or width == 1:
+                    if not cells or (len(cells) == 1 and self._is_blank(cells[0])):
+                        self._fold_blank_lines()
+                        self.line = before
+                        continue
                     self.characters += _CELL_CHARACTERS * len(cells)
-                    self._complete = len(self._untaken)
-                    yield Row(line, (), (), cells, _wrong_width(len(cells), width))
+                    problem = _fit(cells, width)
+                self._complete = len(self._untaken)
+                if problem is not None:
+                    yield Row(line, (), (), cells, problem)
+                elif region is key is None:
+                    yield Row(line, emails_of(cells), phones_of(cells), cells)
                 else:
-                    self._fold_blank_lines()
+                    yield Row(
+                        line,
+                        emails_of(cells),
+                        phones_of(cells),
+                        cells,
+                        None,
+                        None if region is None else cells[region],
+                        None if key is None else cells[key],
+                    )
                 self.line = before
         except (csv.Error, UnicodeError, _LineTooLongError) as error:
             raise self._unreadable(before + 1, error) from error
@@ -105,35 +131,70 @@ class CsvReader:
         readline, keep = self._text.readline, self._untaken.append
         # A BOM belongs to the file, not to the first column's name.
         line = readline(LINE_MAX).removeprefix(BOM)
+        skipped = self._dialect.skipped
+        null = None if self._escape is None else _null(self._escape, self._dialect.delimiter)
         while line:
             keep(line)
             if len(line) == LINE_MAX and line[-1] not in "\r\n":
                 raise _LineTooLongError
             self.characters += len(line)
+            if skipped > 0:
+                # An empty line in its place is no record, and is counted.
+                skipped -= 1
+                line = "\n"
+            elif null is not None:
+                line = null.sub("", line)
             yield line
             line = readline(LINE_MAX)
 
-    def _header(self, encoding: str) -> list[str]:
-        try:
-            for cells in self._records:
-                self.line = self._records.line_num
-                if any(map(str.strip, cells)):
-                    break
-            else:
-                raise InputUnreadableError(
-                    self._name,
-                    "the file is empty",
-                    hint="the first line must name the columns, for example email,phone",
-                )
-        except (csv.Error, UnicodeError, _LineTooLongError) as error:
-            raise self._unreadable(self.line + 1, error) from error
-        if any("\0" in cell for cell in cells) and codecs.lookup(encoding).name == "utf-8":
+    def _read_columns(self, options: InputOptions, encoding: str) -> list[str]:
+        cells = self._first_record()
+        if codecs.lookup(encoding).name == "utf-8" and any("\0" in cell for cell in cells):
             raise InputUnreadableError(
-                f"{self._name}:1",
+                f"{self._name}:{self._records.line_num}",
                 "the header contains NUL characters",
                 hint="this looks like UTF-16: use --encoding utf-16",
             )
+        # The rejects of a file without a header have one.
+        if not options.header and not is_header_of_rejects(cells):
+            self._first_rows = [cells]
+            return [str(number) for number in range(1, len(cells) + 1)]
+        self.line = self._records.line_num
+        self._check_encoding(cells, encoding)
         return cells
+
+    def _first_record(self) -> list[str]:
+        try:
+            for cells in self._records:
+                if any(map(str.strip, cells)):
+                    return cells
+                self.line = self._records.line_num
+        except (csv.Error, UnicodeError, _LineTooLongError) as error:
+            raise self._unreadable(self.line + 1, error) from error
+        raise InputUnreadableError(
+            self._name,
+            "the file is empty",
+            hint="the first line must name the columns, for example email,phone",
+        )
+
+    def _check_encoding(self, names: Sequence[str], encoding: str) -> None:
+        """Refuse a name with bytes that are not text, if a column of this name would be used."""
+        for name in names:
+            if any(0xDC00 <= ord(character) < 0xDD00 for character in name):
+                data = name.encode(encoding, KEEP_BYTES)
+                likely = likely_encoding(data)
+                if kind_of(data.decode(likely, "replace")) is not None:
+                    raise InputUnreadableError(
+                        f"{self._name}:{self.line}",
+                        f"the name of a column is not {encoding.upper()}",
+                        hint=f"use --encoding {likely}, or the encoding that the file was saved in",
+                    )
+
+    def _preamble_note(self) -> Iterator[str]:
+        count = self._dialect.preamble
+        if count:
+            lines = "1 line" if count == 1 else f"{count} lines"
+            yield f"{self._name}: skipped {lines} before the header"
 
     def _bad_header(self, problem: str) -> InputUnreadableError:
         columns = ", ".join(repr(name[:40]) for name in self.layout.columns[:20])
@@ -165,5 +226,24 @@ class CsvReader:
         )
 
 
-def _wrong_width(cells: int, width: int) -> InvalidRequestError:
-    return InvalidRequestError("bad_row", f"{cells} cells, the header has {width}")
+def _picker(indexes: Sequence[int]) -> Callable[[list[str]], Sequence[str]]:
+    """Return what takes these cells of a row: fast, as it is called for every row."""
+    if len(indexes) > 1:
+        return itemgetter(*indexes)
+    return itemgetter(slice(indexes[0], indexes[0] + 1) if indexes else slice(0))
+
+
+def _fit(cells: list[str], width: int) -> InvalidRequestError | None:
+    """Give a row as many cells as the header has, if only empty ones are missing or too many."""
+    if len(cells) > width:
+        if any(map(str.strip, cells[width:])):
+            return InvalidRequestError("bad_row", f"{len(cells)} cells, the header has {width}")
+        del cells[width:]
+    cells += [""] * (width - len(cells))
+    return None
+
+
+def _null(escape: str, delimiter: str) -> re.Pattern[str]:
+    r"""Return a pattern for cells that are \N, which would be an N without its escape."""
+    end = f"[{re.escape(delimiter)}\r\n]"
+    return re.compile(f"(?:^|(?<={end})){re.escape(escape)}N(?={end}|$)")

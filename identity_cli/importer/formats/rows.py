@@ -40,13 +40,14 @@ class Row(NamedTuple):
 class Layout:
     """How an input is written; its rejects are written the same way.
 
-    `columns` and `delimiter` are those of a table.
+    `columns`, `delimiter` and `escape` are those of a table.
     """
 
     input_format: InputFormat
     encoding: str = "utf-8"
     columns: Sequence[str] = ()
     delimiter: str = ","
+    escape: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +132,23 @@ class InputOptions:
             raise UsageError(
                 "a delimiter must be one character other than a quote or a line end",
                 hint="for a tab use --delimiter '\\t'",
+            )
+        if self.escape is not None and (len(self.escape) != 1 or self.escape in '"\r\n\0 '):
+            raise UsageError(
+                "an escape must be one character other than a quote, a space or a line end",
+                hint="use for example --escape '\\'",
+            )
+        if self.escape is not None and self.escape == self.delimiter:
+            raise UsageError(
+                "the escape and the delimiter are the same character",
+                hint="check --escape and --delimiter",
+            )
+        if self.skip_lines is not None and self.skip_lines < 0:
+            raise UsageError(
+                "the number of lines to skip cannot be negative", hint="check --skip-lines"
+            )
+        if not self.header and not self.mapping:
+            raise UsageError(
+                "without a header nothing shows which columns hold emails and phone numbers",
+                hint="number the columns from 1, for example --map email=1 --map phone=2",
             )
