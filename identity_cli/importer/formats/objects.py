@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from identity_cli.errors import InvalidRequestError
 from identity_cli.importer.formats import columns
 from identity_cli.importer.formats.paths import Path
-from identity_cli.importer.formats.rows import ColumnReport, Row
+from identity_cli.importer.formats.rows import ColumnReport, InputOptions, Row
 from identity_cli.importer.formats.text import KEEP_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from identity_cli.importer.formats.rows import InputOptions, Kind
+    from identity_cli.importer.formats.columns import Choice
+    from identity_cli.importer.formats.rows import Kind
 
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\r:", b"\n:")
 # Objects with the same keys are examined once; the memory for this is bounded.
 _KNOWN_SHAPES = 1024
 _SHAPE_BYTES = 4096
+_KEYS = 256
 _KEY_CHARACTERS = 100
 # How many nested objects are searched for values that are not used, how deep, and how many keys
 # are reported: an object may have an id of its own as a key for every customer.
@@ -83,9 +85,10 @@ class JsonObjects:
         if type(value) is not dict:
             return False
         paths = (*self._mapped["email"], *self._mapped["phone"])
-        return any(path.values(value) is not None for path in paths) or any(
-            not self._mapped[kind] for key in value if (kind := _kind_of(key)) is not None
-        )
+        if any(path.values(value) is not None for path in paths):
+            return True
+        keys = tuple(value)
+        return any(not self._mapped[kind] and _recognised(keys, kind) for kind in self._mapped)
 
     def row(self, line: int, data: bytes) -> Row:
         """Return the row of an object; `data` is its JSON."""
@@ -159,16 +162,15 @@ class JsonObjects:
         ):
             if name in keys:
                 self._record_use(name, use)
-        for name in keys:
-            self._record_reason(name, _why_unused(name))
+        self._record_reasons(keys)
         if len(self._shapes) < _KNOWN_SHAPES and size <= _SHAPE_BYTES:
             self._shapes[keys] = shape
         return shape
 
-    def _flat_keys(self, keys: Sequence[str], wanted: Kind) -> list[str]:
+    def _flat_keys(self, keys: tuple[str, ...], wanted: Kind) -> list[str]:
         if self._mapped[wanted]:
             return [path.text for path in self._mapped[wanted] if path.text in keys]
-        return [name for name in keys if _kind_of(name) == wanted]
+        return _recognised(keys, wanted)
 
     def _nested_row(self, line: int, value: dict[str, Any], data: bytes) -> Row:
         self._has_objects = True
@@ -178,6 +180,7 @@ class JsonObjects:
         key = self._single_value(value, self._key, "key")
         if self._searched < _SEARCHED_OBJECTS:
             self._searched += 1
+            self._record_reasons(tuple(value))
             self._search(value, "", 0, None)
         return Row(line, emails, phones, data, None, region, key)
 
@@ -188,8 +191,9 @@ class JsonObjects:
                 self._record_use(path.text, kind)
                 yield _number(found[0]) if len(found) == 1 else list(map(_number, found))
         if not self._mapped[kind]:
-            for name, item in value.items():
-                if _kind_of(name) == kind and _is_plain(item):
+            for name in _recognised(tuple(value), kind):
+                item = value[name]
+                if _is_plain(item):
                     self._record_use(name, kind)
                     yield list(map(_number, item)) if type(item) is list else _number(item)
 
@@ -205,6 +209,10 @@ class JsonObjects:
         self._seen.add(name)
         self._unused.pop(name, None)
 
+    def _record_reasons(self, keys: tuple[str, ...]) -> None:
+        for name, reason in _choice(keys).report.unused:
+            self._record_reason(name, reason)
+
     def _record_reason(self, path: str, reason: str | None) -> None:
         if reason is not None and len(self._unused) < _MOST_UNUSED and path not in self._seen:
             self._unused.setdefault(path, reason)
@@ -214,12 +222,12 @@ class JsonObjects:
         for name, item in value.items():
             path, kind = f"{prefix}{name}", _kind_of(name)
             if _is_plain(item):
-                if item is None or item in ("", []):
+                if not level or item is None or item in ("", []):
                     continue
-                if level and kind is None and within is not None and _looks_like(item, within):
+                if kind is None and within is not None and _looks_like(item, within):
                     kind = within
                 reason = _why_unused(name)
-                if reason is None and level and kind is not None:
+                if reason is None and kind is not None:
                     reason = f"it is not at the top level; to use it: --map {kind}={path}"
                 self._record_reason(path, reason)
             elif level < _SEARCHED_LEVELS:
@@ -241,22 +249,28 @@ def _bad(line: int, data: bytes, problem: InvalidRequestError) -> Row:
     return Row(line, (), (), data, problem)
 
 
+def _choice(keys: tuple[str, ...]) -> Choice:
+    """Return which keys of an object are recognised."""
+    short = tuple(key if len(key) <= _KEY_CHARACTERS else "" for key in keys)
+    return _known_choice(short) if len(short) <= _KEYS else columns.choose(short, InputOptions())
+
+
 @lru_cache(maxsize=_KNOWN_SHAPES)
-def _short_kind_of(name: str) -> Kind | None:
-    return columns.kind_of(name)
+def _known_choice(keys: tuple[str, ...]) -> Choice:
+    return columns.choose(keys, InputOptions())
+
+
+def _recognised(keys: tuple[str, ...], kind: Kind) -> list[str]:
+    choice = _choice(keys)
+    return [keys[index] for index in (choice.emails if kind == "email" else choice.phones)]
 
 
 def _kind_of(name: str) -> Kind | None:
-    return _short_kind_of(name) if len(name) <= _KEY_CHARACTERS else None
-
-
-@lru_cache(maxsize=_KNOWN_SHAPES)
-def _short_why_unused(name: str) -> str | None:
-    return columns.why_unused(name)
+    return columns.kind_of(name) if len(name) <= _KEY_CHARACTERS else None
 
 
 def _why_unused(name: str) -> str | None:
-    return _short_why_unused(name) if len(name) <= _KEY_CHARACTERS else None
+    return columns.why_unused(name) if len(name) <= _KEY_CHARACTERS else None
 
 
 def _is_plain(value: object) -> bool:
