@@ -107,6 +107,43 @@ class ContactRequest:
         return "ContactRequest(…)"  # no contact data in logs and tracebacks
 
 
+class Normalizer:
+    """Normalises rows that may have bad values beside good ones."""
+
+    def __init__(self, region: str | None = None, *, null_words: Iterable[str] = ()) -> None:
+        self.region = region
+        self._null_words = frozenset(word.strip().lower() for word in null_words)
+
+    def good_values(
+        self, emails: Iterable[object], phones: Iterable[object], *, region: object = None
+    ) -> tuple[ContactRequest | None, list[InvalidRequestError]]:
+        """Return the request of the good values, None if there is none, and the problems."""
+        problems: list[InvalidRequestError] = []
+        good_emails = self._good(emails, normalize_email, problems)
+        good_phones = self._good(phones, lambda v: normalize_phone(v, self.region), problems)
+        try:
+            request = ContactRequest(emails=good_emails, phones=good_phones, region=self.region)
+        except InvalidRequestError as error:
+            return None, problems or [error.with_traceback(None)]
+        return request, problems
+
+    def _good(
+        self,
+        values: Iterable[object],
+        normalize: Callable[[object], str | None],
+        problems: list[InvalidRequestError],
+    ) -> list[str | None]:
+        found = []
+        for value in values:
+            if isinstance(value, str) and value.strip().lower() in self._null_words:
+                continue
+            try:
+                found.append(normalize(value))
+            except InvalidRequestError as error:
+                problems.append(error.with_traceback(None))
+        return found
+
+
 def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value is not None))
 

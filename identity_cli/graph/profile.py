@@ -29,6 +29,18 @@ def check_profile(stored: Profile | None, region: str | None) -> None:
         raise profile_mismatch(stored, wanted)
 
 
+def effective_region(stored: Profile | None, region: str | None) -> str | None:
+    """Return the region that phone numbers without a country code belong to.
+
+    Raises `ProfileMismatchError` if the database has another one than `region`.
+    """
+    if stored is None:
+        return region
+    if region is not None and region != stored.region:
+        raise profile_mismatch(stored, wanted_profile(region))
+    return stored.region
+
+
 def wanted_profile(region: str | None) -> Profile:
     """Return the profile of this program for a region."""
     return Profile(PROFILE_VERSION, region)
