@@ -115,7 +115,11 @@ class Normalizer:
         self._null_words = frozenset(word.strip().lower() for word in null_words)
 
     def good_values(
-        self, emails: Iterable[object], phones: Iterable[object], *, region: object = None
+        self,
+        emails: Iterable[object],
+        phones: Iterable[object],
+        *,
+        region: object = None,  # noqa: ARG002
     ) -> tuple[ContactRequest | None, list[InvalidRequestError]]:
         """Return the request of the good values, None if there is none, and the problems."""
         problems: list[InvalidRequestError] = []

@@ -29,15 +29,10 @@ def check_profile(stored: Profile | None, region: str | None) -> None:
         raise profile_mismatch(stored, wanted)
 
 
-def effective_region(stored: Profile | None, region: str | None) -> str | None:
-    """Return the region that phone numbers without a country code belong to.
-
-    Raises `ProfileMismatchError` if the database has another one than `region`.
-    """
-    if stored is None:
-        return region
-    if region is not None and region != stored.region:
-        raise profile_mismatch(stored, wanted_profile(region))
+def effective_region(given: str | None, stored: Profile | None) -> str | None:
+    """Return the region of phone numbers: the given one, else that of the stored profile."""
+    if given is not None or stored is None:
+        return given
     return stored.region
 
 
