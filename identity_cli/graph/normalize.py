@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,9 @@ class Normalizer:
     ) -> tuple[ContactRequest | None, list[InvalidRequestError]]:
         """Return the request of the good values, None if there is none, and the problems."""
         problems: list[InvalidRequestError] = []
+        if not self._null_words:
+            with suppress(InvalidRequestError):
+                return ContactRequest(emails=emails, phones=phones, region=self.region), problems
         good_emails = self._good(emails, normalize_email, problems)
         good_phones = self._good(phones, lambda v: normalize_phone(v, self.region), problems)
         try:

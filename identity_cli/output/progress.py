@@ -10,7 +10,7 @@ from identity_cli.output.streams import note
 from identity_cli.output.tables import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from identity_cli.importer.annotation import AnnotationReport
     from identity_cli.importer.report import ImportReport
@@ -76,7 +76,7 @@ def annotation_report(report: AnnotationReport) -> None:
     note(f"annotated in {report.seconds:.1f} s, {rate}")
 
 
-def _counts(counts: dict[str, int], rate: str) -> None:
+def _counts(counts: Mapping[str, int], rate: str) -> None:
     if sys.stderr.isatty():
         rows = [(name, f"{count:,}") for name, count in counts.items()]
         table([*rows, ("rate", rate)], to_stderr=True)
