@@ -15,6 +15,7 @@ from identity_cli.commands import (
     export,
     identify,
     import_,
+    inspect,
     runs,
     serve,
     show,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("identify")(identify.identify)
 app.command("show")(show.show)
+app.command("inspect")(inspect.inspect)
 app.command("import")(import_.import_files)
 app.command("annotate")(annotate.annotate)
 app.command("export")(export.export)

@@ -45,6 +45,8 @@ def _do_nothing(_is_idle: bool) -> None:
 class Source:
     """An open input. `size` is None if it is not known in advance (standard input, a pipe).
 
+    `compression` is "gzip" or "zstd", or None if there is none; it is known after `stream`.
+
     `while_reading` is entered around every read that may block. While a pipe has nothing to read,
     `while_idle` is called with True every few hundredths of a second, and with False when it has.
 
@@ -65,6 +67,7 @@ class Source:
         with waiting:  # opening a named pipe waits for its writer
             self._file, self.size = _open(path)
         self._raw = _Raw(self._file, self.name, self.size, waiting, while_idle)
+        self.compression: str | None = None
 
     @property
     def offset(self) -> int:
@@ -94,8 +97,10 @@ class Source:
         unpacked: Callable[[int], bytes]
         if beginning.startswith(_GZIP_MAGIC):
             # The rows before a broken place count, so no more is unpacked than is there.
+            self.compression = "gzip"
             unpacked = gzip.GzipFile(fileobj=buffered, mode="rb").read1
         elif beginning.startswith(_ZSTD_MAGICS):
+            self.compression = "zstd"
             unpacked = _Zstandard(buffered).read
         else:
             return buffered
