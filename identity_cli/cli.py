@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from identity_cli import errors, output
-from identity_cli.commands import db, export, identify, import_, runs, serve, show, verify
+from identity_cli.commands import (
+    annotate,
+    db,
+    export,
+    identify,
+    import_,
+    inspect,
+    runs,
+    serve,
+    show,
+    verify,
+)
 from identity_cli.commands.options import HELP_NAMES, Invocation
 from identity_cli.exit_codes import PIPE_CLOSED, exit_code
 
@@ -22,7 +33,9 @@ app = typer.Typer(
 )
 app.command("identify")(identify.identify)
 app.command("show")(show.show)
+app.command("inspect")(inspect.inspect)
 app.command("import")(import_.import_files)
+app.command("annotate")(annotate.annotate)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)

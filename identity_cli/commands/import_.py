@@ -12,6 +12,14 @@ import typer
 
 from identity_cli import errors, output
 from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+from identity_cli.commands.reading import (
+    Delimiter,
+    Encoding,
+    Files,
+    InputFormat,
+    Mapping,
+    input_options,
+)
 from identity_cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
@@ -19,45 +27,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from identity_cli.importer.checkpoints import Counts
-    from identity_cli.importer.formats import InputOptions, Kind
     from identity_cli.importer.report import ImportReport, RunError
     from identity_cli.importer.stop import StopSwitch
 
-FORMATS = ("auto", "csv", "jsonl")
-
 
 def import_files(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="Inputs; - is standard input.")
-    ],
-    input_format: Annotated[
-        str,
-        typer.Option(
-            "--input-format", metavar="|".join(FORMATS), help="Input format; auto: by file name."
-        ),
-    ] = "auto",
-    delimiter: Annotated[
-        str | None,
-        typer.Option(
-            "--delimiter",
-            metavar="C",
-            help="CSV delimiter (default: comma; tab in .tsv files).",
-            show_default=False,
-        ),
-    ] = None,
-    encoding: Annotated[
-        str,
-        typer.Option("--encoding", metavar="NAME", help="Text encoding; a BOM is accepted."),
-    ] = "utf-8",
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="KIND=COLUMN",
-            help="Column to read as email or phone, as in email=Mail.",
-            show_default=False,
-        ),
-    ] = None,
+    files: Files,
+    input_format: InputFormat = "auto",
+    delimiter: Delimiter = None,
+    encoding: Encoding = "utf-8",
+    mapping: Mapping = None,
     region: Region = None,
     rejects: Annotated[
         str | None,
@@ -164,7 +143,12 @@ def import_files(
         limits = _Limits.parse(max_rejects, min_rows)
         plan = ImportPlan(
             paths=paths,
-            options=_input_options(input_format, delimiter, encoding, mapping or []),
+            options=input_options(
+                input_format=input_format,
+                delimiter=delimiter,
+                encoding=encoding,
+                mapping=mapping,
+            ),
             region=check_region(region),
             rejects=rejects,
             outcomes=outcomes,
@@ -285,36 +269,6 @@ class _Limits:
                 if with_hint
                 else None,
             )
-
-
-def _input_options(
-    input_format: str, delimiter: str | None, encoding: str, mapping: list[str]
-) -> InputOptions:
-    from identity_cli.importer.formats import InputOptions
-
-    if input_format not in FORMATS:
-        raise errors.UsageError(
-            f"there is no input format {input_format}", hint=f"use one of {', '.join(FORMATS)}"
-        )
-    return InputOptions(
-        None if input_format == "auto" else input_format,  # type: ignore[arg-type]
-        {"\\t": "\t"}.get(delimiter or "", delimiter),
-        encoding,
-        _parse_map(mapping),
-    )
-
-
-def _parse_map(pairs: list[str]) -> list[tuple[Kind, str]]:
-    mapping: list[tuple[Kind, str]] = []
-    for pair in pairs:
-        kind, equals, column = pair.partition("=")
-        if kind not in ("email", "phone") or not equals or not column:
-            raise errors.UsageError(
-                f"--map {pair} names no column",
-                hint="use --map email=COLUMN or --map phone=COLUMN",
-            )
-        mapping.append((kind, column))  # type: ignore[arg-type]
-    return mapping
 
 
 def _say_nothing(_text: str) -> None:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from identity_cli.errors import InputNotFoundError
 from identity_cli.importer.archive import ZIP_MAGICS, open_only_file
-from identity_cli.importer.compression import Unpacked, unpack
+from identity_cli.importer.compression import GZIP_MAGIC, Unpacked, unpack
 from identity_cli.importer.raw import BLOCK, Kept, RawInput, SeekableInput, spool
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Source:
         self._content: PeekableBytes | None = None
         self._stream: io.BufferedReader | None = None
         self._is_document = False
+        # "gzip", "zstd", "zip" or None; known after `stream`.
+        self.compression: str | None = None
         self._spooled: IO[bytes] | None = None
         self._spooled_pipe: IO[bytes] | None = None
 
@@ -122,13 +124,17 @@ class Source:
                 self._content = self._opened_archive()
             else:
                 buffered = io.BufferedReader(self._raw, BLOCK)
-                self._content = unpack(buffered, beginning, self.name) or self._raw
+                unpacked = unpack(buffered, beginning, self.name)
+                self._content = unpacked or self._raw
+                if unpacked is not None:
+                    self.compression = "gzip" if beginning.startswith(GZIP_MAGIC) else "zstd"
         return self._content
 
     def _opened_archive(self) -> PeekableBytes:
         file = self._file_with_random_access()
         unpacked = open_only_file(file, self.name)
         self._is_document = unpacked is None
+        self.compression = "zip" if unpacked is not None else None
         return unpacked or Unpacked(file.read1, self.name)
 
     def _file_with_random_access(self) -> io.BufferedReader:

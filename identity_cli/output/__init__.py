@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
-from identity_cli.output.progress import import_progress, import_report
+from identity_cli.output.progress import (
+    annotation_report,
+    import_progress,
+    import_report,
+    reading_progress,
+)
 from identity_cli.output.streams import (
     document,
     error,
@@ -16,6 +21,7 @@ from identity_cli.output.streams import (
 from identity_cli.output.tables import fields, run, runs, table
 
 __all__ = [
+    "annotation_report",
     "document",
     "error",
     "fields",
@@ -26,6 +32,7 @@ __all__ = [
     "note",
     "print_contact",
     "printable",
+    "reading_progress",
     "remark",
     "run",
     "runs",

@@ -10,8 +10,9 @@ from identity_cli.output.streams import note, remark
 from identity_cli.output.tables import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from identity_cli.importer.annotation import AnnotationReport
     from identity_cli.importer.report import ImportReport
     from identity_cli.importer.run import Progress
 
@@ -20,10 +21,20 @@ _TOO_MANY_REJECTS = 3
 
 @contextmanager
 def import_progress(*, hidden: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar by bytes on a terminal, a counter if the size is not known."""
+    """Show the progress of an import on a terminal."""
+    with reading_progress(hidden=hidden) as show:
+        yield lambda progress: show(progress.offset, progress.total, progress.counts.read)
+
+
+@contextmanager
+def reading_progress(*, hidden: bool) -> Iterator[Callable[[int, int | None, int], None]]:
+    """Show a progress bar by bytes on a terminal, a counter if the size is not known.
+
+    Yields a function that takes the bytes that were read, those of all inputs, and the rows.
+    """
     # Rich would draw into a pipe under FORCE_COLOR.
     if hidden or not sys.stderr.isatty():
-        yield lambda _progress: None
+        yield lambda _offset, _total, _rows: None
         return
     from rich import progress as rich_progress
     from rich.console import Console
@@ -37,10 +48,8 @@ def import_progress(*, hidden: bool) -> Iterator[Callable[[Progress], None]]:
         transient=True,
     )
     with bar:
-        task = bar.add_task("import", total=None, rows=0)
-        yield lambda progress: bar.update(
-            task, completed=progress.offset, total=progress.total, rows=progress.counts.read
-        )
+        task = bar.add_task("reading", total=None, rows=0)
+        yield lambda offset, total, rows: bar.update(task, completed=offset, total=total, rows=rows)
 
 
 def import_report(report: ImportReport, *, quiet: bool) -> None:
@@ -60,10 +69,21 @@ def import_report(report: ImportReport, *, quiet: bool) -> None:
             " 202-555-0101 and +1 202 555 0101 will not match unless you use --region"
         )
     rate = f"{report.rows_per_second:,.0f} rows/s"
-    if sys.stderr.isatty():
-        rows = [(name, f"{count:,}") for name, count in report.rows.items()]
-        table([*rows, ("rate", rate)], to_stderr=True)
-    else:
-        note("  ".join(f"{name} {count}" for name, count in report.rows.items()))
+    _counts(report.rows, rate)
     dry_run = ", dry run: nothing was kept" if report.dry_run else ""
     note(f"{report.status} in {report.seconds:.1f} s, {rate}{dry_run}")
+
+
+def annotation_report(report: AnnotationReport) -> None:
+    """Write how many rows have which status, and the rate."""
+    rate = f"{report.rows_per_second:,.0f} rows/s"
+    _counts(report.rows, rate)
+    note(f"annotated in {report.seconds:.1f} s, {rate}")
+
+
+def _counts(counts: Mapping[str, int], rate: str) -> None:
+    if sys.stderr.isatty():
+        rows = [(name, f"{count:,}") for name, count in counts.items()]
+        table([*rows, ("rate", rate)], to_stderr=True)
+    else:
+        note("  ".join(f"{name} {count}" for name, count in counts.items()))

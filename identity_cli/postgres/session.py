@@ -97,6 +97,8 @@ READ = SessionSettings()
 RECONCILE = SessionSettings(statement_timeout="10min", enable_seqscan="off")
 # One CALL is a batch of requests; each has its own limits.
 IMPORT = SessionSettings(enable_seqscan="off")
+# Millions of values are looked up one by one in an index.
+LOOK_UP = SessionSettings(enable_seqscan="off")
 # An HTTP client waits for the answer, also when a lock is held for long.
 SERVE = SessionSettings(statement_timeout="15s", enable_seqscan="off")
 # A second upgrade waits for the first one, however long that takes.

@@ -197,7 +197,7 @@ def test_outcomes_of_the_http_log_are_those_of_the_program() -> None:
 
 
 def test_input_formats_and_aliases_are_named() -> None:
-    from identity_cli.commands.import_ import FORMATS
+    from identity_cli.commands.reading import FORMATS
 
     spans = code_spans(IMPORTS)
     assert set(FORMATS) <= set(spans)

@@ -73,7 +73,9 @@ class Reader(Protocol):
     line: int
     characters: int
     layout: Layout
-    notes: Sequence[str]
+
+    @property
+    def notes(self) -> Sequence[str]: ...
 
     @property
     def column_report(self) -> ColumnReport:
