@@ -15,9 +15,17 @@ from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
 from identity_cli.commands.reading import (
     Delimiter,
     Encoding,
+    Escape,
     Files,
     InputFormat,
+    Key,
     Mapping,
+    NoHeader,
+    NullWords,
+    RegionColumn,
+    Sheet,
+    SkipLines,
+    Strict,
     input_options,
 )
 from identity_cli.exit_codes import exit_code
@@ -35,9 +43,17 @@ def import_files(
     files: Files,
     input_format: InputFormat = "auto",
     delimiter: Delimiter = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
     mapping: Mapping = None,
+    skip_lines: SkipLines = None,
+    no_header: NoHeader = False,
+    escape: Escape = None,
+    sheet: Sheet = None,
     region: Region = None,
+    region_column: RegionColumn = None,
+    null_words: NullWords = None,
+    key: Key = None,
+    strict: Strict = False,
     rejects: Annotated[
         str | None,
         typer.Option(
@@ -113,14 +129,15 @@ def import_files(
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> int:
-    """Reconcile every row of CSV or JSON Lines files, each in its own transaction.
+    """Reconcile every row of the files, each in its own transaction.
 
-    If the import is interrupted, run the same command again to resume.
+    CSV, JSON, JSON Lines, Excel, Parquet and vCard are detected. If the
+    import is interrupted, run the same command again to resume.
 
     \b
     Example:
-      identity import contacts.csv
-      zcat contacts.jsonl.gz | identity import - --input-format jsonl --region US
+      identity import contacts.csv --region US
+      zcat contacts.jsonl.gz | identity import - --map phone=profile.phone
     """
     from identity_cli.graph.normalize import check_region
     from identity_cli.importer.plan import ImportPlan, is_another_file
@@ -148,8 +165,16 @@ def import_files(
                 delimiter=delimiter,
                 encoding=encoding,
                 mapping=mapping,
+                skip_lines=skip_lines,
+                no_header=no_header,
+                escape=escape,
+                sheet=sheet,
+                region_column=region_column,
+                key=key,
             ),
             region=check_region(region),
+            null_words=tuple(null_words or ()),
+            strict=strict,
             rejects=rejects,
             outcomes=outcomes,
             summary=summary,

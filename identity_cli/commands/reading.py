@@ -11,7 +11,7 @@ from identity_cli.errors import UsageError
 if TYPE_CHECKING:
     from identity_cli.importer.formats import InputOptions, Kind
 
-FORMATS = ("auto", "csv", "jsonl")
+FORMATS = ("auto", "csv", "jsonl", "json", "excel", "parquet", "vcard")
 
 Files = Annotated[list[str], typer.Argument(metavar="FILE…", help="Inputs; - is standard input.")]
 InputFormat = Annotated[
