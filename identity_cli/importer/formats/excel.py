@@ -48,7 +48,7 @@ class ExcelReader:
     def __init__(self, source: Source, options: InputOptions) -> None:
         self.line = 0
         self.characters = 0
-        self.notes: list[str] = []
+        self.notes: Sequence[str] = ()
         self._name = source.name
         self._untaken: list[str] = []
         file = source.seekable()
@@ -139,9 +139,10 @@ class ExcelReader:
             sheet = workbook.get_sheet_by_index(index)
             if any(any(cell != "" for cell in row) for row in sheet.iter_rows()):
                 if len(names) > 1:
-                    self.notes.append(
+                    self.notes = (
+                        *self.notes,
                         f"{self._name}: reading the sheet {sheet.name!r}, the first of"
-                        f" {len(names)} that is not empty; to read another one, use --sheet"
+                        f" {len(names)} that is not empty; to read another one, use --sheet",
                     )
                 return sheet
             first = first or sheet
@@ -171,9 +172,10 @@ class ExcelReader:
             return [str(number) for number in range(1, len(self._first_rows[0][1]) + 1)]
         found = 0 if options.skip_lines is not None else self._find_header(options)
         if found:
-            self.notes.append(
+            self.notes = (
+                *self.notes,
                 f"{self._name}: the header is row {self._first_rows[found][0]}; the rows before it"
-                " are skipped"
+                " are skipped",
             )
         self.line, columns = self._first_rows[found]
         self._untaken.append("\t".join(columns) + "\n")
