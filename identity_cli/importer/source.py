@@ -129,7 +129,10 @@ class Source:
         file = self._file_with_random_access()
         unpacked = open_only_file(file, self.name)
         self._is_document = unpacked is None
-        return unpacked or Unpacked(file.read1, self.name)
+        if unpacked is not None:
+            return unpacked
+        file.seek(0)
+        return Unpacked(file.read1, self.name)
 
     def _file_with_random_access(self) -> io.BufferedReader:
         if self.size is not None:
