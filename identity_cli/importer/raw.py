@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -250,7 +251,8 @@ class SeekableInput(io.RawIOBase):
             os.SEEK_END: os.fstat(self._descriptor).st_size,
         }[whence]
         if base + offset < 0:
-            raise ValueError(f"negative position {base + offset}")
+            # The error of a file: zipfile looks for records that may not be there.
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._position = base + offset
         return self._position
 

@@ -134,8 +134,11 @@ class Source:
         file = self._file_with_random_access()
         unpacked = open_only_file(file, self.name)
         self._is_document = unpacked is None
-        self.compression = "zip" if unpacked is not None else None
-        return unpacked or Unpacked(file.read1, self.name)
+        if unpacked is not None:
+            self.compression = "zip"
+            return unpacked
+        file.seek(0)
+        return Unpacked(file.read1, self.name)
 
     def _file_with_random_access(self) -> io.BufferedReader:
         if self.size is not None:

@@ -63,6 +63,7 @@ _FOREIGN_TEXT: tuple[tuple[re.Pattern[str], str, str], ...] = (
 # A text has few of these characters, whatever its language.
 _CONTROL = frozenset(range(32)) - set(b"\t\n\r\f\x1a\x1b")
 _BINARY_SAMPLE = 1024
+_BINARY_COUNT = 4
 _BINARY_SHARE = 0.05
 # A table may begin with a name in brackets, but not with one of these behind the bracket.
 _JSON_ARRAY = re.compile(r"\[\s*(?:[\[\]{\"]|-?\d|true\b|false\b|null\b|$)")
@@ -168,7 +169,8 @@ def _is_binary(data: bytes) -> bool:
         return False
     # The rows of a table may be anything, its first line is not.
     sample = re.split(rb"[\r\n]", data.lstrip(b"\r\n"), maxsplit=1)[0][:_BINARY_SAMPLE]
-    return sum(byte in _CONTROL for byte in sample) > _BINARY_SHARE * len(sample)
+    count = sum(byte in _CONTROL for byte in sample)
+    return count >= _BINARY_COUNT and count > _BINARY_SHARE * len(sample)
 
 
 def _document_format(data: bytes, source: Source) -> InputFormat:
@@ -202,7 +204,7 @@ def _text_format(text: str, options: InputOptions) -> InputFormat:
 def _has_one_object_a_line(text: str, options: InputOptions) -> bool:
     first, _, rest = text.partition("\n")
     first = first.strip()
-    if rest.startswith("{"):
+    if rest.startswith("{") and not first.endswith(("[", "{", ":", ",")):
         return True
     try:
         value, end = json.JSONDecoder().raw_decode(first)

@@ -83,7 +83,8 @@ def _recognised_by(
     found: str | None = None
     for delimiter in delimiters:
         cells = _record(lines[number:], delimiter, options)
-        rank = (_recognised(cells, options), len(cells))
+        others = "".join(other for other in delimiters if other != delimiter)
+        rank = (_recognised(cells, options, others), len(cells))
         if (
             rank[0]
             and rank > best
@@ -93,8 +94,11 @@ def _recognised_by(
     return found
 
 
-def _recognised(cells: Sequence[str], options: InputOptions) -> int:
-    count = sum(kind_of(cell) is not None for cell in cells)
+def _recognised(cells: Sequence[str], options: InputOptions, others: str) -> int:
+    """Return how many columns are used; a cell with another delimiter is likely two names."""
+    count = sum(
+        kind_of(cell) is not None and not any(other in cell for other in others) for cell in cells
+    )
     for kind, name in options.mapping:
         try:
             find(cells, name, kind)

@@ -1,0 +1,104 @@
+"""Hubs: values that many others share, such as a switchboard's number, which join strangers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import psycopg
+
+# With how many others a value may occur before it is a hub.
+MOST_PARTNERS = 20
+_MOST_NAMED = 100
+
+# Only identities that have grown since the marks are looked at, and of these only the large ones: a
+# contact has two values at most, so a hub's identity has half as many contacts as the hub partners.
+# All of a hub's partners are in its identity, so the evidence is found by the identity's values.
+_HUBS = """
+    WITH grown AS (
+        SELECT linked_id AS root FROM contact WHERE id > %(contact_id)s AND linked_id IS NOT NULL
+        UNION
+        SELECT coalesce(c.linked_id, c.id)
+        FROM link_evidence e JOIN contact c ON c.id = e.primary_id
+        WHERE e.id > %(evidence_id)s
+    ),
+    large AS MATERIALIZED (
+        SELECT root FROM grown
+        WHERE EXISTS (SELECT FROM contact WHERE linked_id = root OFFSET %(most)s / 2 - 1)
+    ),
+    member AS MATERIALIZED (
+        SELECT root, email, phone_number FROM large JOIN contact ON id = root
+        UNION ALL
+        SELECT root, email, phone_number FROM large JOIN contact ON linked_id = root
+    ),
+    pair AS (
+        SELECT email AS value, phone_number AS partner FROM member
+        WHERE email IS NOT NULL AND phone_number IS NOT NULL
+        UNION
+        SELECT e.value, e.other_value
+        FROM (SELECT email AS value FROM member UNION SELECT phone_number FROM member) AS own
+        JOIN link_evidence e USING (value)
+    ),
+    hub AS (
+        SELECT value, count(*) AS partners
+        FROM (SELECT value, partner FROM pair UNION ALL SELECT partner, value FROM pair) AS both_ways
+        GROUP BY value HAVING count(*) > %(most)s
+    )
+    SELECT (SELECT count(*) FROM hub),
+           (SELECT count(*) FROM member GROUP BY root ORDER BY count(*) DESC LIMIT 1),
+           ARRAY(SELECT value FROM hub ORDER BY partners DESC, value LIMIT %(named)s),
+           ARRAY(SELECT partners FROM hub ORDER BY partners DESC, value LIMIT %(named)s)
+"""
+
+
+class Hub(NamedTuple):
+    """A value, and how many others it occurred with."""
+
+    value: str
+    partners: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hubs:
+    """The hubs of the identities that have grown.
+
+    `count` is the number of all, `named` are those with the most partners. `largest_identity` is
+    the number of contacts of the largest of these identities, 0 if none is large.
+    """
+
+    count: int
+    largest_identity: int
+    named: tuple[Hub, ...]
+
+    def as_json(self, *, with_values: bool) -> dict[str, Any]:
+        """Return the document of a summary; the values are personal data."""
+        document: dict[str, Any] = {
+            "more_than": MOST_PARTNERS,
+            "count": self.count,
+            "largest_identity": self.largest_identity,
+        }
+        if with_values:
+            document["values"] = [hub._asdict() for hub in self.named]
+        return document
+
+
+def find_hubs(connection: psycopg.Connection[Any], marks: tuple[int, int]) -> Hubs:
+    """Return the hubs of the identities that have grown since ids of contacts and evidence.
+
+    Costs the size of what was stored since, and of the large identities among that. Raises driver
+    errors as they are.
+    """
+    contact_id, evidence_id = marks
+    row = connection.execute(
+        _HUBS,
+        {
+            "contact_id": contact_id,
+            "evidence_id": evidence_id,
+            "most": MOST_PARTNERS,
+            "named": _MOST_NAMED,
+        },
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
+    count, largest, values, partners = row
+    return Hubs(count, largest or 0, tuple(map(Hub, values, partners)))
