@@ -240,7 +240,7 @@ class _Ending:
             self.code, failure = 1, RunError("unexpected", type(error).__name__, None)
         report = self.make_report(self.code, failure)
         if self._summary is not None:
-            write_summary(self._summary, report.as_json())
+            write_summary(self._summary, report.as_json(with_values=self._summary != "-"))
         if self.has_begun:
             output.import_report(report, quiet=self._quiet)
         if self._json:

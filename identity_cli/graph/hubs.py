@@ -42,7 +42,7 @@ _HUBS = """
     ),
     hub AS (
         SELECT value, count(*) AS partners
-        FROM (SELECT value, partner FROM pair UNION ALL SELECT partner, value FROM pair) AS both_ways
+        FROM (SELECT value, partner FROM pair UNION ALL SELECT partner, value FROM pair) AS ways
         GROUP BY value HAVING count(*) > %(most)s
     )
     SELECT (SELECT count(*) FROM hub),

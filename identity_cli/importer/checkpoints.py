@@ -40,9 +40,9 @@ class Checkpoint:
     `milestones` are numbers of rows and the digests of the inputs up to them, as they were read;
     the last one is that of the checkpoint. `segments` are the `RunClock`'s. `marks` are the ids of
     contacts and of evidence that were the last ones before the first request beyond the
-    checkpoint. `local_phones` is the `Ledger`'s. `rejects` has the path and the size in bytes of
-    each input's rejects file that has been written, by the input's index; `outcomes` is the size
-    of that file.
+    checkpoint, `first_marks` those before the run. `local_phones` is the `Ledger`'s. `rejects` has
+    the path and the size in bytes of each input's rejects file that has been written, by the
+    input's index; `outcomes` is the size of that file.
     """
 
     milestones: list[tuple[int, str]] = field(default_factory=list)
@@ -53,6 +53,7 @@ class Checkpoint:
     retries: int = 0
     seconds: float = 0.0
     marks: tuple[int, int] = (0, 0)
+    first_marks: tuple[int, int] = (0, 0)
     rejects: dict[int, tuple[str, int]] = field(default_factory=dict)
     outcomes: int | None = None
 
@@ -63,6 +64,7 @@ class Checkpoint:
             "milestones": [list(milestone) for milestone in self.milestones],
             "segments": [list(segment) for segment in self.segments],
             "marks": list(self.marks),
+            "first_marks": list(self.first_marks),
             "rejects": {str(index): list(file) for index, file in self.rejects.items()},
         }
 
@@ -77,6 +79,7 @@ class Checkpoint:
             segments=[(line, base) for line, base in values.pop("segments")],
             counts=Counts(**values.pop("counts")),
             marks=tuple(values.pop("marks")),
+            first_marks=tuple(values.pop("first_marks", (0, 0))),
             rejects={int(i): (path, size) for i, (path, size) in values.pop("rejects").items()},
             **values,
         )

@@ -83,7 +83,9 @@ def open_run(
             session.connection.execute("BEGIN")
         session.use_one_connection()
         ledger.open(0)
-        return OpenedRun(None, Checkpoint(), Records(), _started(clock))
+        return OpenedRun(
+            None, Checkpoint(first_marks=journal.marks()), Records(), _started(clock)
+        )
     journal.lock_inputs()
     interrupted = None if plan.restart else journal.find_interrupted()
     # Another process may be at work on a pipe of the same name: its run is none of ours.
@@ -109,7 +111,7 @@ def open_run(
         say(f"{reason}; starting over")
         journal.unlock_run(interrupted.run_id)
     run_clock = _started(clock)
-    checkpoint = Checkpoint(segments=list(run_clock.segments))
+    checkpoint = Checkpoint(segments=list(run_clock.segments), first_marks=journal.marks())
     run_id = journal.start(checkpoint)
     ledger.open(run_id)
     return OpenedRun(run_id, checkpoint, Records(), run_clock)

@@ -16,6 +16,7 @@ from identity_cli.errors import (
     DatabaseUnreachableError,
     ServerWentBackError,
 )
+from identity_cli.graph.hubs import find_hubs
 from identity_cli.graph.normalize import Normalizer
 from identity_cli.graph.service import Refusal
 from identity_cli.importer import lanes
@@ -26,6 +27,7 @@ from identity_cli.postgres.database import is_connection_lost, translate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from identity_cli.graph.hubs import Hubs
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.graph.service import Outcome, RunRequest
     from identity_cli.importer.column_notes import ColumnNotes
@@ -174,6 +176,14 @@ class Pipeline:
         if not self._plan.dry_run:
             with suppress(DatabaseError):
                 self._journal.finish("stopped", self._checkpoint, self._reader.first_lines)
+
+    def find_hubs(self) -> Hubs | None:
+        """Return the values that too many others share; None if the server cannot tell now."""
+        # It is a remark: the rows are on disk, and the run has not failed without it.
+        try:
+            return find_hubs(self._session.connection, self._checkpoint.first_marks)
+        except psycopg.Error:
+            return None
 
     def finish(self, status: str) -> None:
         """Store that the run has ended; its rows are on disk already."""

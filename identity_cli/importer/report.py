@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from identity_cli.errors import IdentityError
+    from identity_cli.graph.hubs import Hubs
 
 SCHEMA_VERSION = 1
 ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected", "partial")
@@ -65,6 +66,7 @@ class ImportReport:
     options: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, Any] | None = None
     local_phone_numbers: int = 0
+    hubs: Hubs | None = None
     rejects: tuple[str, ...] = ()
     rejected_by_code: Mapping[str, int] = field(default_factory=dict)
     error: RunError | None = None
@@ -82,8 +84,11 @@ class ImportReport:
         places = f": see {', '.join(self.rejects)}" if self.rejects else ""
         return f"{describe_rejects(self.rows)}{places}"
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the document of `--summary`. `rejects` is a path, a list of several, or null."""
+    def as_json(self, *, with_values: bool = False) -> dict[str, Any]:
+        """Return the document of `--summary`. `rejects` is a path, a list of several, or null.
+
+        The values that many others share are personal data: `with_values` names them.
+        """
         rejects = list(self.rejects)
         return {
             "schema_version": SCHEMA_VERSION,
@@ -101,6 +106,9 @@ class ImportReport:
             "options": dict(self.options),
             "columns": None if self.columns is None else dict(self.columns),
             "local_phone_numbers": self.local_phone_numbers,
+            "shared_values": None
+            if self.hubs is None
+            else self.hubs.as_json(with_values=with_values),
             "rejects": rejects if len(rejects) > 1 else next(iter(rejects), None),
             "rejected_by_code": dict(self.rejected_by_code),
             "error": None if self.error is None else self.error.as_json(),

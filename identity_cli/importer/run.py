@@ -32,6 +32,7 @@ from identity_cli.importer.windows import WindowReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from identity_cli.graph.hubs import Hubs
     from identity_cli.importer.checkpoints import Checkpoint, Counts
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.runs import InputIdentity
@@ -63,6 +64,7 @@ class Importer:
         self._switch = switch or StopSwitch()
         self._ledger = Ledger(plan)
         self._columns = ColumnNotes(plan.paths, say)
+        self._hubs: Hubs | None = None
         self._retries = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -94,6 +96,7 @@ class Importer:
             options=self.plan.reading_options(),
             columns=self._columns.as_json(),
             local_phone_numbers=self._ledger.local_phones,
+            hubs=self._hubs,
             rejects=tuple(self._ledger.rejects_paths),
             rejected_by_code=dict(sorted(self._ledger.codes.items())),
             error=error,
@@ -177,6 +180,7 @@ class Importer:
             except InputUnreadableError:
                 pipeline.drain()  # the rows before that place are kept
                 raise
+            self._hubs = pipeline.find_hubs()
             pipeline.finish("finished")
             self.status = "finished"
         except StopRequestedError:
@@ -196,7 +200,7 @@ class Importer:
             raise InputUnreadableError(
                 ", ".join(self.plan.paths),
                 f"no row has the key {keys}",
-                hint="check --map for a typing error; the rows are imported without it",
+                hint="check the name in --map, --region-column or --key; the rows are imported without it",
             )
 
     def _compare_with_earlier_runs(self, journal: RunJournal, checkpoint: Checkpoint) -> None:

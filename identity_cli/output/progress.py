@@ -68,6 +68,11 @@ def import_report(report: ImportReport, *, quiet: bool) -> None:
             f"{report.local_phone_numbers:,} rows have phone numbers without a country code:"
             " 202-555-0101 and +1 202 555 0101 will not match unless you use --region"
         )
+    if report.hubs is not None and report.hubs.count:
+        remark(
+            f"{report.hubs.count:,} values are shared by more than 20 others, the largest identity"
+            f" has {report.hubs.largest_identity:,} contacts: --summary PATH names them"
+        )
     rate = f"{report.rows_per_second:,.0f} rows/s"
     _counts(report.rows, rate)
     dry_run = ", dry run: nothing was kept" if report.dry_run else ""
