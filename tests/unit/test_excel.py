@@ -142,7 +142,7 @@ def test_the_rows_of_a_sheet_have_its_row_numbers(tmp_path: Path) -> None:
     assert values(rows) == [(2, ["a@x.org"], ["5551234"]), (4, [""], ["+1 555"])]
     assert rows[0].content == ["1", "a@x.org", "5551234"]
     assert reader.layout.columns == ["id", "Email", "Phone"]
-    assert (reader.notes, reader.unseen_keys) == ([], [])
+    assert (reader.notes, reader.unseen_keys) == ((), [])
     assert reader.column_report.used == (("Email", "email"), ("Phone", "phone"))
     assert reader.take_digest_input().splitlines() == [
         b"id\tEmail\tPhone",
@@ -358,4 +358,4 @@ def test_a_real_export(tmp_path: Path) -> None:
         (3, ["nils@oak.example"], ["2025550351", "+1 202-555-0352"]),
         (4, ["mia.n@new.example"], ["(202) 555-0350", ""]),
     ]
-    assert reader.notes == []
+    assert reader.notes == ()

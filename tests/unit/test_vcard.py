@@ -255,6 +255,14 @@ def test_what_is_not_a_whole_card_is_rejected_alone(
     assert [(row.line, row.problem.code if row.problem else None) for row in rows] == expected
 
 
+def test_rejected_text_is_a_card_that_can_be_corrected(tmp_path: Path) -> None:
+    rows, _, _ = read_text(tmp_path, "junk\n\nBEGIN:VCARD\nEMAIL:a\n" + card("EMAIL:b"))
+    assert [row.content for row in rows[:2]] == [
+        "BEGIN:VCARD\njunk\nEND:VCARD\n",
+        "BEGIN:VCARD\nEMAIL:a\nEND:VCARD\n",
+    ]
+
+
 @pytest.mark.parametrize(
     "rest",
     ["BEGIN:VCARD\nEMAIL:b\n", "BEGIN:VCARD", "BEGIN:VCARD\nAGENT:\nBEGIN:VCARD\nEND:VCARD\n"],

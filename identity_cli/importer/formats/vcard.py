@@ -5,6 +5,7 @@ from __future__ import annotations
 import quopri
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -34,6 +35,7 @@ _PICTURES = frozenset({"PHOTO", "LOGO", "SOUND", "KEY"})
 _BINARY = frozenset({"B", "BASE64"})
 _KINDS: dict[str, Kind] = {"EMAIL": "email", "TEL": "phone"}
 _LABEL = "X-ABLABEL"
+_LABEL_CHARACTERS = 100
 _MOST_UNUSED = 50
 
 
@@ -131,7 +133,8 @@ class VcardReader:
                 card, agents = _Card(number), 0
             elif card is None:
                 if not is_outside:
-                    yield self._bad(number, line + "\n", "this is not part of a card")
+                    text = _Card(number, ["BEGIN:VCARD", line]).text
+                    yield self._bad(number, text, "this is not part of a card")
             elif mark is not None and agents:
                 agents -= 1
             elif mark is not None:
@@ -181,7 +184,7 @@ class VcardReader:
         if _KINDS.get(found.name) != kind:
             return False
         for word in (*found.types, label):
-            reason = _why_unused(word)
+            reason = _why_unused(word[:_LABEL_CHARACTERS])
             if reason is not None:
                 if len(self._unused) < _MOST_UNUSED:
                     self._unused.setdefault(f"{found.name};{word.strip()[:40]}", reason)
@@ -280,6 +283,7 @@ def _parsed(line: str) -> _Property | None:
     return _Property((match["group"] or "").lower(), name, types, parameters, line[match.end() :])
 
 
+@lru_cache(maxsize=1024)
 def _why_unused(word: str) -> str | None:
     """Return why a value of this type, or with this label, is not used."""
     for term in terms_of(word.removeprefix("x-")):
