@@ -200,7 +200,8 @@ class Importer:
             raise InputUnreadableError(
                 ", ".join(self.plan.paths),
                 f"no row has the key {keys}",
-                hint="check the name in --map, --region-column or --key; the rows are imported without it",
+                hint="check --map, --region-column and --key for a typing error; the rows are"
+                " imported without it",
             )
 
     def _compare_with_earlier_runs(self, journal: RunJournal, checkpoint: Checkpoint) -> None:
