@@ -203,6 +203,8 @@ def _split(text: str, read_part: Read, level: int = 0) -> list[str] | None:
         return None
     if level == 0 and (items := _bracketed(text)) is not None:
         return _read_parts(items, read_part, 1)
+    if formula := _formula(text):
+        text = text[formula.end() :]
     if text.count('"') == 2 and text[0] == text[-1] == '"':
         text = text[1:-1]
     # A separator inside quotes belongs to a name: "Bell, Ann" <ann@x.org>.

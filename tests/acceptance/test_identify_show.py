@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from identity_cli import ContactRequest
+from identity_cli.graph.normalize import PROFILE_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,11 +106,12 @@ def test_pipe_gets_neither_colour_nor_wrapping(hill_valley: Run) -> None:
 
 
 def test_terminal_gets_a_table(run_identity: Run, database_url: str) -> None:
-    assert run_identity("identify", "--email", "[bold]a[/x]@x.org", "--phone", "1").returncode == 0
+    email = '"[bold]a[/x]"@x.org'
+    assert run_identity("identify", "--email", email, "--phone", "1").returncode == 0
     shown = on_a_terminal("show", "--phone", "1", env={"DATABASE_URL": database_url})
     lines = [line.split() for line in shown.splitlines() if line.strip()]
     assert ["primary", "1"] in lines
-    assert ["emails", "[bold]a[/x]@x.org"] in lines
+    assert ["emails", email] in lines
     assert ["phone", "numbers", "1"] in lines
 
 
@@ -261,16 +263,33 @@ def test_empty_database_is_migrated(run_identity: Run, empty_database_url: str) 
 
 def test_another_profile_is_refused_with_a_hint(run_identity: Run) -> None:
     us = ("--phone", "(650) 253-0000", "--region", "us")
+    profile = "region US, version "
     done = run_identity("identify", *us, "--json")
     assert json.loads(done.stdout)["contact"]["phoneNumbers"] == ["+16502530000"]
     check_error(
-        run_identity("identify", "--phone", "650 253 0000"),
+        run_identity("identify", "--phone", "020 7946 0000", "--region", "GB"),
         5,
-        "values normalised with region US, version 1, not with no region, version 1",
+        f"values normalised with {profile}{PROFILE_VERSION}, not with region GB, version",
         "use --region US",
     )
     assert run_identity("identify", *us).returncode == 0
     assert run_identity("show", "--phone", "650-253-0000").returncode == 0
+
+
+def test_region_of_the_database_counts_where_none_is_passed(run_identity: Run) -> None:
+    assert run_identity("identify", "--phone", "650-253-0000", "--region", "US").returncode == 0
+    done = run_identity("identify", "--phone", "(650) 253-0000", "--email", "a@x.org", "--json")
+    assert json.loads(done.stdout)["contact"]["phoneNumbers"] == ["+16502530000"]
+    check_error(run_identity("identify", "--phone", "12"), 2, "in region US", "use an email")
+
+
+def test_region_of_the_environment_counts_where_none_is_passed(run_identity: Run) -> None:
+    gb = {"IDENTITY_REGION": "gb"}
+    done = run_identity("identify", "--phone", "020 7946 0000", "--json", env=gb)
+    assert json.loads(done.stdout)["contact"]["phoneNumbers"] == ["+442079460000"]
+    done = run_identity("identify", "--phone", "650 253 0000", "--region", "US", env=gb)
+    check_error(done, 5, "region GB", "use --region GB")
+    assert run_identity("show", "--phone", "020 7946 0000").returncode == 0
 
 
 def test_refusal_of_a_trigger_is_wrong_usage_without_the_value(

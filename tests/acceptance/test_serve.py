@@ -36,7 +36,7 @@ def overlapping(count: int) -> list[Request]:
     return [
         (
             f"p{chance.randrange(count // 8)}@x.org",
-            str(chance.randrange(count // 8)) if chance.random() < 0.7 else None,
+            str(chance.randrange(1, count // 8)) if chance.random() < 0.7 else None,
         )
         for _ in range(count)
     ]

@@ -329,7 +329,7 @@ def test_64_clients_with_overlapping_values_store_a_correct_graph(
     requests = [
         (
             f"p{chance.randrange(60)}@x.org",
-            str(chance.randrange(60)) if chance.random() < 0.8 else None,
+            str(chance.randrange(1, 60)) if chance.random() < 0.8 else None,
         )
         for _ in range(1280)
     ]

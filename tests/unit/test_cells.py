@@ -123,6 +123,7 @@ def test_cell_is_split_at(separator: str) -> None:
         "{a@x.org,b@x.org}",
         '"a@x.org","b@x.org"',
         '"a@x.org, b@x.org"',
+        '="a@x.org, b@x.org"',
         "'a@x.org','b@x.org'",
         '["a@x.org", null, "", "b@x.org", "a@x.org"]',
         '["a@x.org; b@x.org"]',

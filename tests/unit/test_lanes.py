@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pairs = st.tuples(
     st.sampled_from([None, *(f"{c}@x.org" for c in "abcdefghij")]),
-    st.sampled_from([None, *"0123456789"]),
+    st.sampled_from([None, *"123456789"]),
 ).filter(any)
 streams = st.lists(pairs, max_size=40)
 counts = st.integers(1, 8)
@@ -89,7 +89,7 @@ def test_a_group_follows_what_is_still_on_its_way(windows: list[list[Pair]], lan
 
 
 def test_strangers_are_shared_out_evenly() -> None:
-    _, found, _ = assigned([(f"p{i}@x.org", str(i)) for i in range(1000)], 4)
+    _, found, _ = assigned([(f"p{i}@x.org", str(i)) for i in range(1, 1001)], 4)
     assert [len(lane) for lane in found] == [250] * 4
 
 
