@@ -53,8 +53,8 @@ def _code_of(row: Row, region: str | None) -> str | None:
     try:
         if row.problem is not None:
             raise row.problem
-        once = ContactRequest(row.email, row.phone, region=region)
-        assert ContactRequest(once.email, once.phone, region=region) == once
+        once = ContactRequest(emails=row.emails, phones=row.phones, region=region)
+        assert ContactRequest(emails=once.emails, phones=once.phones, region=region) == once
     except InvalidRequestError as error:
         return error.code
     return None
