@@ -120,7 +120,7 @@ def test_column_of_phone_numbers_is_recognised(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(UNUSED))
-def test_column_that_may_be_somebody_elses_or_another_value_is_reported_and_not_used(
+def test_column_that_may_be_another_partys_or_another_value_is_reported_and_not_used(
     name: str,
 ) -> None:
     assert kind_of(name) is None
@@ -135,7 +135,7 @@ def test_column_of_something_else_is_neither_used_nor_reported(name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("Owner Email", "'owner' may be somebody or something else"),
+        ("Owner Email", "'owner' may refer to another person or thing"),
         ("Email status", "'status' is about the value"),
         ("Phone model", "'model' is about the value"),
         ("Email zzz", "'zzz' is not a known word"),
@@ -161,7 +161,7 @@ def test_case_and_separators_make_no_difference(words: list[str], separator: str
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=5))
-def test_one_word_of_somebody_else_makes_any_name_unused(words: list[str]) -> None:
+def test_one_word_of_another_party_makes_any_name_unused(words: list[str]) -> None:
     assert kind_of(" ".join([*words, "owner"])) is None
 
 
@@ -262,7 +262,7 @@ def test_user_gives_way_to_the_invitee() -> None:
     assert chosen(header) == ((3,), ())
     assert chosen("User Name,User Email") == ((1,), ())
     report = choose(header.split(","), InputOptions()).report
-    assert report.unused == (("User Email", "'user' may be somebody else than 'invitee'"),)
+    assert report.unused == (("User Email", "'user' may be another person than 'invitee'"),)
 
 
 def test_find_prefers_the_exact_name() -> None:

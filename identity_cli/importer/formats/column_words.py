@@ -15,7 +15,7 @@ Meaning = Literal[
     "phone_alone",
     "phone_noun",
     "same_person",
-    "somebody_else",
+    "another_party",
     "property",
     "not_a_phone",
     "unclear",
@@ -28,7 +28,7 @@ _SECTIONS: tuple[tuple[str, str, Meaning], ...] = (
     ("phone", "alone", "phone_alone"),
     ("phone", "nouns", "phone_noun"),
     ("same_person", "words", "same_person"),
-    ("somebody_else", "words", "somebody_else"),
+    ("another_party", "words", "another_party"),
     ("property", "words", "property"),
     ("not_a_phone", "words", "not_a_phone"),
     ("unclear", "words", "unclear"),
@@ -77,7 +77,7 @@ def comparable(name: str) -> str:
 
 
 def gives_way(word: str) -> tuple[str, ...]:
-    """Return the words beside which a column with this qualifier may be somebody else's."""
+    """Return the words beside which a column with this qualifier may be that of another person."""
     return _table().gives_way.get(word, ())
 
 

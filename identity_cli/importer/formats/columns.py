@@ -20,7 +20,7 @@ _KINDS: frozenset[Meaning] = frozenset({"email", "phone", "phone_alone"})
 # A table of many more is damaged, and nobody reads them.
 _MOST_UNUSED = 100
 _REASONS: dict[Meaning, str] = {
-    "somebody_else": "'{}' may be somebody or something else",
+    "another_party": "'{}' may refer to another person or thing",
     "not_a_phone": "'{}' is not a phone number of a person",
     "property": "'{}' is about the value",
     "unknown": "'{}' is not a known word",
@@ -139,7 +139,7 @@ def _why_it_gives_way(name: str, words: Collection[str]) -> str | None:
     for term in terms_of(name):
         beside = next((word for word in gives_way(term.text) if word in words), None)
         if beside is not None:
-            return f"'{term.text}' may be somebody else than '{beside}'"
+            return f"'{term.text}' may be another person than '{beside}'"
     return None
 
 

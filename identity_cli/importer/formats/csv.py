@@ -16,7 +16,7 @@ from identity_cli.importer.formats.columns import choose, kind_of
 from identity_cli.importer.formats.detection import likely_encoding
 from identity_cli.importer.formats.dialect import find_dialect, is_header_of_rejects
 from identity_cli.importer.formats.rows import Layout, Row
-from identity_cli.importer.formats.text import BOM, KEEP_BYTES, LINE_MAX, open_text
+from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # What an empty cell takes in memory, for a line that is all commas.
 _CELL_CHARACTERS = 8
 _MOST_UNTAKEN = 4096
+# A byte that is not text, as `open_text` keeps it.
+_KEPT_BYTE = re.compile("[\udc00-\udcff]")
 
 
 class _LineTooLongError(Exception):
@@ -189,15 +191,17 @@ class CsvReader:
     def _check_encoding(self, names: Sequence[str], encoding: str) -> None:
         """Refuse a name with bytes that are not text, if a column of this name would be used."""
         for name in names:
-            if any(0xDC00 <= ord(character) < 0xDD00 for character in name):
-                data = name.encode(encoding, KEEP_BYTES)
-                likely = likely_encoding(data)
-                if kind_of(data.decode(likely, "replace")) is not None:
-                    raise InputUnreadableError(
-                        f"{self._name}:{self.line}",
-                        f"the name of a column is not {encoding.upper()}",
-                        hint=f"use --encoding {likely}, or the encoding that the file was saved in",
-                    )
+            kept = bytes(ord(character) - 0xDC00 for character in _KEPT_BYTE.findall(name))
+            if not kept:
+                continue
+            likely = likely_encoding(kept)
+            guess = _KEPT_BYTE.sub(partial(_decode_kept, likely), name)
+            if kind_of(guess) is not None:
+                raise InputUnreadableError(
+                    f"{self._name}:{self.line}",
+                    f"the name of a column is not {encoding.upper()}",
+                    hint=f"use --encoding {likely}, or the encoding that the file was saved in",
+                )
 
     def _preamble_note(self) -> Iterator[str]:
         count = self._dialect.preamble
@@ -240,6 +244,10 @@ def _picker(indexes: Sequence[int]) -> Callable[[list[str]], Sequence[str]]:
     if len(indexes) > 1:
         return itemgetter(*indexes)
     return itemgetter(slice(indexes[0], indexes[0] + 1) if indexes else slice(0))
+
+
+def _decode_kept(encoding: str, match: re.Match[str]) -> str:
+    return bytes([ord(match[0]) - 0xDC00]).decode(encoding)
 
 
 def _fit(cells: list[str], width: int) -> InvalidRequestError | None:
