@@ -55,7 +55,7 @@ def contact_rows(connection: Connection) -> list[Row]:
 
 def evidence_rows(connection: Connection) -> list[Evidence]:
     found = connection.execute(
-        "SELECT email, phone_number, primary_id, merged_id FROM link_evidence ORDER BY id"
+        "SELECT value, other_value, primary_id, merged_id FROM link_evidence ORDER BY id"
     )
     return [Evidence(*row) for row in found]
 
@@ -131,7 +131,7 @@ def compare(connection: Connection, model: Model) -> None:
     assert evidence == model.evidence
     assert problems(rows, evidence) == []
     assert {(row.email, row.phone) for row in rows if row.email and row.phone} | {
-        (item.email, item.phone) for item in evidence
+        (item.value, item.other_value) for item in evidence
     } == {pair for pair in model.pairs if all(pair)}
 
 
@@ -407,7 +407,7 @@ def check_graph(connection: Connection, requests: Iterable[Pair]) -> None:
     assert problems_of(connection) == []
     assert stored_partition(rows) == model.partition() == components(requests)
     assert {(row.email, row.phone) for row in rows if row.email and row.phone} | {
-        (item.email, item.phone) for item in evidence
+        (item.value, item.other_value) for item in evidence
     } == {pair for pair in requests if all(pair)}
     refused = connection.execute(
         """
@@ -615,17 +615,19 @@ def test_deadlock_is_tried_again(
 
 def fail_by_hand(connection: Connection, state: str, *, calls: str) -> None:
     """Make `reconcile` fail with the SQLSTATE at these of its calls, counted over all sessions."""
-    signature = "text, text, timestamptz, bigint, bigint"
+    signature = "text, text, timestamptz, bigint, bigint, boolean, boolean"
     connection.execute(f"ALTER FUNCTION reconcile ({signature}) RENAME TO reconcile_as_it_is")
     connection.execute("CREATE SEQUENCE calls")
     connection.execute(
         f"""
-        CREATE FUNCTION reconcile ({signature}) RETURNS reconciliation LANGUAGE plpgsql AS $$
+        CREATE FUNCTION reconcile (
+            text, text, timestamptz, bigint, bigint, boolean DEFAULT false, boolean DEFAULT false
+        ) RETURNS reconciliation LANGUAGE plpgsql AS $$
         BEGIN
             IF nextval('calls') IN ({calls}) THEN
                 RAISE EXCEPTION 'by hand' USING ERRCODE = '{state}';
             END IF;
-            RETURN reconcile_as_it_is($1, $2, $3, $4, $5);
+            RETURN reconcile_as_it_is($1, $2, $3, $4, $5, $6, $7);
         END $$
         """
     )
