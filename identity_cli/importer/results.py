@@ -126,10 +126,11 @@ class ResultFile:
 def outcome_line(line: int, outcome: Outcome, path: str | None) -> bytes:
     """Return a line of an outcomes file; `path` is passed if a run has several inputs."""
     contact_id = "null" if outcome.contact_id is None else outcome.contact_id
+    several = f', "contactIds": {list(outcome.contact_ids)}' if outcome.contact_ids else ""
     where = "" if path is None else f', "input": {json.dumps(path)}'
     return (
         f'{{"line": {line}, "outcome": "{outcome.name}", '
-        f'"primaryContactId": {outcome.primary_id}, "contactId": {contact_id}{where}}}\n'
+        f'"primaryContactId": {outcome.primary_id}, "contactId": {contact_id}{several}{where}}}\n'
     ).encode()
 
 

@@ -16,7 +16,6 @@ from identity_cli.importer.source import Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from identity_cli.graph.service import Outcome
     from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.clock import RunClock
     from identity_cli.importer.formats import Reader, Row
@@ -35,8 +34,7 @@ class Window:
 
     `lines_before` is the number of lines in the inputs before this one; with a row's line added it
     is the row's run line, which is counted through all inputs. `milestones` say how far the inputs
-    had been read at the window's end. `answers` are known before anything is sent: what an
-    interrupted run had stored already, by run line.
+    had been read at the window's end.
     """
 
     input: int
@@ -45,7 +43,6 @@ class Window:
     requests: list[RunRequest] = field(default_factory=list)
     milestones: list[tuple[int, str]] = field(default_factory=list)
     characters: int = 0
-    answers: dict[int, Outcome] = field(default_factory=dict)
     ticket: Ticket = field(default_factory=lambda: Ticket(0))
     marks: tuple[int, int] = (0, 0)
 
