@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from identity_cli.commands.options import DatabaseUrl, Debug, Email, Json, Phone, Region
+from identity_cli.commands.options import DatabaseUrl, Debug, Emails, Json, Phones, Region
 
 
 def identify(
-    email: Email = None,
-    phone: Phone = None,
+    email: Emails = None,
+    phone: Phones = None,
     region: Region = None,
     json: Json = False,
     database_url: DatabaseUrl = None,
@@ -23,7 +23,7 @@ def identify(
 
     region = check_region(region)
     # A bad request is reported before the embedded server is started for it.
-    request = ContactRequest(email, phone, region=region)
+    request = ContactRequest(emails=email or (), phones=phone or (), region=region)
     from identity_cli.graph.service import IdentityService
     from identity_cli.output.contact import print_contact
 
