@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from graph import contact_rows, evidence_rows, problems_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, components, problems, stored_partition
@@ -44,20 +45,6 @@ sequences = st.lists(pairs, max_size=24)
 one_database = settings(
     max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-def contact_rows(connection: Connection) -> list[Row]:
-    found = connection.execute(
-        "SELECT id, email, phone_number, linked_id, link_precedence::text FROM contact ORDER BY id"
-    )
-    return [Row(*row) for row in found]
-
-
-def evidence_rows(connection: Connection) -> list[Evidence]:
-    found = connection.execute(
-        "SELECT value, other_value, primary_id, merged_id FROM link_evidence ORDER BY id"
-    )
-    return [Evidence(*row) for row in found]
 
 
 def empty(connection: Connection) -> None:
@@ -427,13 +414,6 @@ def check_graph(connection: Connection, requests: Iterable[Pair]) -> None:
         """
     ).fetchall()
     assert refused == []
-
-
-def problems_of(connection: Connection) -> list[str]:
-    oldest_first = connection.execute("SELECT id FROM contact ORDER BY created_at, id").fetchall()
-    return problems(
-        contact_rows(connection), evidence_rows(connection), [id_ for (id_,) in oldest_first]
-    )
 
 
 def check_outcomes(connection: Connection, outcomes: list[Outcome]) -> None:
