@@ -5,12 +5,17 @@ from __future__ import annotations
 from logging.config import fileConfig
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import CheckConstraint, Connection, text
 
 from identity_cli.postgres.models import metadata
 
 # Any fixed number: upgrades of one database wait for each other here.
 _UPGRADE_LOCK = 0x1DE7711E
+_NOT_VALIDATED = text(
+    "SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint"
+    " WHERE contype = 'c' AND NOT convalidated AND conname = ANY(:names)"
+    " AND connamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('contact'))"
+)
 
 
 def _migrate(connection: Connection) -> None:
@@ -24,6 +29,19 @@ def _migrate(connection: Connection) -> None:
         # Held until the commit. The revision is read after it: a second upgrade does nothing.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         context.run_migrations()
+    _validate_constraints(connection)
+
+
+def _validate_constraints(connection: Connection) -> None:
+    """Validate what a migration has added `NOT VALID`, one table at a time, while others write."""
+    names = [
+        constraint.name
+        for table in metadata.tables.values()
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    ]
+    for table, constraint in connection.execute(_NOT_VALIDATED, {"names": names}).all():
+        connection.execute(text(f"ALTER TABLE {table} VALIDATE CONSTRAINT {constraint}"))
 
 
 def _run() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import combinations, product
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+_T = TypeVar("_T")
+
+# An email and a phone number, of which one may be missing, or two of a kind.
 Pair = tuple[str | None, str | None]
 
 
@@ -18,6 +22,7 @@ class Answer(NamedTuple):
     name: str
     primary_id: int
     contact_id: int | None
+    contact_ids: tuple[int, ...] = ()
 
 
 class Row(NamedTuple):
@@ -31,8 +36,8 @@ class Row(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    email: str
-    phone: str
+    value: str
+    other_value: str
     primary_id: int
     merged_id: int | None
 
@@ -65,13 +70,38 @@ class Model:
 
     def reconcile(self, email: str | None, phone: str | None, *, at: int | None = None) -> Answer:
         """One request; `at` is its time, by default its number."""
-        values = _values(email, phone)
-        if not values:
+        return self.reconcile_request(_present(email), _present(phone), at=at)
+
+    def reconcile_request(
+        self, emails: Sequence[str], phones: Sequence[str], *, at: int | None = None
+    ) -> Answer:
+        """One request of any number of values."""
+        if not emails and not phones:
             raise ValueError("a request needs an email or a phone number")
         self.requests += 1
         at = self.requests if at is None else at
-        pair_is_new = (email, phone) not in self.pairs
-        self.pairs.add((email, phone))
+        answers = [self._reconcile_pair(pair, at) for pair in pairs_of(emails, phones)]
+        names = {answer.name for answer in answers}
+        stored = [id_ for one in answers for id_ in one.contact_ids or _present(one.contact_id)]
+        return Answer(
+            next(name for name in ("created", "merged", "linked", "unchanged") if name in names),
+            answers[-1].primary_id,
+            stored[0] if stored else None,
+            tuple(stored) if len(stored) > 1 else (),
+        )
+
+    def _reconcile_pair(self, pair: Pair, at: int) -> Answer:
+        values = _values(*pair)
+        is_alike = len(values) == 2 and values[0][0] == values[1][0]
+        kept_as = in_order(pair)
+        pair_is_new = kept_as not in self.pairs
+        self.pairs.add(kept_as)
+        if is_alike:
+            # A contact has room for one of them: each that is unknown gets a contact of its own.
+            unknown = [value for value in values if value not in self._of_value]
+            if unknown:
+                return self._link_alike(kept_as, unknown, at)
+        email, phone = kept_as
         known = [self._of_value[value] for value in values if value in self._of_value]
         if not known:
             contact = self._store(email, phone, at, None)
@@ -90,6 +120,25 @@ class Model:
         if pair_is_new and len(values) == 2:
             self.evidence.append(Evidence(email or "", phone or "", primary.id, None))
         return Answer("unchanged", primary.id, None)
+
+    def _link_alike(self, pair: Pair, unknown: list[tuple[str, str]], at: int) -> Answer:
+        stored = []
+        for kind, value in unknown:
+            through = next(
+                (self._brought_in_by[v] for v in _values(*pair) if v in self._of_value), None
+            )
+            contact = self._store(
+                value if kind == "email" else None,
+                value if kind == "phone" else None,
+                at if through is None else max(at, through.at),
+                None if through is None else self._of_contact[through.id - 1],
+            )
+            stored.append(contact.id)
+        primary = self._of_contact[stored[-1] - 1].oldest
+        self.evidence.append(Evidence(pair[0] or "", pair[1] or "", primary.id, None))
+        if len(stored) == 2:
+            return Answer("created", primary.id, stored[0], tuple(stored))
+        return Answer("linked", primary.id, stored[0])
 
     def _store(
         self, email: str | None, phone: str | None, at: int, identity: _Identity | None
@@ -152,9 +201,28 @@ class Model:
         }
 
 
-def _values(email: str | None, phone: str | None) -> list[tuple[str, str]]:
-    named = (("email", email), ("phone", phone))
-    return [(kind, value) for kind, value in named if value is not None]
+def pairs_of(emails: Sequence[str], phones: Sequence[str]) -> list[Pair]:
+    """The pairs of a request in the order in which they are reconciled; or its only value."""
+    if len(emails) + len(phones) == 1:
+        return [(emails[0], None) if emails else (None, phones[0])]
+    return [*product(emails, phones), *combinations(emails, 2), *combinations(phones, 2)]
+
+
+def in_order(pair: Pair) -> Pair:
+    """The pair as evidence holds it: two of a kind by their bytes."""
+    one, other = pair
+    if one is None or other is None or ("@" in one) != ("@" in other):
+        return pair
+    first, second = sorted((one, other), key=str.encode)
+    return first, second
+
+
+def _present(value: _T | None) -> list[_T]:
+    return [] if value is None else [value]
+
+
+def _values(*values: str | None) -> list[tuple[str, str]]:
+    return [("email" if "@" in v else "phone", v) for v in values if v is not None]
 
 
 def _age(contact: _Contact) -> tuple[int, int]:
@@ -214,7 +282,8 @@ def problems(
             owners.setdefault(value, set()).add(primary)
     found += [f"{value} leads to {ids}" for value, ids in owners.items() if len(ids) > 1]
     pairs: list[Pair] = [(row.email, row.phone) for row in rows]
-    pairs += [(item.email, item.phone) for item in evidence]
+    pairs += [(item.value, item.other_value) for item in evidence]
+    found += [f"{item} is not in order" for item in evidence if in_order(item[:2]) != item[:2]]
     found += [f"{pair} is kept twice" for pair, times in Counter(pairs).items() if times > 1]
     if components(pairs) != stored_partition(rows):
         found.append("the evidence connects other identities than the links")

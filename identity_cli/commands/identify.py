@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from identity_cli.commands.options import DatabaseUrl, Debug, Email, Json, Phone, Region
+from identity_cli.commands.options import DatabaseUrl, Debug, Emails, Json, Phones, Region
 
 
 def identify(
-    email: Email = None,
-    phone: Phone = None,
+    email: Emails = None,
+    phone: Phones = None,
     region: Region = None,
     json: Json = False,
     database_url: DatabaseUrl = None,
@@ -23,11 +23,11 @@ def identify(
 
     region = check_region(region)
     # A bad request is reported before the embedded server is started for it.
-    ContactRequest(email, phone, region=region)
+    ContactRequest(emails=email or (), phones=phone or (), region=region)
     from identity_cli.graph.service import IdentityService
     from identity_cli.output.contact import print_contact
 
     with IdentityService.open(database_url, region=region) as service:
-        request = ContactRequest(email, phone, region=service.region)
+        request = ContactRequest(emails=email or (), phones=phone or (), region=service.region)
         with service.identify_stream(request) as contact:
             print_contact(contact, as_json=json)

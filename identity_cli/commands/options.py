@@ -53,6 +53,16 @@ Email = Annotated[
 Phone = Annotated[
     str | None, typer.Option("--phone", metavar="P", help="Phone number.", show_default=False)
 ]
+Emails = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--email", metavar="E", help="Email address; can be repeated.", show_default=False
+    ),
+]
+Phones = Annotated[
+    list[str] | None,
+    typer.Option("--phone", metavar="P", help="Phone number; can be repeated.", show_default=False),
+]
 Region = Annotated[
     str | None,
     typer.Option(

@@ -45,13 +45,14 @@ OutcomeName = Literal["created", "linked", "merged", "unchanged"]
 ATTEMPTS = 50
 
 RECONCILE = (
-    "SELECT outcome, primary_id, contact_id FROM reconcile(%s, %s, clock_timestamp(), NULL, NULL)"
+    "SELECT outcome, primary_id, contact_id, contact_ids"
+    " FROM reconcile_request(%s::text[], %s::text[])"
 )
 MEMBERS = "SELECT id, email, phone_number, linked_id FROM members(%s, %s)"
 # Both in one round trip: the columns of MEMBERS, then those of RECONCILE.
 IDENTIFY = (
-    "SELECT id, email, phone_number, linked_id, outcome, primary_id, contact_id"
-    " FROM identify(%s, %s, %s)"
+    "SELECT id, email, phone_number, linked_id, outcome, primary_id, contact_id, contact_ids"
+    " FROM identify(%s::text[], %s::text[], %s)"
 )
 # Each value of an identity has one anchor in it, so counting the anchors counts distinct values.
 COUNTS = """
@@ -83,11 +84,16 @@ Steps: TypeAlias = Generator[Query, Rows, _T]
 
 
 class Outcome(NamedTuple):
-    """The outcome of one request. `contact_id` is None if no row was stored."""
+    """The outcome of one request.
+
+    `contact_id` is the first contact that was stored, None if there was none. `contact_ids` has all
+    of them if they were several.
+    """
 
     name: OutcomeName
     primary_id: int
     contact_id: int | None
+    contact_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,18 +203,16 @@ class ProfileClaim:
 
 def reconcile(request: ContactRequest) -> Steps[Outcome]:
     """Reconcile one request."""
-    [row] = yield Query(RECONCILE, (request.email, request.phone))
-    return Outcome(*row)
+    [row] = yield Query(RECONCILE, _lists(request))
+    return _outcome(*row)
 
 
 def identify(
     request: ContactRequest, *, at_most: int | None = None
 ) -> Steps[tuple[Outcome, Rows | None]]:
     """Reconcile one request and return the rows of the identity; None if there are too many."""
-    rows = yield Query(
-        IDENTIFY, (request.email, request.phone, None if at_most is None else at_most + 1)
-    )
-    outcome = Outcome(*rows[0][4:])
+    rows = yield Query(IDENTIFY, (*_lists(request), None if at_most is None else at_most + 1))
+    outcome = _outcome(*rows[0][4:])
     if rows[0][3] is not None:  # a merge has moved the identity, as in `read`
         return outcome, (yield from read(rows[0][3], at_most=at_most))
     return outcome, _limited(rows, at_most)
@@ -296,6 +300,16 @@ def explain(error: psycopg.Error, region: str | None, *, writes: bool) -> Steps[
                 return translate(error)
         return RequestRefusedError(state)
     return translate(error)
+
+
+def _lists(request: ContactRequest) -> tuple[list[str], list[str]]:
+    return list(request.emails), list(request.phones)
+
+
+def _outcome(
+    name: OutcomeName, primary_id: int, contact_id: int | None, contact_ids: list[int] | None
+) -> Outcome:
+    return Outcome(name, primary_id, contact_id, tuple(contact_ids or ()))
 
 
 def _limited(rows: Rows, at_most: int | None) -> Rows | None:

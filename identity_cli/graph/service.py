@@ -55,8 +55,8 @@ __all__ = [
 ]
 
 _CALL = (
-    "CALL reconcile_batch(%b::text[], %b::text[], %b::bigint[], %b::bigint, %b::bigint[], %b,"
-    " %b::integer, %b::text)"
+    "CALL reconcile_batch(%b::text[], %b::text[], %b::boolean[], %b::bigint[], %b::bigint,"
+    " %b::bigint[], %b, %b::integer, %b::text)"
 )
 # The values of an identity without duplicates, in the order of the consolidated contact.
 _VALUES = """
@@ -226,11 +226,18 @@ class IdentityService:
         Raises driver errors as they are; a part of the batch may be stored all the same.
         """
         claims = commit_each and self.profile is None
+        # No value has a line break in it.
+        emails = ["\n".join(item.request.emails) or None for item in batch]
+        phones = ["\n".join(item.request.phones) or None for item in batch]
+        are_several = [
+            len(item.request.emails) > 1 or len(item.request.phones) > 1 for item in batch
+        ]
         row = self.connection.execute(
             _CALL,
             (
-                [item.request.email for item in batch],
-                [item.request.phone for item in batch],
+                emails,
+                phones,
+                are_several if any(are_several) else None,
                 [item.request_time_us for item in batch],
                 run_id,
                 [item.run_line for item in batch],
@@ -241,11 +248,15 @@ class IdentityService:
             binary=True,
         ).fetchone()
         assert row is not None  # noqa: S101 - CALL returns its INOUT parameters
-        names, primary_ids, contact_ids, retries = row
+        names, primary_ids, contact_ids, contact_lists, retries = row
         self.retries += retries
         if claims and any(primary_ids):
             self._claim.succeed()
         outcomes: list[Outcome | Refusal] = list(map(Outcome, names, primary_ids, contact_ids))
+        for i, contact_list in enumerate(contact_lists) if any(contact_lists) else ():
+            if contact_list is not None:
+                stored = tuple(map(int, contact_list.split()))
+                outcomes[i] = Outcome(names[i], primary_ids[i], contact_ids[i], stored)
         for i, primary_id in enumerate(primary_ids) if None in primary_ids else ():
             if primary_id is None:
                 outcomes[i] = Refusal(names[i].removeprefix("refused "))

@@ -85,18 +85,25 @@ _BAD_ROWS: LiteralString = f"""
 _CONTACTS = "SELECT id, linked_id FROM contact ORDER BY id"
 _EVIDENCE = "SELECT id, primary_id, merged_id FROM link_evidence ORDER BY id"
 
-# What carries each value, contacts first. The server sorts: it has a disk to do it on.
+# What carries each value, contacts first. The server sorts: it has a disk to do it on. Evidence
+# holds two values of any kind; only an email has an @.
 _EMAILS = """
     SELECT email COLLATE "C" AS value, id AS contact_id, NULL::bigint AS evidence_id, anchors_email
     FROM contact WHERE email <> ''
-    UNION ALL SELECT email COLLATE "C", NULL, id, false FROM link_evidence
+    UNION ALL SELECT value COLLATE "C", NULL, id, false FROM link_evidence
+    WHERE strpos(value, '@') > 0
+    UNION ALL SELECT other_value COLLATE "C", NULL, id, false FROM link_evidence
+    WHERE strpos(other_value, '@') > 0
     ORDER BY value, contact_id, evidence_id
 """
 _PHONE_NUMBERS = """
     SELECT phone_number COLLATE "C" AS value, id AS contact_id, NULL::bigint AS evidence_id,
            anchors_phone
     FROM contact WHERE phone_number <> ''
-    UNION ALL SELECT phone_number COLLATE "C", NULL, id, false FROM link_evidence
+    UNION ALL SELECT value COLLATE "C", NULL, id, false FROM link_evidence
+    WHERE strpos(value, '@') = 0
+    UNION ALL SELECT other_value COLLATE "C", NULL, id, false FROM link_evidence
+    WHERE strpos(other_value, '@') = 0
     ORDER BY value, contact_id, evidence_id
 """
 

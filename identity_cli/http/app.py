@@ -136,7 +136,13 @@ async def identify(request: Request) -> Response:
     # FastAPI's own handling of parameters and bodies would double the cost of a request.
     summary = _wants_counts(request.query_params) if request.scope["query_string"] else False
     body = _contact_body(request.headers.get("content-type", ""), await request.body())
-    contact_request = ContactRequest(body.email, body.phoneNumber, region=service.region)
+    contact_request = ContactRequest(
+        body.email,
+        body.phoneNumber,
+        emails=body.emails or (),
+        phones=body.phoneNumbers or (),
+        region=service.region,
+    )
     outcome, contact = await service.identify(contact_request, counts=summary)
     request.scope[OUTCOME] = outcome.name
     if contact is None:

@@ -8,15 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from identity_cli.graph.normalize import EMAIL_MAX, PHONE_MAX
 
+_EMAIL = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+_PHONE = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "null"}]}
+
 
 class ContactBody(BaseModel):
-    """A contact request: an email, a phone number, or both."""
+    """A contact request: emails, phone numbers, or both.
+
+    The lists hold further values besides `email` and `phoneNumber`.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {"email": "mcfly@hillvalley.edu", "phoneNumber": "123456"},
                 {"email": None, "phoneNumber": 123456},
+                {
+                    "emails": ["mcfly@hillvalley.edu", "marty@hillvalley.edu"],
+                    "phoneNumbers": ["123456", 717171],
+                },
             ]
         }
     )
@@ -24,15 +34,21 @@ class ContactBody(BaseModel):
     # Any type, so that normalisation reports what is wrong, in the words of the other commands.
     email: Annotated[
         Any,
-        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        WithJsonSchema(_EMAIL),
         Field(description=f"At most {EMAIL_MAX} characters."),
     ] = None
     phoneNumber: Annotated[  # noqa: N815 - the protocol's spelling
         Any,
-        WithJsonSchema(
-            {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "null"}]}
-        ),
+        WithJsonSchema(_PHONE),
         Field(description=f"Text or a whole number, at most {PHONE_MAX} digits."),
+    ] = None
+    emails: Annotated[
+        list[Annotated[Any, WithJsonSchema(_EMAIL)]] | None,
+        Field(description="Further emails of the same request."),
+    ] = None
+    phoneNumbers: Annotated[  # noqa: N815
+        list[Annotated[Any, WithJsonSchema(_PHONE)]] | None,
+        Field(description="Further phone numbers of the same request."),
     ] = None
 
 

@@ -23,39 +23,37 @@ class Groups:
     def __init__(self, requests: Sequence[RunRequest]) -> None:
         members: list[list[int]] = []
         root: list[int] = []
-        of_value: dict[str | None, int] = {}
-        known = of_value.get
+        of_value: dict[str, int] = {}
+        group_of = of_value.get
         for i, item in enumerate(requests):
-            request = item.request
             # An email has an @, a phone number has none: they need no mark to be told apart.
-            email, phone = request.email, request.phone
-            by_email, by_phone = known(email), known(phone)
-            if by_email is None and by_phone is None:
+            values = item.request.emails + item.request.phones
+            group = -1
+            has_new = False
+            for value in values:
+                found = group_of(value)
+                if found is None:
+                    has_new = True
+                elif group < 0:
+                    group = _find(root, found)
+                else:
+                    group = self._join(members, root, group, _find(root, found))
+            if group < 0:
                 group = len(members)
                 members.append([i])
                 root.append(group)
             else:
-                group = self._join(members, root, by_email, by_phone)
                 members[group].append(i)
-            if by_email is None and email is not None:
-                of_value[email] = group
-            if by_phone is None and phone is not None:
-                of_value[phone] = group
+            if has_new:
+                for value in values:
+                    of_value.setdefault(value, group)
         self.members = members
         self.root = root
         self.of_value = of_value
 
     @staticmethod
-    def _join(
-        members: list[list[int]], root: list[int], by_email: int | None, by_phone: int | None
-    ) -> int:
-        roots = []
-        for group in (by_email, by_phone):
-            if group is not None:
-                while root[group] != group:
-                    root[group] = group = root[root[group]]
-                roots.append(group)
-        kept, joined = min(roots), max(roots)
+    def _join(members: list[list[int]], root: list[int], one: int, other: int) -> int:
+        kept, joined = min(one, other), max(one, other)
         if kept != joined:
             members[kept] += members[joined]
             members[joined] = []
@@ -68,6 +66,12 @@ class Groups:
         for group, above in enumerate(root):
             root[group] = root[above]  # the older ones come before it
         return root
+
+
+def _find(root: list[int], group: int) -> int:
+    while root[group] != group:
+        root[group] = group = root[root[group]]
+    return group
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def assign(groups: Groups, lanes: int, before: Sequence[Assignment]) -> Assignme
     roots = groups.roots()
     lane_of = [-1] * len(roots)
     of_value = groups.of_value
-    last_lane: dict[str | None, int] = {}
+    last_lane: dict[str, int] = {}
     for earlier in before:
         earlier_groups = earlier.groups.of_value
         for value in of_value.keys() & earlier_groups.keys():

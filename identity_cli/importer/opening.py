@@ -83,9 +83,7 @@ def open_run(
             session.connection.execute("BEGIN")
         session.use_one_connection()
         ledger.open(0)
-        return OpenedRun(
-            None, Checkpoint(first_marks=journal.marks()), Records(), _started(clock)
-        )
+        return OpenedRun(None, Checkpoint(first_marks=journal.marks()), Records(), _started(clock))
     journal.lock_inputs()
     interrupted = None if plan.restart else journal.find_interrupted()
     # Another process may be at work on a pipe of the same name: its run is none of ours.

@@ -18,7 +18,7 @@ from identity_cli.errors import (
 )
 from identity_cli.graph.hubs import find_hubs
 from identity_cli.graph.normalize import Normalizer
-from identity_cli.graph.service import Refusal
+from identity_cli.graph.service import Outcome, Refusal
 from identity_cli.importer import lanes
 from identity_cli.importer.checkpoints import CHECKPOINT_SECONDS, Checkpoint, Counts
 from identity_cli.importer.lanes import BATCH, LaneBrokenError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.hubs import Hubs
     from identity_cli.graph.normalize import ContactRequest
-    from identity_cli.graph.service import Outcome, RunRequest
     from identity_cli.importer.column_notes import ColumnNotes
     from identity_cli.importer.formats import Reader
     from identity_cli.importer.ledger import Ledger
@@ -254,18 +253,9 @@ class Pipeline:
             self._set_window_size()
 
     def _send(self, window: Window) -> None:
-        """Send the requests whose answers are not known from before an interruption."""
-        requests = window.requests
-        if requests and _run_line(requests[0]) <= self._records.until:
-            requests = []
-            for item in window.requests:
-                outcome = self._records.outcome(_run_line(item), item.request)
-                if outcome is None:
-                    requests.append(item)
-                else:
-                    window.answers[_run_line(item)] = outcome
+        """Send the requests, also those that an interrupted try has stored: nothing changes."""
         ahead = [other.ticket for other in self._in_flight if other is not window]
-        window.ticket = lanes.send(self._session.lanes, requests, ahead)
+        window.ticket = lanes.send(self._session.lanes, window.requests, ahead)
 
     def _collect(self) -> None:
         """Take the oldest window into the ledger; wait for a server that has gone."""
@@ -299,30 +289,34 @@ class Pipeline:
                     ledger.reject(index, row, problem.code, problem.reason)
                 continue
             run_line = window.lines_before + row.line
-            recorded = window.answers.get(run_line)
-            answer = recorded or next(answers)
+            answer = self._as_first_answered(next(answers), request, run_line)
             if isinstance(answer, Refusal):
                 reason = f"the database refuses it ({answer.sqlstate})"
                 ledger.reject(index, row, "refused", reason)
                 continue
-            if recorded is None:
-                answer = self._as_first_answered(answer, request, run_line)
             ledger.answer(index, row, answer)
             if problem is not None:
                 ledger.leave_out(index, row, problem.code, problem.reason)
 
     def _as_first_answered(
-        self, outcome: Outcome, request: ContactRequest, run_line: int
-    ) -> Outcome:
-        """Return what was answered before an interruption, if later merges have changed it."""
-        if (
-            run_line >= self._records.until
-            or outcome.name != "unchanged"
-            or not self._ledger.writes_outcomes
-        ):
-            return outcome
+        self, answer: Outcome | Refusal, request: ContactRequest, run_line: int
+    ) -> Outcome | Refusal:
+        """Return what was answered before an interruption, if the request was stored then.
+
+        A request that had stored nothing was unchanged then too, but later merges may have moved
+        its identity.
+        """
+        if run_line > self._records.until:
+            return answer
+        if isinstance(answer, Outcome) and answer.name != "unchanged":
+            return answer
+        recorded = self._records.outcome(run_line, request)
+        if recorded is not None:
+            return recorded
+        if isinstance(answer, Refusal) or not self._ledger.writes_outcomes:
+            return answer
         primary_id = self._journal.primary_at(request.email, request.phone, run_line)
-        return outcome._replace(primary_id=primary_id)
+        return answer._replace(primary_id=primary_id)
 
     # Durability.
 
@@ -397,7 +391,6 @@ class Pipeline:
         self._undurable.clear()
         waiting, self._in_flight = self._in_flight, deque()
         for window in waiting:
-            window.answers.clear()
             self._send(window)
             self._in_flight.append(window)
 
@@ -430,7 +423,3 @@ class Pipeline:
                     if isinstance(error, Exception) and not isinstance(error, LaneBrokenError):
                         return error
         return ConnectionLostError()
-
-
-def _run_line(item: RunRequest) -> int:
-    return item.run_line or 0

@@ -131,12 +131,13 @@ def outcome_line(
     `path` is passed if a run has several inputs, `key` holds the row's key if the rows have one.
     """
     contact_id = "null" if outcome.contact_id is None else outcome.contact_id
+    several = f', "contactIds": {list(outcome.contact_ids)}' if outcome.contact_ids else ""
     where = "" if path is None else f', "input": {json.dumps(path)}'
     if key is not None:
         where += f', "key": {json.dumps(key[0], default=str)}'
     return (
         f'{{"line": {line}, "outcome": "{outcome.name}", '
-        f'"primaryContactId": {outcome.primary_id}, "contactId": {contact_id}{where}}}\n'
+        f'"primaryContactId": {outcome.primary_id}, "contactId": {contact_id}{several}{where}}}\n'
     ).encode()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import defaultdict
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -17,8 +18,9 @@ from identity_cli.importer.checkpoints import Checkpoint
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from identity_cli.graph.core import OutcomeName
     from identity_cli.graph.normalize import ContactRequest
 
 
@@ -39,12 +41,28 @@ class InterruptedRun(NamedTuple):
     checkpoint: Checkpoint | None
 
 
-class Record(NamedTuple):
-    """What one line of a run left in the graph, and the values that it had."""
+class StoredContact(NamedTuple):
+    """A contact that a line of a run has stored, and its primary at that time."""
 
-    outcome: Outcome
-    email: str | None
-    phone: str | None
+    contact_id: int
+    primary_id: int
+    values: frozenset[str]
+
+
+class StoredEvidence(NamedTuple):
+    """A pair of values that a line of a run has stored, and whether it merged two identities."""
+
+    primary_id: int
+    is_merge: bool
+    values: frozenset[str]
+
+
+@dataclass(slots=True)
+class LineRecord:
+    """What one line of a run has stored, in the order in which it was stored."""
+
+    contacts: list[StoredContact] = field(default_factory=list)
+    evidence: list[StoredEvidence] = field(default_factory=list)
 
 
 class Records:
@@ -53,16 +71,50 @@ class Records:
     `until` is the last of these lines, -1 if there is none.
     """
 
-    def __init__(self, records: dict[int, Record] | None = None) -> None:
+    def __init__(self, records: Mapping[int, LineRecord] | None = None) -> None:
         self._records = records or {}
         self.until = max(self._records, default=-1)
 
     def outcome(self, run_line: int, request: ContactRequest) -> Outcome | None:
-        """Return what the line's request was answered, if it is the same request."""
+        """Return what the line's request was answered when it was stored; None if it was not.
+
+        The line may have been another request's at that time: only what is made of this request's
+        values counts.
+        """
         record = self._records.get(run_line)
-        if record is None or (record.email, record.phone) != (request.email, request.phone):
+        if record is None:
             return None
-        return record.outcome
+        values = {*request.emails, *request.phones}
+        # Its contacts show a pair, or one value if there is no other of another kind.
+        width = bool(request.emails) + bool(request.phones)
+        contacts = [
+            one for one in record.contacts if one.values <= values and len(one.values) == width
+        ]
+        evidence = [one for one in record.evidence if one.values <= values]
+        return _first_answer(contacts, evidence) if contacts or evidence else None
+
+
+def _first_answer(contacts: list[StoredContact], evidence: list[StoredEvidence]) -> Outcome:
+    """Return the outcome of a request that has stored these: the strongest of its pairs."""
+    merges = [one for one in evidence if one.is_merge]
+    name: OutcomeName = "unchanged"
+    if any(one.contact_id == one.primary_id for one in contacts):
+        name = "created"
+    elif merges:
+        name = "merged"
+    elif contacts:
+        name = "linked"
+    # All of its values are in one identity in the end: its last merge has made that.
+    primaries = [one.primary_id for one in merges[::-1]]
+    primaries += [one.primary_id for one in contacts]
+    primaries += [one.primary_id for one in evidence]
+    stored = tuple(one.contact_id for one in contacts)
+    return Outcome(
+        name,
+        primaries[0],
+        stored[0] if stored else None,
+        stored if len(stored) > 1 else (),
+    )
 
 
 def fingerprint(inputs: Sequence[InputIdentity]) -> str:
@@ -262,35 +314,27 @@ class RunJournal:
         return run_id
 
     def records(self, checkpoint: Checkpoint) -> Records:
-        """Return what the run has stored since the checkpoint.
-
-        A contact that anchors all that it carries was `created`, another `linked`; evidence with a
-        primary that gave way was `merged`.
-        """
+        """Return what the run has stored since the checkpoint."""
+        records: defaultdict[int, LineRecord] = defaultdict(LineRecord)
         with translated():
-            rows = self.connection.execute(
-                """
-                SELECT line,
-                       CASE WHEN initial_linked_id IS NULL THEN 'created' ELSE 'linked' END,
-                       coalesce(initial_linked_id, id), id, email, phone_number
-                FROM contact WHERE run_id = %(run)s AND id > %(contact_mark)s
-                UNION ALL
-                SELECT line, CASE WHEN merged_id IS NULL THEN 'unchanged' ELSE 'merged' END,
-                       primary_id, NULL, email, phone_number
-                FROM link_evidence WHERE run_id = %(run)s AND id > %(evidence_mark)s
-                """,
-                {
-                    "run": self.run_id,
-                    "contact_mark": checkpoint.marks[0],
-                    "evidence_mark": checkpoint.marks[1],
-                },
-            ).fetchall()
-        return Records(
-            {
-                run_line: Record(Outcome(name, primary_id, contact_id), email, phone)
-                for run_line, name, primary_id, contact_id, email, phone in rows
-            }
-        )
+            contacts = self.connection.execute(
+                "SELECT line, id, coalesce(initial_linked_id, id), email, phone_number"
+                " FROM contact WHERE run_id = %s AND id > %s ORDER BY id",
+                (self.run_id, checkpoint.marks[0]),
+            )
+            for line, contact_id, primary_id, *values in contacts:
+                known = frozenset(value for value in values if value is not None)
+                records[line].contacts.append(StoredContact(contact_id, primary_id, known))
+            evidence = self.connection.execute(
+                "SELECT line, primary_id, merged_id IS NOT NULL, value, other_value"
+                " FROM link_evidence WHERE run_id = %s AND id > %s ORDER BY id",
+                (self.run_id, checkpoint.marks[1]),
+            )
+            for line, primary_id, is_merge, *values in evidence:
+                records[line].evidence.append(
+                    StoredEvidence(primary_id, is_merge, frozenset(values))
+                )
+        return Records(records)
 
     def primary_at(self, email: str | None, phone: str | None, run_line: int) -> int:
         """Return the primary that a request which stored nothing was first answered."""

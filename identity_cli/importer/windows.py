@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from identity_cli.graph.normalize import ContactRequest, Normalizer
-    from identity_cli.graph.service import Outcome
     from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.clock import RunClock
     from identity_cli.importer.formats import Reader, Row
@@ -38,8 +37,7 @@ class Window:
     `lines_before` is the number of lines in the inputs before this one; with a row's line added it
     is the row's run line, which is counted through all inputs. `milestones` say how far the inputs
     had been read at the window's end. `local_phones` counts rows with a number without a country
-    code if there is no region to add one. `answers` are known before anything is sent: what an
-    interrupted run had stored already, by run line.
+    code if there is no region to add one.
     """
 
     input: int
@@ -51,7 +49,6 @@ class Window:
     milestones: list[tuple[int, str]] = field(default_factory=list)
     local_phones: int = 0
     characters: int = 0
-    answers: dict[int, Outcome] = field(default_factory=dict)
     ticket: Ticket = field(default_factory=lambda: Ticket(0))
     marks: tuple[int, int] = (0, 0)
 

@@ -82,7 +82,8 @@ contact = Table(
     Index("contact_linked_id", "linked_id", postgresql_where=text("linked_id IS NOT NULL")),
 )
 
-# Each (email, phone number) pair that no contact row shows: known values in a new pair, merges.
+# Each pair of values that no contact row shows: known values in a new pair, merges, and two values
+# of a kind, of which a contact has room for one.
 link_evidence = Table(
     "link_evidence",
     metadata,
@@ -93,10 +94,15 @@ link_evidence = Table(
     Column("run_id", BigInteger),
     Column("line", BigInteger),
     Column("created_at", _moment, nullable=False),
-    Column("email", _identifier, nullable=False),
-    Column("phone_number", _identifier, nullable=False),
+    # An email and a phone number, or two of a kind, the smaller first. Only an email has an @.
+    Column("value", _identifier, nullable=False),
+    Column("other_value", _identifier, nullable=False),
     PrimaryKeyConstraint("id", name="link_evidence_pkey"),
-    UniqueConstraint("email", "phone_number", name="link_evidence_pair_key"),
+    UniqueConstraint("value", "other_value", name="link_evidence_pair_key"),
+    CheckConstraint(
+        "(strpos(value, '@') = 0, value) < (strpos(other_value, '@') = 0, other_value)",
+        name="link_evidence_pair_order",
+    ),
     # A primary becomes a secondary only once.
     Index(
         "link_evidence_merged_id",

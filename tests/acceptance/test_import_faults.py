@@ -108,7 +108,7 @@ class Command:
                 " line, anchors_email, anchors_phone FROM contact ORDER BY id"
             ).fetchall()
             evidence = connection.execute(
-                "SELECT email, phone_number, primary_id, merged_id, line"
+                "SELECT value, other_value, primary_id, merged_id, line"
                 " FROM link_evidence ORDER BY id"
             ).fetchall()
             [(run_id, counts)] = connection.execute("SELECT id, rows FROM import_run").fetchall()

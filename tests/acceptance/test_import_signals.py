@@ -43,7 +43,7 @@ def graph(database_url: str) -> list[Any]:
 def evidence(database_url: str) -> list[Any]:
     with psycopg.connect(database_url) as connection:
         return connection.execute(
-            "SELECT email, phone_number, primary_id, merged_id, line FROM link_evidence ORDER BY id"
+            "SELECT value, other_value, primary_id, merged_id, line FROM link_evidence ORDER BY id"
         ).fetchall()
 
 

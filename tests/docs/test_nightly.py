@@ -150,7 +150,7 @@ def test_violation_is_mailed_and_the_graph_is_not_exported(machine: Machine) -> 
     (machine.results / "identities.jsonl").unlink()
     with psycopg.connect(machine.settings["DATABASE_URL"], autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO link_evidence (primary_id, email, phone_number, created_at)"
+            "INSERT INTO link_evidence (primary_id, value, other_value, created_at)"
             " SELECT min(c.id), min(c.email), min(d.phone_number), now() FROM contact c, contact d"
             " WHERE c.id = 1 AND d.link_precedence = 'primary' AND d.id <> 1"
             " AND d.phone_number IS NOT NULL AND c.email IS NOT NULL"

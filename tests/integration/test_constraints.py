@@ -151,12 +151,12 @@ REFUSED = {
     "every primary deleted": "DELETE FROM contact WHERE link_precedence = 'primary'",
     "no created_at": "UPDATE contact SET created_at = NULL WHERE id = 1",
     "a primary that gives way twice":
-    "INSERT INTO link_evidence (email, phone_number, primary_id, merged_id, created_at)"
+    "INSERT INTO link_evidence (value, other_value, primary_id, merged_id, created_at)"
     " VALUES ('biff@x.org', '123456', 1, 4, now())",
-    "a pair kept twice": "INSERT INTO link_evidence (email, phone_number, primary_id, created_at)"
+    "a pair kept twice": "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
     " VALUES ('george@x.org', '717171', 3, now())",
     "evidence of half a pair":
-    "INSERT INTO link_evidence (email, primary_id, created_at) VALUES ('a@x.org', 1, now())",
+    "INSERT INTO link_evidence (value, primary_id, created_at) VALUES ('a@x.org', 1, now())",
     "two profiles": "INSERT INTO normalization_profile (version, region) VALUES (1, 'US')",
     "a profile beside the one":
     "INSERT INTO normalization_profile (only_row, version) VALUES (false, 1)",

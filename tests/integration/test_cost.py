@@ -35,8 +35,8 @@ def large(cloned_database: Callable[[], AbstractContextManager[str]]) -> Iterato
     ):
         with connection.transaction(force_rollback=True):
             for line in range(10):
-                connection.execute(RECONCILE, (f"{line}@x.org", str(line % 3)))
-                connection.execute(RECONCILE, (f"{line}@x.org", str(line % 4)))
+                connection.execute(RECONCILE, ([f"{line}@x.org"], [str(line % 3)]))
+                connection.execute(RECONCILE, ([f"{line}@x.org"], [str(line % 4)]))
         columns = "id, email, phone_number, linked_id, link_precedence, anchors_phone"
         connection.execute(
             f"""
@@ -50,7 +50,7 @@ def large(cloned_database: Callable[[], AbstractContextManager[str]]) -> Iterato
             INSERT INTO contact ({columns}) OVERRIDING SYSTEM VALUE
             SELECT 75000 + n, 'b' || n || '@x.org', '100' || n, 50000 + n, 'secondary', false
             FROM generate_series(1, 25000) AS n;
-            INSERT INTO link_evidence (email, phone_number, primary_id, created_at)
+            INSERT INTO link_evidence (value, other_value, primary_id, created_at)
             SELECT 'e' || n || '@x.org', n, 1, now() FROM generate_series(1, 20000) AS n;
             SELECT setval(pg_get_serial_sequence('contact', 'id'), 100000);
             """
@@ -61,8 +61,9 @@ def large(cloned_database: Callable[[], AbstractContextManager[str]]) -> Iterato
 
 REQUESTS = {
     "created": ("new@x.org", "999"),
-    "created, email only": ("new@x.org", None),
-    "created, phone number only": (None, "999"),
+    "created, email only": ("new@x.org",),
+    "created, phone number only": ("999",),
+    "created, two emails": ("new@x.org", "newer@x.org"),
     "linked by email": ("a5@x.org", "999"),
     "linked by phone number": ("new@x.org", "1005"),
     "linked into the large identity": ("new@x.org", "7"),
@@ -70,16 +71,25 @@ REQUESTS = {
     "merged into the large identity": ("b20@x.org", "7"),
     "unchanged": ("a30@x.org", "10030"),
     "unchanged in the large identity": ("h40000@x.org", "7"),
-    "unchanged, email only": ("a30@x.org", None),
-    "unchanged, phone number only": (None, "7"),
+    "unchanged, email only": ("a30@x.org",),
+    "unchanged, phone number only": ("7",),
+    "linked, two phone numbers": ("1005", "999"),
+    "merged, two phone numbers": ("10010", "10011"),
+    "unchanged, two emails": ("a30@x.org", "b30@x.org"),
+    "linked, three of each": ("new@x.org", "a30@x.org", "b30@x.org", "10030", "998", "999"),
 }
+
+
+def lists(values: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The parameters of RECONCILE: emails, phone numbers."""
+    return [v for v in values if "@" in v], [v for v in values if "@" not in v]
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_request_scans_no_table(large: Connection, name: str) -> None:
     with large.transaction(force_rollback=True):
         before = _scans(large)
-        row = large.execute(RECONCILE, REQUESTS[name]).fetchone()
+        row = large.execute(RECONCILE, lists(REQUESTS[name])).fetchone()
         assert row is not None
         assert name.startswith(row[0])
         sequential, by_index = (
@@ -98,7 +108,7 @@ def test_plans_made_on_small_tables_scan_none_either(service: IdentityService) -
     with service.connection.transaction(force_rollback=True):
         before = _scans(service.connection)
         for request in REQUESTS.values():
-            service.connection.execute(RECONCILE, request)
+            service.connection.execute(RECONCILE, lists(request))
         assert _scans(service.connection)[0] == before[0]
 
 
@@ -106,7 +116,7 @@ def test_new_evidence_scans_no_table(large: Connection) -> None:
     with large.transaction(force_rollback=True):
         for request in [("a50@x.org", "10051"), ("a51@x.org", "10050"), ("a51@x.org", "10050")]:
             before = _scans(large)
-            large.execute(RECONCILE, request)
+            large.execute(RECONCILE, lists(request))
             assert _scans(large)[0] == before[0]
 
 
@@ -134,21 +144,22 @@ def _scans(connection: Connection) -> tuple[int, int]:
 
 # The parameters of a statement in `reconcile`, by the names of its variables.
 VARIABLES = {
-    "request_email": ("text", "a5@x.org"),
-    "request_phone": ("text", "1005"),
-    "email_root": ("bigint", 50005),
-    "phone_root": ("bigint", 50006),
+    "left_value": ("text", "a5@x.org"),
+    "right_value": ("text", "1005"),
+    "left_root": ("bigint", 50005),
+    "right_root": ("bigint", 50006),
     "found_primaries[1]": ("bigint", 50005),
     "merged": ("bigint", 50006),
     "merge_limit": ("text", "100"),
     "request_at": ("timestamptz", "2026-01-01"),
 }
 STATEMENTS = [
-    "FROM contact WHERE email = request_email AND anchors_email",
-    "FROM contact WHERE phone_number = request_phone AND anchors_phone",
-    "FROM link_evidence WHERE email = request_email AND phone_number = request_phone",
-    "FROM contact WHERE id IN (email_root, phone_root) AND linked_id IS NULL"
-    " ORDER BY id FOR UPDATE",
+    "FROM contact WHERE email = left_value AND anchors_email",
+    "FROM contact WHERE phone_number = left_value AND anchors_phone",
+    "FROM contact WHERE email = right_value AND anchors_email",
+    "FROM contact WHERE phone_number = right_value AND anchors_phone",
+    "FROM link_evidence WHERE value = left_value AND other_value = right_value",
+    "FROM contact WHERE id IN (left_root, right_root) AND linked_id IS NULL ORDER BY id FOR UPDATE",
     "FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1",
     "UPDATE contact SET linked_id = found_primaries[1], link_precedence = 'secondary',"
     " updated_at = request_at WHERE id = merged OR linked_id = merged",

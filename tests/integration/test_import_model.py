@@ -63,7 +63,7 @@ def contact_rows(url: str) -> list[Row]:
 def evidence_rows(url: str) -> list[Evidence]:
     with psycopg.connect(url) as connection:
         found = connection.execute(
-            "SELECT email, phone_number, primary_id, merged_id FROM link_evidence ORDER BY id"
+            "SELECT value, other_value, primary_id, merged_id FROM link_evidence ORDER BY id"
         ).fetchall()
     return [Evidence(*row) for row in found]
 

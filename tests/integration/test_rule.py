@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from graph import contact_rows, evidence_rows, problems_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, components, problems, stored_partition
@@ -44,20 +45,6 @@ sequences = st.lists(pairs, max_size=24)
 one_database = settings(
     max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-def contact_rows(connection: Connection) -> list[Row]:
-    found = connection.execute(
-        "SELECT id, email, phone_number, linked_id, link_precedence::text FROM contact ORDER BY id"
-    )
-    return [Row(*row) for row in found]
-
-
-def evidence_rows(connection: Connection) -> list[Evidence]:
-    found = connection.execute(
-        "SELECT email, phone_number, primary_id, merged_id FROM link_evidence ORDER BY id"
-    )
-    return [Evidence(*row) for row in found]
 
 
 def empty(connection: Connection) -> None:
@@ -131,7 +118,7 @@ def compare(connection: Connection, model: Model) -> None:
     assert evidence == model.evidence
     assert problems(rows, evidence) == []
     assert {(row.email, row.phone) for row in rows if row.email and row.phone} | {
-        (item.email, item.phone) for item in evidence
+        (item.value, item.other_value) for item in evidence
     } == {pair for pair in model.pairs if all(pair)}
 
 
@@ -407,7 +394,7 @@ def check_graph(connection: Connection, requests: Iterable[Pair]) -> None:
     assert problems_of(connection) == []
     assert stored_partition(rows) == model.partition() == components(requests)
     assert {(row.email, row.phone) for row in rows if row.email and row.phone} | {
-        (item.email, item.phone) for item in evidence
+        (item.value, item.other_value) for item in evidence
     } == {pair for pair in requests if all(pair)}
     refused = connection.execute(
         """
@@ -427,13 +414,6 @@ def check_graph(connection: Connection, requests: Iterable[Pair]) -> None:
         """
     ).fetchall()
     assert refused == []
-
-
-def problems_of(connection: Connection) -> list[str]:
-    oldest_first = connection.execute("SELECT id FROM contact ORDER BY created_at, id").fetchall()
-    return problems(
-        contact_rows(connection), evidence_rows(connection), [id_ for (id_,) in oldest_first]
-    )
 
 
 def check_outcomes(connection: Connection, outcomes: list[Outcome]) -> None:
@@ -615,17 +595,19 @@ def test_deadlock_is_tried_again(
 
 def fail_by_hand(connection: Connection, state: str, *, calls: str) -> None:
     """Make `reconcile` fail with the SQLSTATE at these of its calls, counted over all sessions."""
-    signature = "text, text, timestamptz, bigint, bigint"
+    signature = "text, text, timestamptz, bigint, bigint, boolean, boolean"
     connection.execute(f"ALTER FUNCTION reconcile ({signature}) RENAME TO reconcile_as_it_is")
     connection.execute("CREATE SEQUENCE calls")
     connection.execute(
         f"""
-        CREATE FUNCTION reconcile ({signature}) RETURNS reconciliation LANGUAGE plpgsql AS $$
+        CREATE FUNCTION reconcile (
+            text, text, timestamptz, bigint, bigint, boolean DEFAULT false, boolean DEFAULT false
+        ) RETURNS reconciliation LANGUAGE plpgsql AS $$
         BEGIN
             IF nextval('calls') IN ({calls}) THEN
                 RAISE EXCEPTION 'by hand' USING ERRCODE = '{state}';
             END IF;
-            RETURN reconcile_as_it_is($1, $2, $3, $4, $5);
+            RETURN reconcile_as_it_is($1, $2, $3, $4, $5, $6, $7);
         END $$
         """
     )

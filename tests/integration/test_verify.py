@@ -93,6 +93,25 @@ def test_random_requests_leave_a_right_graph(
     assert found.digest == digest(connection)
 
 
+def test_several_values_of_a_kind_leave_a_right_graph(
+    service: IdentityService, connection: psycopg.Connection[Any]
+) -> None:
+    draw = random.Random(3)
+    for _ in range(200):
+        emails = [f"{draw.randrange(200)}@x.org" for _ in range(draw.randrange(4))]
+        phones = [draw.randrange(1, 200) for _ in range(draw.randrange(4))]
+        if emails or phones:
+            service.reconcile(ContactRequest(emails=emails, phones=phones))
+    found = verify(connection)
+    assert found.violations == ()
+    assert found.digest == digest(connection)
+    kinds = connection.execute(
+        "SELECT DISTINCT strpos(value, '@') > 0, strpos(other_value, '@') > 0 FROM link_evidence"
+        " ORDER BY 1, 2"
+    ).fetchall()
+    assert kinds == [(False, False), (True, False), (True, True)]
+
+
 def test_the_digest_knows_neither_ids_nor_order(
     service: IdentityService, connection: psycopg.Connection[Any]
 ) -> None:
@@ -197,7 +216,7 @@ PLANTED = [
         id="value_anchored_twice",
     ),
     pytest.param(
-        "INSERT INTO link_evidence (email, phone_number, primary_id, created_at)"
+        "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
         " VALUES ('nobody@x.org', '123456', 1, now()), ('doc@hillvalley.edu', '000', 5, now())",
         {("evidence_of_unknown_value", None)},
         id="evidence_of_unknown_value",
@@ -218,10 +237,28 @@ PLANTED = [
         id="evidence_in_another_identity",
     ),
     pytest.param(
-        "INSERT INTO link_evidence (email, phone_number, primary_id, created_at)"
+        "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
         " VALUES ('doc@hillvalley.edu', '123456', 1, now())",
         {("unmerged", 5)},
         id="unmerged by evidence",
+    ),
+    pytest.param(
+        "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
+        " VALUES ('doc@hillvalley.edu', 'lorraine@hillvalley.edu', 1, now())",
+        {("unmerged", 5)},
+        id="unmerged by evidence of two emails",
+    ),
+    pytest.param(
+        "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
+        " VALUES ('123456', '919191', 1, now())",
+        {("unmerged", 3)},
+        id="unmerged by evidence of two phone numbers",
+    ),
+    pytest.param(
+        "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
+        " VALUES ('123456', '999', 1, now()), ('a@x.org', 'doc@hillvalley.edu', 5, now())",
+        {("evidence_of_unknown_value", None)},
+        id="evidence of two alike, one unknown",
     ),
     pytest.param(
         "UPDATE contact SET linked_id = 1 WHERE id = 4",

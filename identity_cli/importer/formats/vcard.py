@@ -289,6 +289,6 @@ def _why_unused(word: str) -> str | None:
     for term in terms_of(word.removeprefix("x-")):
         if term.meaning == "not_a_phone":
             return f"'{term.text}' is not a phone number of a person"
-        if term.meaning == "somebody_else":
-            return f"'{term.text}' may be somebody or something else"
+        if term.meaning == "another_party":
+            return f"'{term.text}' may refer to another person or thing"
     return None

@@ -2,7 +2,9 @@
 -- database holds no contact. The row stays locked until that transaction ends, so that two first writers with
 -- different profiles cannot both get in; the second one waits, then sees the first one's contact.
 --
--- Raises ID001 if the database holds contacts with another profile.
+-- A database of an older version is taken as it is: what it holds is normal in the newer version too.
+--
+-- Raises ID001 if the database holds contacts with another region, or of a newer version.
 CREATE OR REPLACE FUNCTION claim_profile(wanted_version integer, wanted_region text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -15,6 +17,9 @@ BEGIN
     END IF;
     -- A statement of its own: it sees what was committed while this one waited for the row.
     IF EXISTS (SELECT FROM contact) THEN
+        IF stored.version <= wanted_version AND stored.region IS NOT DISTINCT FROM wanted_region THEN
+            RETURN;
+        END IF;
         RAISE EXCEPTION 'the database holds values of another normalisation profile' USING ERRCODE = 'ID001';
     END IF;
     UPDATE normalization_profile SET version = wanted_version, region = wanted_region;

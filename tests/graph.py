@@ -1,0 +1,32 @@
+"""The stored graph as the model's rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from model import Evidence, Row, problems
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+def contact_rows(connection: psycopg.Connection[Any]) -> list[Row]:
+    found = connection.execute(
+        "SELECT id, email, phone_number, linked_id, link_precedence::text FROM contact ORDER BY id"
+    )
+    return [Row(*row) for row in found]
+
+
+def evidence_rows(connection: psycopg.Connection[Any]) -> list[Evidence]:
+    found = connection.execute(
+        "SELECT value, other_value, primary_id, merged_id FROM link_evidence ORDER BY id"
+    )
+    return [Evidence(*row) for row in found]
+
+
+def problems_of(connection: psycopg.Connection[Any]) -> list[str]:
+    """What is wrong with the stored graph."""
+    oldest_first = connection.execute("SELECT id FROM contact ORDER BY created_at, id").fetchall()
+    return problems(
+        contact_rows(connection), evidence_rows(connection), [id_ for (id_,) in oldest_first]
+    )
