@@ -146,7 +146,7 @@ class ImportMachine(RuleBasedStateMachine):
             if seen == kill_after:
                 os._exit(KILLED)
 
-        options = InputOptions("csv", mapping={"phone": self.phone_column})
+        options = InputOptions("csv", mapping=[("phone", self.phone_column)])
         plan = ImportPlan((str(path),), options=options, jobs=jobs)
         importer = Importer(plan)
         importer.run(Database(connection_parameters(self.url), embedded=False), show)
