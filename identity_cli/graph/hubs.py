@@ -78,7 +78,7 @@ class Hubs:
             "count": self.count,
             "largest_identity": self.largest_identity,
         }
-        if with_values:
+        if with_values and self.named:
             document["values"] = [hub._asdict() for hub in self.named]
         return document
 

@@ -122,7 +122,8 @@ def describe_rejects(rows: Mapping[str, int]) -> str:
         parts.append(f"{rows['rejected']} of {rows['read']} rows were rejected")
     if rows["partial"]:
         of_all = "" if parts else f" of {rows['read']} rows"
-        parts.append(f"{rows['partial']}{of_all} were imported without a bad value")
+        were = "was" if rows["partial"] == 1 else "were"
+        parts.append(f"{rows['partial']}{of_all} {were} imported without a bad value")
     return ", ".join(parts)
 
 

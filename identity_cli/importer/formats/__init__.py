@@ -37,14 +37,8 @@ __all__ = [
     "Reader",
     "Row",
     "detect",
-    "format_of",
     "open_reader",
 ]
-
-
-def format_of(_path: str, options: InputOptions) -> InputFormat | None:
-    """Return the format that was asked for; None if it is found out by content."""
-    return options.input_format
 
 
 def open_reader(source: Source, options: InputOptions) -> Reader:
