@@ -156,6 +156,17 @@ def test_one_identifier_is_enough(run_identity: Run) -> None:
     }
 
 
+def test_repeated_options_are_one_request(run_identity: Run) -> None:
+    values = ("--email", "a@x.org", "--phone", "1", "--email", "b@x.org", "--phone", "(2)")
+    done = run_identity("identify", *values, "--json")
+    assert json.loads(done.stdout)["contact"] == {
+        "primaryContatctId": 1,
+        "emails": ["a@x.org", "b@x.org"],
+        "phoneNumbers": ["1", "2"],
+        "secondaryContactIds": [2, 3],
+    }
+
+
 def test_show_writes_nothing(run_identity: Run, connection: psycopg.Connection[Any]) -> None:
     done = run_identity("show", "--email", "nobody@x.org")
     check_error(done, 4, "No such contact", "identity export")

@@ -155,6 +155,18 @@ REFUSED = {
     " VALUES ('biff@x.org', '123456', 1, 4, now())",
     "a pair kept twice": "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
     " VALUES ('george@x.org', '717171', 3, now())",
+    "a pair in the other order":
+    "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
+    " VALUES ('123456', 'george@x.org', 3, now())",
+    "two emails in the other order":
+    "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
+    " VALUES ('b@x.org', 'a@x.org', 3, now())",
+    "two phone numbers in the other order":
+    "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
+    " VALUES ('2', '10', 3, now())",
+    "a pair of a value and itself":
+    "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
+    " VALUES ('2', '2', 3, now())",
     "evidence of half a pair":
     "INSERT INTO link_evidence (value, primary_id, created_at) VALUES ('a@x.org', 1, now())",
     "two profiles": "INSERT INTO normalization_profile (version, region) VALUES (1, 'US')",

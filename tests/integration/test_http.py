@@ -89,6 +89,31 @@ def test_values_are_normalised_like_everywhere(served: Served) -> None:
     assert found.json()["contact"] == first
 
 
+def test_lists_and_single_values_are_one_request(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    answer = served.post(
+        json={
+            "email": "doc@hillvalley.edu",
+            "emails": [" Emmett@HillValley.EDU", "doc@hillvalley.edu", None],
+            "phoneNumber": 555385,
+            "phoneNumbers": ["(555) 386", ""],
+        }
+    )
+    assert answer.json()["contact"] == {
+        "primaryContatctId": 1,
+        "emails": ["doc@hillvalley.edu", "emmett@hillvalley.edu"],
+        "phoneNumbers": ["555385", "555386"],
+        "secondaryContactIds": [2, 3],
+    }
+    wrote = connection.execute("SELECT count(DISTINCT xmin::text) FROM contact").fetchone()
+    assert wrote == (1,)
+    again = served.post(json={"emails": ["emmett@hillvalley.edu"], "phoneNumbers": [555386]})
+    assert again.json() == answer.json()
+    outcomes = [line["outcome"] for line in served.log("request") if line["path"] == "/identify"]
+    assert outcomes == ["created", "unchanged"]
+
+
 @pytest.mark.parametrize(
     ("body", "location", "code"),
     [
@@ -104,6 +129,11 @@ def test_values_are_normalised_like_everywhere(served: Served) -> None:
         ('{"phoneNumber": -1}', ["body", "phoneNumber"], "bad_phone"),
         ('{"phoneNumber": {"secretvalue": 1}}', ["body", "phoneNumber"], "bad_phone"),
         ('{"phoneNumber": NaN}', ["body", "phoneNumber"], "bad_phone"),
+        ('{"emails": ["a@x", "secretvalue"]}', ["body", "email"], "bad_email"),
+        ('{"phoneNumbers": [1, 1.5]}', ["body", "phoneNumber"], "bad_phone"),
+        ('{"emails": [], "phoneNumbers": [null, ""]}', ["body"], "no_identifier"),
+        ('{"emails": "secretvalue@x"}', ["body", "emails"], "list_type"),
+        ('{"phoneNumbers": {"secretvalue": 1}}', ["body", "phoneNumbers"], "list_type"),
         (f'{{"phoneNumber": {"9" * 65}}}', ["body", "phoneNumber"], "too_long"),
         ('["secretvalue"]', ["body"], "model_type"),
         ('"secretvalue"', ["body"], "model_type"),

@@ -126,6 +126,18 @@ def test_another_profile_is_refused(
     assert stored_profile(connection) == [stored]
 
 
+def test_older_version_is_accepted_and_stays_as_it_is(
+    connection: Connection, service: IdentityService
+) -> None:
+    service.reconcile(ContactRequest("first@x.org"))
+    connection.execute("UPDATE normalization_profile SET version = %s", [PROFILE_VERSION - 1])
+    connection.execute("SELECT claim_profile(%s, NULL)", [PROFILE_VERSION])
+    assert stored_profile(connection) == [(PROFILE_VERSION - 1, None)]
+    with pytest.raises(psycopg.DatabaseError, match="normalisation profile") as caught:
+        connection.execute("SELECT claim_profile(%s, 'US')", [PROFILE_VERSION])
+    assert caught.value.sqlstate == "ID001"
+
+
 def test_profile_without_contacts_is_replaced(connection: Connection) -> None:
     connection.execute("INSERT INTO normalization_profile (version, region) VALUES (1, 'US')")
     IdentityService(connection).reconcile(ContactRequest("a@x.org"))

@@ -132,6 +132,7 @@ def test_the_models_are_the_database(database_url: str) -> None:
         "ALTER TABLE contact ENABLE REPLICA TRIGGER contact_identifiers_deleted",
         "ALTER TABLE contact DROP CONSTRAINT contact_has_an_identifier",
         "ALTER TABLE import_run DROP CONSTRAINT import_run_status",
+        "ALTER TABLE link_evidence DROP CONSTRAINT link_evidence_pair_order",
         "DROP FUNCTION claim_profile",
         "ALTER FUNCTION guard_identifiers_inserted() RESET search_path",
         "CREATE OR REPLACE FUNCTION members(of_primary bigint, at_most bigint) RETURNS TABLE"

@@ -33,7 +33,7 @@ def numbered(stream: Sequence[Pair]) -> list[RunRequest]:
 
 
 def values(item: RunRequest) -> set[str]:
-    return {value for value in (item.request.email, item.request.phone) if value is not None}
+    return {*item.request.emails, *item.request.phones}
 
 
 def assigned(
@@ -58,6 +58,26 @@ def test_what_identifiers_connect_goes_down_one_lane(stream: list[Pair], lanes: 
     _, found, _ = assigned(stream, lanes)
     lane_of = {i: number for number, lane in enumerate(found) for i in lane}
     for component in components(stream):
+        known = {value.partition(":")[2] for value in component}
+        assert len({lane_of[i] for i, item in enumerate(requests) if values(item) & known}) == 1
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([f"{c}@x.org" for c in "abcdefghijklmnop"]), max_size=4),
+        max_size=12,
+    ),
+    counts,
+)
+def test_all_values_of_a_request_connect(stream: list[list[str]], lanes: int) -> None:
+    requests = [
+        RunRequest(ContactRequest(emails=emails), line, line)
+        for line, emails in enumerate(filter(None, stream))
+    ]
+    found = assign(Groups(requests), lanes, []).shares
+    lane_of = {i: number for number, lane in enumerate(found) for i in lane}
+    pairs = [(emails[0], other) for emails in filter(None, stream) for other in emails]
+    for component in components(pairs):
         known = {value.partition(":")[2] for value in component}
         assert len({lane_of[i] for i, item in enumerate(requests) if values(item) & known}) == 1
 

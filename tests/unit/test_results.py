@@ -527,6 +527,12 @@ def test_the_summary_does_not_replace_a_device() -> None:
             b'{"line": 2, "outcome": "linked", "primaryContactId": 1, "contactId": 2}\n',
         ),
         (
+            Outcome("created", 1, 2, (2, 3)),
+            None,
+            b'{"line": 2, "outcome": "created", "primaryContactId": 1, "contactId": 2,'
+            b' "contactIds": [2, 3]}\n',
+        ),
+        (
             Outcome("merged", 3, None),
             'a"b.csv',
             b'{"line": 2, "outcome": "merged", "primaryContactId": 3, "contactId": null,'
