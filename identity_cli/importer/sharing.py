@@ -64,11 +64,14 @@ class SharingCounter:
             self._forget()
 
     def most_shared(self, count: int, at_least: int) -> list[SharedValue]:
-        """Return the values with the most partners, of those with `at_least` so many."""
+        """Return the values with the most partners, of those with `at_least` so many.
+
+        A value of one row is shared with nobody.
+        """
         shared = (
             SharedValue(value, seen.rows, min(len(seen.partners), _MOST_PARTNERS))
             for value, seen in self._seen.items()
-            if len(seen.partners) >= at_least
+            if seen.rows > 1 and len(seen.partners) >= at_least
         )
         return sorted(shared, key=lambda item: (-item.partners, -item.rows, item.value))[:count]
 
