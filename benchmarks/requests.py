@@ -76,6 +76,20 @@ def on_one_phone(count: int, number: str, first: int = 0) -> Iterator[Request]:
         yield email(i), number
 
 
+def three_of_each(count: int, seed: int = 1) -> Iterator[tuple[list[str], list[str]]]:
+    """Three emails and three phone numbers: 60 % strangers, 40 % known people with a new email."""
+    draw = random.Random(seed).random
+    people = 0
+    for number in range(count):
+        is_known = people > 0 and draw() < 0.4
+        person = int(draw() * people) if is_known else people
+        people += not is_known
+        emails = [email(3 * person + i) for i in range(3)]
+        if is_known:
+            emails[2] = email(-number)
+        yield emails, [phone(3 * person + i) for i in range(3)]
+
+
 def write_csv(path: Path, requests: Iterable[Request]) -> Path:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
