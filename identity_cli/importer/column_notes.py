@@ -74,14 +74,17 @@ def describe_columns(report: ColumnReport) -> str:
         names = [name for name, its_use in report.used if its_use == use]
         if names:
             parts.append(f"{plural} from {_listed(names)}")
-    if report.unused:
-        unused = [f"{name!r} ({reason})" for name, reason in report.unused]
-        parts.append(f"not used: {_listed(unused, quoted=False)}")
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in report.unused:
+        by_reason.setdefault(reason, []).append(name)
+    if by_reason:
+        unused = [f"{_listed(names)} ({reason})" for reason, names in by_reason.items()]
+        parts.append(f"not used: {', '.join(unused)}")
     return "; ".join(parts)
 
 
-def _listed(names: Sequence[str], *, quoted: bool = True) -> str:
-    shown = [repr(name) if quoted else name for name in names[:_MOST_NAMES]]
+def _listed(names: Sequence[str]) -> str:
+    shown = list(map(repr, names[:_MOST_NAMES]))
     if len(names) > _MOST_NAMES:
         shown.append(f"{len(names) - _MOST_NAMES} more")
     return ", ".join(shown)

@@ -232,7 +232,7 @@ def test_readme_is_at_most_130_lines() -> None:
 def test_readme_begins_with_an_import_and_the_tests() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shell = [block for block in blocks(text) if block.language == "sh"]
-    assert shell[0].lines[-1].endswith("identity import samples/contacts.csv")
+    assert shell[0].lines[-1].endswith("identity import samples/google-contacts.csv --region US")
     assert "pytest" in shell[1].lines[-1]
 
 
