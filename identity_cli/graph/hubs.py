@@ -71,10 +71,15 @@ class Hubs:
     largest_identity: int
     named: tuple[Hub, ...]
 
+    @property
+    def more_than(self) -> int:
+        """The number of others that a hub exceeds."""
+        return MOST_PARTNERS
+
     def as_json(self, *, with_values: bool) -> dict[str, Any]:
         """Return the document of a summary; the values are personal data."""
         document: dict[str, Any] = {
-            "more_than": MOST_PARTNERS,
+            "more_than": self.more_than,
             "count": self.count,
             "largest_identity": self.largest_identity,
         }

@@ -65,13 +65,15 @@ def import_report(report: ImportReport, *, quiet: bool) -> None:
         note(report.rejects_text)
     if report.local_phone_numbers:
         remark(
-            f"{report.local_phone_numbers:,} rows have phone numbers without a country code:"
+            f"{_counted(report.local_phone_numbers, 'row has', 'rows have')} phone numbers without"
+            " a country code:"
             " 202-555-0101 and +1 202 555 0101 will not match unless you use --region"
         )
     if report.hubs is not None and report.hubs.count:
         remark(
-            f"{report.hubs.count:,} values are shared by more than 20 others, the largest identity"
-            f" has {report.hubs.largest_identity:,} contacts: --summary PATH names them"
+            f"{_counted(report.hubs.count, 'value is', 'values are')} shared by more than"
+            f" {report.hubs.more_than} others; the largest identity has"
+            f" {report.hubs.largest_identity:,} contacts: use --summary PATH to list the values"
         )
     rate = f"{report.rows_per_second:,.0f} rows/s"
     _counts(report.rows, rate)
@@ -84,6 +86,10 @@ def annotation_report(report: AnnotationReport) -> None:
     rate = f"{report.rows_per_second:,.0f} rows/s"
     _counts(report.rows, rate)
     note(f"annotated in {report.seconds:.1f} s, {rate}")
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def _counts(counts: Mapping[str, int], rate: str) -> None:

@@ -126,7 +126,8 @@ def test_rejected_rows_are_mailed_and_the_graph_is_exported(machine: Machine) ->
     assert mail.recipient == "ops@example.com"
     assert "--- import: exit code 3\n" in mail.body
     assert "--- verify: exit code 0\n" in mail.body
-    assert re.search(r"\b2 of 13 rows were rejected, .*: see .*\.rejects$", mail.body, flags=re.MULTILINE)
+    rejected = r"\b2 of 13 rows were rejected, .*: see .*\.rejects$"
+    assert re.search(rejected, mail.body, flags=re.MULTILINE)
     summary = machine.mailed_summary()
     assert (summary["status"], summary["exit_code"]) == ("finished", 3)
     assert (machine.results / "identities.jsonl").exists()
