@@ -459,11 +459,11 @@ def test_rings_of_merges_in_opposite_orders(database_url: str, connection: Conne
 
 def test_newcomers_while_their_identities_merge(database_url: str, connection: Connection) -> None:
     people = 40
-    strangers: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(people)]
+    strangers: list[Pair] = [(f"p{i}@x.org", str(i + 1)) for i in range(people)]
     first = run_together(database_url, [strangers])
-    merges: list[Pair] = [(f"p{i}@x.org", str(i - 1)) for i in range(people - 1, 0, -1)]
+    merges: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(people - 1, 0, -1)]
     newcomers: list[list[Pair]] = [
-        [(f"new{thread}-{i}@x.org", str(i)) for i in range(people - 1, -1, -1)]
+        [(f"new{thread}-{i}@x.org", str(i + 1)) for i in range(people - 1, -1, -1)]
         for thread in range(6)
     ]
     outcomes = run_together(database_url, [merges, merges[::-1], *newcomers])
