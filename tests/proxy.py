@@ -28,7 +28,8 @@ def connect_to(server: dict[str, str]) -> socket.socket:
 class Proxy:
     """Forwards connections to a server; `silent` swallows everything from then on.
 
-    `watch` sees what the server sends before it is forwarded.
+    `watch` sees what the server sends before it is forwarded. `lose_clients` is a network
+    partition that only the clients notice.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class Proxy:
         self._watch = watch
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
+        self._clients: list[socket.socket] = []
+        self._lost: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept)]
 
     @property
@@ -69,6 +72,14 @@ class Proxy:
         for line in (self._listener, *self._sockets):
             line.close()
 
+    def lose_clients(self) -> None:
+        """Cut the connections to the clients, and keep those to the server open."""
+        lost = [client for client in self._clients if client not in self._lost]
+        self._lost.update(lost)
+        for client in lost:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -78,6 +89,7 @@ class Proxy:
             self.connections += 1
             server = connect_to(self._server)
             self._sockets += [client, server]
+            self._clients.append(client)
             for source, target, watch in (
                 (client, server, lambda _: None),
                 (server, client, self._watch),
@@ -92,9 +104,10 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 watch(data)
-                if not self.silent.is_set():
+                if not self.silent.is_set() and target not in self._lost:
                     target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
+            if source not in self._lost:
+                target.shutdown(socket.SHUT_RDWR)
 
 
 class TransactionPool:

@@ -43,6 +43,7 @@ class ResultFile:
         """Create the file anew; a special file is opened as it is."""
         with writing(self.path):
             if is_regular(self.path):
+                self.close()  # what it has buffered must not be written into the new one
                 self._file = open(self.path, "wb", opener=open_private)  # noqa: SIM115 - kept open
             elif self._file is None:
                 self._file = open_special(self.path)

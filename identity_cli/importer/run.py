@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from identity_cli.importer.checkpoints import Checkpoint, Counts
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.runs import InputIdentity
+    from identity_cli.importer.session import Backend
     from identity_cli.postgres.database import Database
 
 __all__ = ["Importer", "Progress"]
@@ -130,9 +131,11 @@ class Importer:
         reader: WindowReader,
     ) -> tuple[Session, RunJournal, OpenedRun]:
         patience = Patience(self.plan.timeout or 0.0, self._say, self._switch)
+        backends: set[Backend] = set()
         while True:
-            session = Session(database, self.plan, self._switch, self._say)
+            session = Session(database, self.plan, self._switch, self._say, backends)
             try:
+                session.end_lost_backends()
                 check_profile(session.profile, session.region)
                 journal = RunJournal(session.connection, inputs, self.plan.reading_options())
                 opened = open_run(session, journal, self.plan, reader, self._ledger, self._say)

@@ -61,11 +61,16 @@ class Patience:
         self._pause = min(2 * self._pause or 0.05, 2.0)
 
 
+# The process id of a server process, and when it started: the number may come again.
+Backend = tuple[int, Any]
+
+
 class Session:
     """The connections of one run, from the first one to its end.
 
     `connection` is the journal's. `lanes` is empty until `open_lanes`. `region` is the default
-    region of phone numbers: the plan's, else the database's.
+    region of phone numbers: the plan's, else the database's. `backends` are the server processes
+    behind the run's connections; a session that follows a lost one gets the same set.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Session:
         plan: ImportPlan,
         switch: StopSwitch,
         say: Callable[[str], None],
+        backends: set[Backend],
     ) -> None:
         self.lanes: list[Lane] = []
         self._database = database
@@ -81,11 +87,9 @@ class Session:
         self._switch = switch
         self._say = say
         self._retries = 0
-        # (pid, start) of the server processes behind connections that were lost.
-        self._backends: set[tuple[int, Any]] = set()
+        self._backends = backends
         self.connection, self.profile = self._connect_first()
         self.region = effective_region(plan.region, self.profile)
-        self._remember(self.connection)
 
     def _connect_first(self) -> tuple[psycopg.Connection[Any], Profile | None]:
         patience = Patience(self._plan.timeout or 0.0, self._say, self._switch)
@@ -161,8 +165,7 @@ class Session:
             try:
                 self._database.revive()
                 self.connection = self._database.connect(application=_APPLICATION, session=IMPORT)
-                self._end_lost_backends()
-                self._remember(self.connection)
+                self.end_lost_backends()
                 journal.connection = self.connection
                 self._take_locks(journal)
                 self.open_lanes(journal, self._plan.jobs or 1)
@@ -187,9 +190,12 @@ class Session:
         if row is not None:
             self._backends.add((row[0], row[1]))
 
-    def _end_lost_backends(self) -> None:
-        # After a network partition the server may not know yet that this run's connections are
-        # dead, and they hold its locks.
+    def end_lost_backends(self) -> None:
+        """End what the run's lost connections have left on the server, before taking its locks.
+
+        After a network partition the server may not know yet that they are dead, and they hold
+        the locks.
+        """
         with translated():
             for pid, start in self._backends:
                 self.connection.execute(
@@ -198,6 +204,7 @@ class Session:
                     (pid, start),
                 )
         self._backends.clear()
+        self._remember(self.connection)
 
     def cancel(self, seconds: float) -> None:
         """End the batches at work between two requests; cut what does not end within the time."""

@@ -208,8 +208,12 @@ def test_disk_of_the_server_is_full(
 @pytest.mark.parametrize("option", ["--outcomes", "--rejects"])
 def test_disk_for_the_results_is_full(option: str, few_rows: Path, run_identity: Run) -> None:
     few_rows.write_text(few_rows.read_text() + "".join(f"nobody{i},\n" for i in range(3000)))
-    done = run_identity("import", "rows.csv", option, "/dev/full")
+    done = run_identity("import", "rows.csv", option, "/dev/full", "--json")
     assert done.returncode == 7
+    failed = json.loads(done.stdout)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "output")
+    [shown] = json.loads(run_identity("runs", "--json").stdout)
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "output")
     assert "error: cannot write /dev/full: No space left on device" in done.stderr
     assert "\nhint: " in done.stderr
     assert "Traceback" not in done.stderr

@@ -189,6 +189,16 @@ def test_wrong_usage_replaces_an_old_summary(
     assert written["error"]["hint"] == "identity import --help"
 
 
+def test_missing_input_replaces_an_old_summary(run_identity: Start, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"status": "finished"}')
+    done = run_identity("import", "missing.csv", "--summary", "s.json")
+    assert done.returncode == 2
+    written = json.loads((tmp_path / "s.json").read_bytes())
+    assert (written["status"], written["exit_code"]) == ("failed", 2)
+    assert f"error: {written['error']['message']}\n" in done.stderr
+    assert f"hint: {written['error']['hint']}\n" in done.stderr
+
+
 def test_quiet_import_with_rejects_says_how_many_and_where(
     run_identity: Start, tmp_path: Path
 ) -> None:

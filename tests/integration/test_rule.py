@@ -459,11 +459,11 @@ def test_rings_of_merges_in_opposite_orders(database_url: str, connection: Conne
 
 def test_newcomers_while_their_identities_merge(database_url: str, connection: Connection) -> None:
     people = 40
-    strangers: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(people)]
+    strangers: list[Pair] = [(f"p{i}@x.org", str(i + 1)) for i in range(people)]
     first = run_together(database_url, [strangers])
-    merges: list[Pair] = [(f"p{i}@x.org", str(i - 1)) for i in range(people - 1, 0, -1)]
+    merges: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(people - 1, 0, -1)]
     newcomers: list[list[Pair]] = [
-        [(f"new{thread}-{i}@x.org", str(i)) for i in range(people - 1, -1, -1)]
+        [(f"new{thread}-{i}@x.org", str(i + 1)) for i in range(people - 1, -1, -1)]
         for thread in range(6)
     ]
     outcomes = run_together(database_url, [merges, merges[::-1], *newcomers])
@@ -511,20 +511,26 @@ def test_batches_at_once(database_url: str, connection: Connection) -> None:
 
 
 @contextmanager
-def at_work(database_url: str, pair: Pair) -> Iterator[tuple[IdentityService, Future[Outcome]]]:
+def at_work(
+    database_url: str, sent: ContactRequest
+) -> Iterator[tuple[IdentityService, Future[Outcome]]]:
     """A request on a connection of its own, begun and left waiting for a lock."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         service = IdentityService(connection)
         with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as eye:
-            future = pool.submit(service.reconcile, request(pair))
-            waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
-            for _ in range(2_000):
-                if eye.execute(waits, [connection.info.backend_pid]).fetchone() == (True,):
-                    break
-                time.sleep(0.005)
-            else:
-                raise AssertionError("the request does not wait")
+            future = pool.submit(service.reconcile, sent)
+            wait_for_lock(eye, connection)
             yield service, future
+
+
+def wait_for_lock(eye: Connection, connection: Connection) -> None:
+    """Wait until a connection waits for a lock, as another one sees it."""
+    waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+    for _ in range(2_000):
+        if eye.execute(waits, [connection.info.backend_pid]).fetchone() == (True,):
+            return
+        time.sleep(0.005)
+    raise AssertionError("nobody waits for a lock")
 
 
 def test_a_newcomer_waits_for_the_merge_of_its_primary(
@@ -534,7 +540,7 @@ def test_a_newcomer_waits_for_the_merge_of_its_primary(
         service.reconcile(request(pair))
     connection.execute("BEGIN")
     connection.execute("SELECT reconcile('a@x.org', '2')")
-    with at_work(database_url, ("c@x.org", "2")) as (waiting, answer):
+    with at_work(database_url, request(("c@x.org", "2"))) as (waiting, answer):
         connection.execute("COMMIT")
         assert answer.result(timeout=30) == Answer("linked", 1, 3 + waiting.retries)
     assert waiting.retries == 1
@@ -548,7 +554,7 @@ def test_a_newcomer_whose_merge_was_taken_back(
         service.reconcile(request(pair))
     connection.execute("BEGIN")
     connection.execute("SELECT reconcile('a@x.org', '2')")
-    with at_work(database_url, ("c@x.org", "2")) as (waiting, answer):
+    with at_work(database_url, request(("c@x.org", "2"))) as (waiting, answer):
         connection.execute("ROLLBACK")
         assert answer.result(timeout=30) == Answer("linked", 2, 3)
     assert waiting.retries == 0
@@ -561,7 +567,7 @@ def test_two_merges_of_the_same_primary(
         service.reconcile(request(pair))
     connection.execute("BEGIN")
     connection.execute("SELECT reconcile('a@x.org', '2')")
-    with at_work(database_url, ("b@x.org", "3")) as (_, answer):
+    with at_work(database_url, request(("b@x.org", "3"))) as (_, answer):
         connection.execute("COMMIT")
         assert answer.result(timeout=30) == Answer("merged", 1, None)
     assert problems_of(connection) == []
@@ -573,7 +579,7 @@ def test_two_requests_bring_in_the_same_value(
     service.reconcile(request(("a@x.org", "1")))
     connection.execute("BEGIN")
     connection.execute("SELECT reconcile('new@x.org', '1')")
-    with at_work(database_url, ("new@x.org", "2")) as (_, answer):
+    with at_work(database_url, request(("new@x.org", "2"))) as (_, answer):
         connection.execute("COMMIT")
         assert answer.result(timeout=30).name == "linked"
     assert problems_of(connection) == []
@@ -582,15 +588,26 @@ def test_two_requests_bring_in_the_same_value(
 def test_deadlock_is_tried_again(
     service: IdentityService, database_url: str, connection: Connection
 ) -> None:
-    for pair in [("a@x.org", "1"), ("b@x.org", "2")]:
+    for pair in [("a@x.org", "1"), ("b@x.org", "2"), ("c@x.org", "3")]:
         service.reconcile(request(pair))
+    # Whoever has waited for this time looks for a deadlock, and is the victim if there is one.
+    connection.execute("SET deadlock_timeout = '1h'")
+    connection.execute(f"ALTER DATABASE {connection.info.dbname} SET deadlock_timeout = '10ms'")
     connection.execute("BEGIN")
-    connection.execute("SELECT FROM contact WHERE id = 2 FOR UPDATE")
-    with at_work(database_url, ("a@x.org", "2")) as (waiting, answer):
-        connection.execute("SELECT FROM contact WHERE id = 1 FOR UPDATE")
-        connection.execute("COMMIT")
-        assert answer.result(timeout=30) == Answer("merged", 1, None)
+    connection.execute("SELECT FROM contact WHERE id = 3 FOR UPDATE")
+    merges = ContactRequest("a@x.org", phones=["2", "3"])
+    with psycopg.connect(database_url) as third, ThreadPoolExecutor(1) as pool:
+        third.execute("SELECT FROM contact WHERE id = 2 FOR UPDATE")
+        with at_work(database_url, merges) as (waiting, answer):
+            locked = "SELECT FROM contact WHERE id = 1 FOR UPDATE"
+            lock = pool.submit(connection.execute, locked)
+            wait_for_lock(service.connection, connection)
+            third.rollback()  # the request merges 2 into 1 and waits for 3
+            lock.result(timeout=30)
+            connection.execute("COMMIT")
+            assert answer.result(timeout=30) == Answer("merged", 1, None)
     assert waiting.retries == 1
+    assert problems_of(connection) == []
 
 
 def fail_by_hand(connection: Connection, state: str, *, calls: str) -> None:

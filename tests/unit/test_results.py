@@ -404,6 +404,20 @@ def test_a_file_is_cut_back(tmp_path: Path, open_files: list[ResultFile]) -> Non
         file.cut_back(0)
 
 
+def test_file_that_is_opened_again_begins_anew(
+    tmp_path: Path, open_files: list[ResultFile]
+) -> None:
+    file = ResultFile(str(tmp_path / "out"))
+    open_files.append(file)
+    file.write(b"on the disk\n")
+    file.sync()
+    file.write(b"in the buffer\n")
+    file.open()
+    file.write(b"new\n")
+    file.close()
+    assert (tmp_path / "out").read_bytes() == b"new\n"
+
+
 def test_file_made_after_a_checkpoint_without_one_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"made after the checkpoint")
