@@ -323,8 +323,9 @@ def test_a_field_of_a_megabyte(read: Any, size: int) -> None:
         (b'{"email": "a\tb"}', (None, None, "bad_json")),
         (b'{"email": "a\0b"}', (None, None, "bad_json")),
         (b'{"email": "a\\u0000b"}', ("a\0b", None, None)),
-        (b'{"email": "a\xff"}', (None, None, "bad_encoding")),
-        (b'{"email": "\xed\xa0\x80"}', (None, None, "bad_encoding")),
+        # Bytes that are not text are kept: normalisation refuses the value, not the row.
+        (b'{"email": "a\xff"}', ("a\udcff", None, None)),
+        (b'{"email": "\xed\xa0\x80"}', ("\udced\udca0\udc80", None, None)),
         (b'{"email": "a", "email": "b"}', (None, None, "bad_json")),
         (b'{"email": "a", "email" : "b"}', (None, None, "bad_json")),
         (b'{"email": "a", "email"\t \t: "b"}', (None, None, "bad_json")),
@@ -377,12 +378,14 @@ def test_json_lines_in_other_encodings(read: Any, encoding: str, prefix: str) ->
     )
 
 
-def test_bytes_outside_of_another_encoding_are_rejected(read: Any) -> None:
+def test_bytes_outside_of_another_encoding_are_kept_for_the_value_to_be_refused(read: Any) -> None:
     data = b'{"email": "\x81"}\n{"email": "b"}\n'
-    assert read(data, "input.jsonl", encoding="cp1252") == (
-        [(1, None, None, "bad_encoding"), (2, "b", None, None)],
-        None,
-    )
+    rows, error = read(data, "input.jsonl", encoding="cp1252")
+    assert error is None
+    assert rows[1] == (2, "b", None, None)
+    with pytest.raises(InvalidRequestError) as caught:
+        ContactRequest(rows[0][1])
+    assert caught.value.code == "bad_encoding"
     # A byte that would be JSON, had it been text.
     data = b'"\0"\0\x00\xdc\n\0' + '{"email": "b"}\n'.encode("utf-16-le")
     rows, error = read(data, "input.jsonl", encoding="utf-16-le")
