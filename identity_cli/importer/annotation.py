@@ -186,7 +186,7 @@ class _Annotator:
         format_ = output_format(beginning)
         if format_ == "parquet" and (source.size is None or source.compression is not None):
             raise UsageError(
-                f"{source.name}: Parquet is read twice, which a pipe or a compressed file cannot be",
+                f"{source.name}: Parquet cannot be annotated from a pipe or a compressed file",
                 hint="save it to a file first, or decompress it",
             )
         if self._output is None:
