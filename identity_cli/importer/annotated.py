@@ -39,6 +39,9 @@ _OWN_KEYS = re.compile(
 )
 
 
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+
+
 class Annotation(NamedTuple):
     """The identity of a row; `primary_id` is None unless the status is "known"."""
 
@@ -193,8 +196,9 @@ def _annotated_line(row: Row, annotation: Annotation) -> bytes:
         raw = row.content.decode("utf-8", "backslashreplace").rstrip("\r\n")
         return b'{"_raw":%b,%b}\n' % (msgspec.json.encode(raw), added)
     line: bytes = row.content
-    if not line.endswith(b"\n"):
-        line += b"\n"
+    text = line.rstrip(b"\r\n")
+    # An object of a JSON document may take several lines; none of its line breaks is in a value.
+    line = text.translate(_ONE_LINE) + (line[len(text) :] or b"\n")
     if b'"primary_contact_id"' in line or b'"identity_status"' in line:
         line = _without_added_keys(line)
     end = line.rindex(b"}")
@@ -225,6 +229,7 @@ class ParquetOutput:
         self._writer: Any = None
         self._batches: Iterator[Any] = iter(())
         self._batch: Any = None
+        self._kept: list[int] = []
         self._annotations: list[Annotation] = []
 
     def begin_input(self, beginning: Beginning) -> None:
@@ -232,8 +237,11 @@ class ParquetOutput:
         import pyarrow.parquet as pq
 
         file = pq.ParquetFile(beginning.path)
-        kept = [name for name in file.schema_arrow.names if name not in ADDED_COLUMNS]
-        fields = [file.schema_arrow.field(name) for name in kept]
+        # By position: two columns may have one name.
+        self._kept = [
+            at for at, name in enumerate(file.schema_arrow.names) if name not in ADDED_COLUMNS
+        ]
+        fields = [file.schema_arrow.field(at) for at in self._kept]
         types = (pa.int64(), pa.string())
         fields += [pa.field(*pair) for pair in zip(ADDED_COLUMNS, types, strict=True)]
         schema = pa.schema(fields, file.schema_arrow.metadata)
@@ -244,7 +252,7 @@ class ParquetOutput:
                 f"{beginning.path} has other columns than the first input",
                 hint="annotate each file by itself",
             )
-        self._batches = file.iter_batches(_ROW_GROUP, columns=kept)
+        self._batches = file.iter_batches(_ROW_GROUP)
         self._batch = next(self._batches, None)
 
     def write(
@@ -267,10 +275,10 @@ class ParquetOutput:
 
         schema = self._writer.schema
         added = [
-            pa.array(values, schema.field(name).type)
-            for name, values in zip(ADDED_COLUMNS, zip(*annotations, strict=True), strict=True)
+            pa.array(values, type_)
+            for values, type_ in zip(zip(*annotations, strict=True), schema.types[-2:], strict=True)
         ]
-        columns = [*self._batch.columns, *added]
+        columns = [*map(self._batch.column, self._kept), *added]
         self._writer.write_batch(pa.record_batch(columns, schema=schema))
 
 

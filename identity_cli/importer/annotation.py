@@ -184,10 +184,10 @@ class _Annotator:
 
     def _begin_input(self, source: Source, beginning: Beginning) -> AnnotatedOutput:
         format_ = output_format(beginning)
-        if format_ == "parquet" and source.size is None:
+        if format_ == "parquet" and (source.size is None or source.compression is not None):
             raise UsageError(
-                f"{source.name}: Parquet is read twice, which a pipe cannot be",
-                hint="save it to a file first",
+                f"{source.name}: Parquet cannot be annotated from a pipe or a compressed file",
+                hint="save it to a file first, or decompress it",
             )
         if self._output is None:
             self._format = format_

@@ -174,6 +174,43 @@ def test_parquet_keeps_schema_and_rows(tmp_path: Path) -> None:
     assert found["identity_status"].to_pylist() == ["known", "unknown"] * 2
 
 
+def test_parquet_keeps_two_columns_of_one_name(tmp_path: Path) -> None:
+    beginning = parquet(tmp_path / "a.parquet", pa.table([[1], ["x"]], ["n", "n"]))
+    stream = io.BytesIO()
+    output = ParquetOutput(stream)
+    output.begin_input(beginning)
+    output.write([Row(1, (), (), None)], [KNOWN])
+    output.close()
+    found = pq.ParquetFile(stream).read()
+    assert found.column_names == ["n", "n", "primary_contact_id", "identity_status"]
+    assert [column.to_pylist() for column in found.columns[:2]] == [[1], ["x"]]
+
+
+def test_parquet_columns_that_are_there_already_are_replaced(tmp_path: Path) -> None:
+    table = pa.table({"identity_status": ["split"], "email": ["a@x.org"]})
+    stream = io.BytesIO()
+    output = ParquetOutput(stream)
+    output.begin_input(parquet(tmp_path / "a.parquet", table))
+    output.write([Row(1, (), (), None)], [KNOWN])
+    output.close()
+    assert pq.read_table(stream).to_pylist() == [
+        {"email": "a@x.org", "primary_contact_id": 7, "identity_status": "known"}
+    ]
+
+
+def test_object_of_several_lines_becomes_one_line() -> None:
+    stream = io.BytesIO()
+    content = b'{\n  "email": "a@x.org",\r\n  "note": "a\\nb"\n}'
+    JsonLinesOutput(stream).write([Row(1, (), (), content)], [UNKNOWN])
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line) == {
+        "email": "a@x.org",
+        "note": "a\nb",
+        "primary_contact_id": None,
+        "identity_status": "unknown",
+    }
+
+
 def test_parquet_files_of_different_columns_are_refused(tmp_path: Path) -> None:
     first = parquet(tmp_path / "a.parquet", pa.table({"email": ["a@x.org"]}))
     second = parquet(tmp_path / "b.parquet", pa.table({"mail": ["a@x.org"]}))
