@@ -111,8 +111,8 @@ class Inspection:
             "delimiter": self.delimiter,
             "header_line": self.header_line,
             "columns": {
-                "used": [{"name": name, "use": use} for name, use in self.columns.used],
-                "unused": [{"name": name, "reason": why} for name, why in self.columns.unused],
+                "used": [{"column": name, "use": use} for name, use in self.columns.used],
+                "unused": [{"column": name, "reason": why} for name, why in self.columns.unused],
             },
             "notes": list(self.notes),
             "complete": self.is_complete,
@@ -122,7 +122,7 @@ class Inspection:
             "first_requests": [request._asdict() for request in self.first_requests],
             "shared_values": [shared.as_json() for shared in self.shared_values],
             "shared_rows_missed": self.rows_missed,
-            "phone_numbers_without_country": self.without_country,
+            "local_phone_numbers": self.without_country,
             "command": self.command,
             "error": None
             if error is None

@@ -94,7 +94,7 @@ def test_values_shared_with_three_others_are_reported(inspected: Inspect) -> Non
     assert found.shared_values == (("555", 3, 3),)
 
 
-def test_phone_numbers_without_country_are_counted_only_without_region(
+def test_local_phone_numbers_are_counted_only_without_region(
     inspected: Inspect,
 ) -> None:
     text = "phone\n+12025550101\n2025550102\n"
