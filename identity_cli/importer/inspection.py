@@ -196,7 +196,7 @@ def inspect_input(
             first_requests=tuple(tally.first_requests),
             rejected_by_code=dict(sorted(tally.codes.items())),
             first_rejects=tuple(tally.first_rejects),
-            shared_values=tuple(tally.sharing.most_shared(_SHARED_VALUES, _SHARED_WITH)),
+            shared_values=tuple(tally.sharing.most_shared(_SHARED_VALUES, _SHARED_WITH, rows=2)),
             rows_missed=tally.sharing.missed,
             without_country=tally.without_country,
             command=command,

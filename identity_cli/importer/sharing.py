@@ -63,15 +63,12 @@ class SharingCounter:
         if self._remembered > self._most:
             self._forget()
 
-    def most_shared(self, count: int, at_least: int) -> list[SharedValue]:
-        """Return the values with the most partners, of those with `at_least` so many.
-
-        A value of one row is shared with nobody.
-        """
+    def most_shared(self, count: int, at_least: int, *, rows: int = 1) -> list[SharedValue]:
+        """Return the values with the most partners, of those with `at_least` so many in `rows`."""
         shared = (
             SharedValue(value, seen.rows, min(len(seen.partners), _MOST_PARTNERS))
             for value, seen in self._seen.items()
-            if seen.rows > 1 and len(seen.partners) >= at_least
+            if seen.rows >= rows and len(seen.partners) >= at_least
         )
         return sorted(shared, key=lambda item: (-item.partners, -item.rows, item.value))[:count]
 

@@ -63,6 +63,11 @@ def numbered(requests: Iterable[Pair], *, first: int = 1) -> list[RunRequest]:
     ]
 
 
+def number(i: int) -> str:
+    """Return a phone number; 0 alone is none."""
+    return str(5_550_000 + i)
+
+
 def some_requests(count: int, values: int, seed: int) -> list[Pair]:
     """Requests over so many values that strangers, newcomers, repeats and merges all come up."""
     draw = random.Random(seed)
@@ -277,10 +282,10 @@ def test_a_request_without_identifier_is_refused(service: IdentityService) -> No
 def test_a_batch_is_a_transaction_for_each_request(
     service: IdentityService, connection: Connection
 ) -> None:
-    strangers: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(300)]
-    newcomers: list[Pair] = [(f"q{i}@x.org", str(i)) for i in range(100)]
-    again: list[Pair] = [(f"q{i}@x.org", f"{i}") for i in range(100)]
-    merges: list[Pair] = [(f"p{i}@x.org", str(i + 1)) for i in range(100, 200, 2)]
+    strangers: list[Pair] = [(f"p{i}@x.org", number(i)) for i in range(300)]
+    newcomers: list[Pair] = [(f"q{i}@x.org", number(i)) for i in range(100)]
+    again: list[Pair] = [(f"q{i}@x.org", number(i)) for i in range(100)]
+    merges: list[Pair] = [(f"p{i}@x.org", number(i + 1)) for i in range(100, 200, 2)]
     write_down_transactions(connection)
 
     outcomes = service.reconcile_batch(numbered([*strangers, *newcomers, *again, *merges]), None)
@@ -428,7 +433,7 @@ def check_outcomes(connection: Connection, outcomes: list[Outcome]) -> None:
 def test_equal_first_requests_at_once_store_one_contact(
     database_url: str, connection: Connection
 ) -> None:
-    requests: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(100)]
+    requests: list[Pair] = [(f"p{i}@x.org", number(i)) for i in range(100)]
     requests += [(f"only{i}@x.org", None) for i in range(25)]
     outcomes = run_together(database_url, [requests] * 8)
     check_graph(connection, requests)
@@ -437,8 +442,8 @@ def test_equal_first_requests_at_once_store_one_contact(
 
 
 def test_two_new_values_brought_in_crosswise(database_url: str, connection: Connection) -> None:
-    straight: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(80)]
-    crossed: list[Pair] = [(f"p{i}@x.org", str(i ^ 1)) for i in range(80)]
+    straight: list[Pair] = [(f"p{i}@x.org", number(i)) for i in range(80)]
+    crossed: list[Pair] = [(f"p{i}@x.org", number(i ^ 1)) for i in range(80)]
     outcomes = run_together(database_url, [straight, crossed] * 4)
     check_graph(connection, straight + crossed)
     check_outcomes(connection, outcomes)
@@ -446,9 +451,9 @@ def test_two_new_values_brought_in_crosswise(database_url: str, connection: Conn
 
 def test_rings_of_merges_in_opposite_orders(database_url: str, connection: Connection) -> None:
     people = 48
-    strangers: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(people)]
+    strangers: list[Pair] = [(f"p{i}@x.org", number(i)) for i in range(people)]
     first = run_together(database_url, [strangers])
-    ring: list[Pair] = [(f"p{i}@x.org", str((i + 1) % people)) for i in range(people)]
+    ring: list[Pair] = [(f"p{i}@x.org", number((i + 1) % people)) for i in range(people)]
     shuffled = random.Random(7).sample(ring, people)
     work = [ring, ring[::-1], ring[24:] + ring[:24], ring[23::-1] + ring[:23:-1], shuffled]
     outcomes = run_together(database_url, [*work, *work[:3]])
@@ -459,9 +464,9 @@ def test_rings_of_merges_in_opposite_orders(database_url: str, connection: Conne
 
 def test_newcomers_while_their_identities_merge(database_url: str, connection: Connection) -> None:
     people = 40
-    strangers: list[Pair] = [(f"p{i}@x.org", str(i + 1)) for i in range(people)]
+    strangers: list[Pair] = [(f"p{i}@x.org", number(i + 1)) for i in range(people)]
     first = run_together(database_url, [strangers])
-    merges: list[Pair] = [(f"p{i}@x.org", str(i)) for i in range(people - 1, 0, -1)]
+    merges: list[Pair] = [(f"p{i}@x.org", number(i)) for i in range(people - 1, 0, -1)]
     newcomers: list[list[Pair]] = [
         [(f"new{thread}-{i}@x.org", str(i + 1)) for i in range(people - 1, -1, -1)]
         for thread in range(6)

@@ -383,11 +383,12 @@ def test_killed_import_resumes_with_the_outcomes_of_an_undisturbed_one(
     monkeypatch: pytest.MonkeyPatch,
     jobs: int,
 ) -> None:
-    monkeypatch.setattr("identity_cli.importer.windows.ContactRequest", split_request)
     monkeypatch.setattr(pipeline, "BATCH", 7)
     stream = some_requests(300, values=200, seed=5)
     path = tmp_path / "rows.csv"
-    path.write_text("email,phone\n" + "".join(f"{';'.join(e)},{';'.join(p)}\n" for e, p in stream))
+    columns = [f"{kind} {number}" for kind in ("email", "phone") for number in range(1, 5)]
+    cells = [e + [""] * (4 - len(e)) + p + [""] * (4 - len(p)) for e, p in stream]
+    path.write_text("".join(f"{','.join(row)}\n" for row in [columns, *cells]))
     model = Model()
     answers = [model.reconcile_request(*values) for values in stream]
     outcomes = tmp_path / "outcomes"
@@ -419,21 +420,6 @@ def test_killed_import_resumes_with_the_outcomes_of_an_undisturbed_one(
             )
             for one in written
         ] == answers
-
-
-def split_request(
-    email: str | None = None,
-    phone: str | None = None,
-    *,
-    emails: Iterable[str] = (),
-    phones: Iterable[str] = (),
-    region: str | None = None,
-) -> ContactRequest:
-    return ContactRequest(
-        emails=[*(email or "").split(";"), *emails],
-        phones=[*(phone or "").split(";"), *phones],
-        region=region,
-    )
 
 
 def import_and_be_killed(url: str, plan: ImportPlan, *, windows: int) -> None:
