@@ -152,7 +152,7 @@ def test_mended_it_goes_on(run_identity: Run, database_url: str, tmp_path: Path)
         ("a.csv", b"email,note\n", b"a" * 1_000_000 + b",\na@x.org," + b"n" * 1_000_000 + b"\n"),
         ("a.csv", b"email,note\n", b"a@x.org,n,x\na@x.org,\n"),
         ("a.jsonl", b"", b'{"email": "b", "email": "a@x.org"}\n{"email": "a@x.org"}\n'),
-        ("a.jsonl", b"", b'{"email": ["a@x.org"]}\n{"email": "a@x.org", "x": [{}]}\n'),
+        ("a.jsonl", b"", b'{"email": [{"a": 1}]}\n{"email": "a@x.org", "x": [{}]}\n'),
         ("a.jsonl", b"", b"x" * 20_000_000 + b'\n{"email": "a@x.org"}\n'),
         ("a.jsonl", b"", b"[" * 1_000_000 + b'\n{"email": "a@x.org"}\n'),
         ("a.jsonl", b"", b'{"email": "a@x.org"}\n{"email": "b@x.or'),
