@@ -33,7 +33,7 @@ def test_no_runs(run_identity: Run) -> None:
 
 
 def test_runs(run_identity: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("email,phone\na@x.org,1\nbad,2\n")
+    (tmp_path / "a.csv").write_text("email,phone\na@x.org,1\nbad,\n")
     (tmp_path / "b\t[red].csv").write_text("email\nb@x.org\n")
     assert run_identity("import", "a.csv", "-q").returncode == 3
     assert run_identity("import", "a.csv", "b\t[red].csv", "-q").returncode == 3
@@ -61,6 +61,7 @@ def test_runs(run_identity: Run, tmp_path: Path) -> None:
         "merged": 0,
         "unchanged": 0,
         "rejected": 1,
+        "partial": 0,
     }
     assert datetime.fromisoformat(found[1]["started_at"]) <= datetime.fromisoformat(
         found[1]["finished_at"]
