@@ -54,7 +54,7 @@ REJECT_CODES = {
     "too_long": f"an email over {EMAIL_MAX} characters, a phone number over {PHONE_MAX}",
     "control_character": "a NUL, or a control character inside a value",
     "bad_encoding": "bytes that are not text in the input's encoding",
-    "bad_row": "a CSV row with more or fewer cells than the header, an ambiguous object",
+    "bad_row": "a row with more cells than the header, a vCard without an end",
     "bad_json": "a line that is not one JSON object with distinct keys",
     "refused": "a request that the database refuses",
 }

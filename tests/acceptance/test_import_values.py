@@ -177,3 +177,12 @@ def test_dry_run_reports_shared_values(run_identity: Run, tmp_path: Path) -> Non
     (tmp_path / "a.csv").write_text("\n".join(["email,phone", *people]))
     done = run_identity("import", "a.csv", "--json", "--dry-run")
     assert document(done)["shared_values"]["count"] == 1
+
+
+def test_empty_file_of_json_lines_is_an_export_of_nobody(run_identity: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("")
+    done = run_identity("import", "a.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    assert document(done)["rows"]["read"] == 0
+    (tmp_path / "a.csv").write_text("")
+    assert run_identity("import", "a.csv").returncode == 4

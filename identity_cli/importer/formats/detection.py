@@ -103,6 +103,10 @@ def detect(source: Source, options: InputOptions) -> Detected:
     text = decode_beginning(data, encoding)
     input_format = options.input_format
     if input_format is None:
+        if text.isspace() or not text:
+            # Nothing else can tell that a file without a line is complete: an export of nobody.
+            is_lines = source.path.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"))
+            return Detected("jsonl" if is_lines else "csv", encoding, text, notes)
         input_format = _text_format(text, options)
         if input_format == "csv":
             _refuse_foreign(text, source.name)
