@@ -221,6 +221,7 @@ ACCEPTED = b"%07d@x.org," + b"n" * 1500 + b"\n"
 REJECTED = b"%07d," + b"n" * 1500 + b"\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code"), [(ACCEPTED, 0), (REJECTED, 3)], ids=["accepted", "rejected"]
 )
@@ -253,6 +254,7 @@ def test_memory_of_one_line_without_end(
     assert peak(database_url, tmp_path, *arguments, code=code) < 150_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data"),
     [

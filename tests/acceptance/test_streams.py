@@ -96,6 +96,7 @@ def run_redirected(database_url: str, tmp_path: Path) -> Any:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_data_that_cannot_be_written_ends_every_command(run_redirected: Any, state: str) -> None:
     for arguments in COMMANDS:
@@ -111,6 +112,7 @@ def test_data_that_cannot_be_written_ends_every_command(run_redirected: Any, sta
             assert "hint:" in said, arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_messages_that_cannot_be_written_change_nothing(
     run_redirected: Any, tmp_path: Path, state: str

@@ -93,6 +93,7 @@ def some_requests(count: int, values: int, seed: int) -> list[Pair]:
     return found
 
 
+@pytest.mark.slow
 def test_twenty_thousand_requests(
     database_url: str, cloned_database: Clone, tmp_path: Path
 ) -> None:

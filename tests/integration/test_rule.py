@@ -196,6 +196,7 @@ def test_requests_whose_times_are_out_of_order(
         ] == model.consolidated(answer.primary_id)
 
 
+@pytest.mark.slow
 def test_20000_requests_row_by_row(service: IdentityService) -> None:
     requests = some_requests(20_000, values=9_000, seed=1)
     model = Model()
