@@ -66,7 +66,8 @@ def test_pairs_of_a_kind_survive_a_dump(
     )
     subprocess.run(
         [binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", empty_database_url],
-        input=written.stdout,
+        # An older server does not know this setting of the newer pg_dump.
+        input=written.stdout.replace("SET transaction_timeout = 0;\n", ""),
         capture_output=True,
         check=True,
         text=True,
