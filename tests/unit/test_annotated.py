@@ -129,7 +129,9 @@ def test_columns_that_are_there_already_are_replaced(tmp_path: Path) -> None:
 )
 def test_json_lines_keep_their_text(tmp_path: Path, line: bytes, expected: bytes) -> None:
     added = b'"primary_contact_id":7,"identity_status":"known"'
-    assert copied(tmp_path / "a.jsonl", line) == expected.replace(b"@}", added + b"}")
+    assert copied(tmp_path / "a.jsonl", line, input_format="jsonl") == expected.replace(
+        b"@}", added + b"}"
+    )
 
 
 @given(

@@ -189,8 +189,8 @@ def test_values_of_properties(
     [
         (["TEL;TYPE=FAX:1"], "'fax' is not a phone number"),
         (["TEL;WORK;PAGER:1"], "'pager' is not a phone number"),
-        (["TEL;TYPE=x-evolution-assistant:1"], "'assistant' may be somebody"),
-        (["item1.TEL:1", "item1.X-ABLabel:Assistant"], "'assistant' may be somebody"),
+        (["TEL;TYPE=x-evolution-assistant:1"], "'assistant' may refer to another"),
+        (["item1.TEL:1", "item1.X-ABLabel:Assistant"], "'assistant' may refer to another"),
         (["item2.X-ABLabel:_$!<HomeFAX>!$_", "item2.TEL:1"], "'fax' is not a phone number"),
     ],
 )
