@@ -164,7 +164,7 @@ class _Annotator:
     def _annotate_input(self, source: Source, lookups: ThreadPoolExecutor) -> None:
         reader = open_reader(source, self._plan.options)
         for text in reader.notes:
-            self._remark(f"{source.name}: {text}")
+            self._remark(text)
         rows = reader.rows()
         first = next(rows, None)
         beginning = Beginning(source.name, reader.layout, reader.take_digest_input(), first)

@@ -40,6 +40,12 @@ def test_quiet_prints_nothing_but_the_rows(run_identity: Any, contacts: str) -> 
     assert run_identity("annotate", contacts, "-q").stderr == ""
 
 
+def test_note_names_its_file_once(run_identity: Any, contacts: str, tmp_path: Path) -> None:
+    (tmp_path / "report.csv").write_text("Report\nof\n\nName,Email\nAnn,a@x.org\n")
+    done = run_identity("annotate", "report.csv")
+    assert "note: report.csv: skipped 3 lines before the header\n" in done.stderr
+
+
 def test_standard_input_is_read(run_identity: Any, contacts: str) -> None:
     done = run_identity("annotate", "-", "--input-format", "csv", input=TEXT)
     assert done.stdout == run_identity("annotate", contacts).stdout
