@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from identity_cli.errors import UsageError
+from identity_cli.errors import InputUnreadableError, UsageError
 from identity_cli.importer.formats.column_words import comparable, gives_way, terms_of
 from identity_cli.importer.formats.rows import ColumnReport, Kind
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from identity_cli.importer.formats.rows import InputOptions
 
 _KINDS: frozenset[Meaning] = frozenset({"email", "phone", "phone_alone"})
+# The header of a table is looked for in so many lines.
+HEADER_LINES = 20
+# What a name of a column never is, but a cell with a value often.
+_value = re.compile(r"@|\d{5}").search
 # A table of many more is damaged, and nobody reads them.
 _MOST_UNUSED = 100
 _REASONS: dict[Meaning, str] = {
@@ -75,6 +80,31 @@ def choose(names: Sequence[str], options: InputOptions) -> Choice:
     unused = [(names[index], reasons[index]) for index in sorted(reasons.keys() - taken)]
     report = ColumnReport(used, tuple(unused[:_MOST_UNUSED]))
     return Choice(tuple(chosen["email"]), tuple(chosen["phone"]), region, key, report)
+
+
+def has_mapped(names: Sequence[str], options: InputOptions) -> bool:
+    """Return whether all columns that `options.mapping` names are there."""
+    try:
+        for kind, name in options.mapping:
+            find(names, name, kind)
+    except UsageError:
+        return False
+    return True
+
+
+def holds_value(cells: Sequence[str]) -> bool:
+    """Return whether a record has a value in it, and so is not a header."""
+    return any(map(_value, cells))
+
+
+def none_recognised(location: str, names: Sequence[str]) -> InputUnreadableError:
+    """Return the error for a table without a column that is used."""
+    listed = ", ".join(repr(name[:40]) for name in names[:20] if name)
+    return InputUnreadableError(
+        location,
+        "no column is an email or a phone number",
+        hint=f"the columns are {listed}: use --map email=COLUMN or --map phone=COLUMN",
+    )
 
 
 def find(names: Sequence[str], wanted: str, option: str) -> int:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
-from identity_cli.importer.formats.columns import choose, kind_of
+from identity_cli.importer.formats.columns import choose, kind_of, none_recognised
 from identity_cli.importer.formats.detection import likely_encoding
 from identity_cli.importer.formats.dialect import find_dialect, is_header_of_rejects
 from identity_cli.importer.formats.rows import Layout, Row
@@ -67,7 +67,7 @@ class CsvReader:
         self.layout = Layout("csv", detected.encoding, columns, delimiter, options.escape)
         self._choice = choose(columns, options)
         if not self._choice.emails and not self._choice.phones:
-            raise self._bad_header("no column is an email or a phone number")
+            raise none_recognised(f"{self._name}:{self.line}", columns)
 
     @property
     def column_report(self) -> ColumnReport:
@@ -208,14 +208,6 @@ class CsvReader:
         if count:
             lines = "1 line" if count == 1 else f"{count} lines"
             yield f"{self._name}: skipped {lines} before the header"
-
-    def _bad_header(self, problem: str) -> InputUnreadableError:
-        columns = ", ".join(repr(name[:40]) for name in self.layout.columns[:20])
-        return InputUnreadableError(
-            f"{self._name}:{self.line}",
-            problem,
-            hint=f"the columns are {columns}: use --map email=COLUMN or --map phone=COLUMN",
-        )
 
     def _unreadable(self, line: int, error: Exception) -> InputUnreadableError:
         location = f"{self._name}:{line}"

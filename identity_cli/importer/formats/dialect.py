@@ -8,8 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from identity_cli.errors import UsageError
-from identity_cli.importer.formats.columns import find, kind_of
+from identity_cli.importer.formats.columns import (
+    HEADER_LINES,
+    has_mapped,
+    holds_value,
+    kind_of,
+)
 from identity_cli.importer.formats.rows import REJECT_COLUMNS
 
 if TYPE_CHECKING:
@@ -20,10 +24,6 @@ if TYPE_CHECKING:
 _DELIMITERS = (",", ";", "\t", "|")
 # Excel obeys such a line, and does not show it.
 _SEP_LINE = re.compile(r'"?sep=([^\r\n"])"?[ ,;\t|]*$', re.IGNORECASE)
-# A header is looked for in so many lines.
-_MOST_LINES = 20
-# What a name of a column never is, but a cell with a value often.
-_VALUE = re.compile(r"@|\d{5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def find_dialect(beginning: str, options: InputOptions) -> Dialect:
     rest = lines[skipped:]
     if not options.header:
         return Dialect(_most_regular(rest, delimiters, options), skipped)
-    most_lines = _MOST_LINES if options.skip_lines is None else 1
+    most_lines = HEADER_LINES if options.skip_lines is None else 1
     for number in range(min(len(rest), most_lines)):
         delimiter = _recognised_by(rest, number, delimiters, options)
         if delimiter is not None:
@@ -99,13 +99,7 @@ def _recognised(cells: Sequence[str], options: InputOptions, others: str) -> int
     count = sum(
         kind_of(cell) is not None and not any(other in cell for other in others) for cell in cells
     )
-    for kind, name in options.mapping:
-        try:
-            find(cells, name, kind)
-        except UsageError:
-            return 0
-        count += 1
-    return count
+    return count + len(options.mapping) if has_mapped(cells, options) else 0
 
 
 def _is_header(cells: Sequence[str], before: Sequence[str], delimiter: str) -> bool:
@@ -113,7 +107,7 @@ def _is_header(cells: Sequence[str], before: Sequence[str], delimiter: str) -> b
 
     A row that has the name of a column in one of its cells must not be taken for a header.
     """
-    if any(map(_VALUE.search, cells)):
+    if holds_value(cells):
         return False
     width = _filled(cells)
     return all(
@@ -146,7 +140,9 @@ def _most_regular(lines: Sequence[str], delimiters: Sequence[str], options: Inpu
     """Return the delimiter by which the most records have as many cells as the first one."""
     best, found = (0, 0), delimiters[0]
     for delimiter in delimiters:
-        records = [record for record in _records(lines[:_MOST_LINES], delimiter, options) if record]
+        records = [
+            record for record in _records(lines[:HEADER_LINES], delimiter, options) if record
+        ]
         width = len(records[0]) if records else 0
         rank = (sum(len(record) == width for record in records), width)
         if width > 1 and rank > best:

@@ -14,7 +14,14 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 import python_calamine as calamine
 
 from identity_cli.errors import InputUnreadableError, UsageError
-from identity_cli.importer.formats.columns import choose, find, kind_of
+from identity_cli.importer.formats.columns import (
+    HEADER_LINES,
+    choose,
+    has_mapped,
+    holds_value,
+    kind_of,
+    none_recognised,
+)
 from identity_cli.importer.formats.rows import Layout, Row
 
 if TYPE_CHECKING:
@@ -23,10 +30,6 @@ if TYPE_CHECKING:
     from identity_cli.importer.formats.rows import ColumnReport, InputOptions
     from identity_cli.importer.source import Source
 
-# A header is looked for in so many rows.
-_HEADER_ROWS = 20
-# What a name of a column never is, but a cell with a value often.
-_value = re.compile(r"@|\d{5}").search
 # A sheet takes memory for every cell of the rectangle that it fills. A single value in the last
 # corner would make that 17 thousand million cells, and the library ends the process.
 _MOST_CELLS = 1 << 26
@@ -60,12 +63,7 @@ class ExcelReader:
         self.layout = Layout("excel", "utf-8", columns)
         self._choice = choose(columns, options)
         if not self._choice.emails and not self._choice.phones:
-            listed = ", ".join(repr(name[:40]) for name in columns[:20] if name)
-            raise InputUnreadableError(
-                f"{self._name}:{self.line}",
-                "no column is an email or a phone number",
-                hint=f"the columns are {listed}: use --map email=COLUMN or --map phone=COLUMN",
-            )
+            raise none_recognised(f"{self._name}:{self.line}", columns)
 
     @property
     def column_report(self) -> ColumnReport:
@@ -160,7 +158,7 @@ class ExcelReader:
         for line, cells in rows:
             if line > skipped:
                 self._first_rows.append((line, cells))
-            if len(self._first_rows) == _HEADER_ROWS or line >= skipped + _HEADER_ROWS:
+            if len(self._first_rows) == HEADER_LINES or line >= skipped + HEADER_LINES:
                 break
         if not self._first_rows:
             raise InputUnreadableError(
@@ -191,7 +189,7 @@ class ExcelReader:
         for index, (_, cells) in enumerate(self._first_rows):
             width = sum(map(bool, cells))
             if width > widest and _is_recognised(cells, options):
-                return index if index == 0 or not any(map(_value, cells)) else 0
+                return index if index == 0 or not holds_value(cells) else 0
             widest = max(widest, width)
         return 0
 
@@ -282,12 +280,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _is_recognised(cells: Sequence[str], options: InputOptions) -> bool:
-    for kind, name in options.mapping:
-        try:
-            find(cells, name, kind)
-        except UsageError:
-            return False
-    return bool(options.mapping) or any(kind_of(cell) is not None for cell in cells)
+    return has_mapped(cells, options) and (
+        bool(options.mapping) or any(kind_of(cell) is not None for cell in cells)
+    )
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from identity_cli.errors import InputUnreadableError
-from identity_cli.importer.formats.columns import choose
+from identity_cli.importer.formats.columns import choose, none_recognised
 from identity_cli.importer.formats.paths import Path
 from identity_cli.importer.formats.rows import ColumnReport, Layout, Row
 from identity_cli.importer.formats.text import KEEP_BYTES
@@ -86,12 +86,7 @@ class ParquetReader:
         self._used = list(dict.fromkeys([*self._emails, *self._phones, *single]))
         self.layout = Layout("parquet", "utf-8", [self._leaves[at].path for at in self._used])
         if not self._emails and not self._phones:
-            listed = ", ".join(repr(leaf.path[:40]) for leaf in self._leaves[:20])
-            raise InputUnreadableError(
-                self._name,
-                "no column is an email or a phone number",
-                hint=f"the columns are {listed}: use --map email=COLUMN or --map phone=COLUMN",
-            )
+            raise none_recognised(self._name, [leaf.path for leaf in self._leaves])
 
     @property
     def unseen_keys(self) -> list[str]:
