@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,6 +25,7 @@ from identity_cli.commands.reading import (
     Sheet,
     SkipLines,
     Strict,
+    expect_many_rows,
     input_options,
 )
 from identity_cli.commands.signals import orderly_end
@@ -101,13 +101,13 @@ def annotate(
         sheet=sheet,
         region_column=region_column,
         key=key,
+        null_words=null_words,
+        strict=strict,
     )
     region = check_region(region)
     for file in files:
         check_input(file)
-    # Rows come and go without cycles: looking for some would take a good part of the time.
-    gc.freeze()
-    gc.set_threshold(100_000)
+    expect_many_rows()
     with (
         orderly_end(),
         replaced_file(path, force=force) if path else nullcontext(sys.stdout.buffer) as stream,
@@ -115,7 +115,7 @@ def annotate(
     ):
         connection, profile = schema.connect(database, session=LOOK_UP)
         region = effective_region(region, profile)
-        plan = AnnotationPlan(tuple(files), options, region, tuple(null_words or ()), strict)
+        plan = AnnotationPlan(tuple(files), options, region)
         remark = (lambda _text: None) if quiet else output.remark
         with connection:
             check_profile(profile, region)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from identity_cli.commands.reading import (
     Sheet,
     SkipLines,
     Strict,
+    expect_many_rows,
     input_options,
 )
 from identity_cli.exit_codes import exit_code
@@ -171,10 +171,10 @@ def import_files(
                 sheet=sheet,
                 region_column=region_column,
                 key=key,
+                null_words=null_words,
+                strict=strict,
             ),
             region=check_region(region),
-            null_words=tuple(null_words or ()),
-            strict=strict,
             rejects=rejects,
             outcomes=outcomes,
             summary=summary,
@@ -189,10 +189,7 @@ def import_files(
         received = _stop_on_signals(switch)
         importer = Importer(plan, switch, _say_nothing if quiet else output.remark)
         ending.make_report = importer.report
-        # Rows come and go by the hundred without cycles: looking for some takes a fifth of the
-        # time.
-        gc.freeze()
-        gc.set_threshold(100_000)
+        expect_many_rows()
         with open_database(database_url) as database, output.import_progress(hidden=quiet) as show:
             ending.has_begun = True
             importer.run(database, show)

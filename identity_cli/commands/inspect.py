@@ -71,14 +71,14 @@ def inspect(
         sheet=sheet,
         region_column=region_column,
         key=key,
+        null_words=null_words,
+        strict=strict,
     )
     with orderly_end(), output.reading_progress(hidden=not all_rows) as show:
         found = inspect_input(
             file,
             options,
             region=check_region(region),
-            null_words=tuple(null_words or ()),
-            strict=strict,
             limit=None if all_rows else ROWS,
             show=show,
         )

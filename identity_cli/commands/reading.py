@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -115,6 +116,8 @@ def input_options(
     sheet: str | None = None,
     region_column: str | None = None,
     key: str | None = None,
+    null_words: list[str] | None = None,
+    strict: bool = False,
 ) -> InputOptions:
     """Return the options of the command line as the readers take them.
 
@@ -137,7 +140,18 @@ def input_options(
         sheet=sheet,
         region_column=region_column,
         key=key,
+        null_words=tuple(null_words or ()),
+        strict=strict,
     )
+
+
+def expect_many_rows() -> None:
+    """Let Python look for cycles seldom: rows come and go by the hundred without any.
+
+    Looking for some would take a fifth of an import's time.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 def _parse_map(pairs: list[str]) -> list[tuple[Kind, str]]:

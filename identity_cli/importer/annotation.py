@@ -25,11 +25,12 @@ from identity_cli.importer.annotated import (
     open_output,
     output_format,
 )
-from identity_cli.importer.formats import open_reader
+from identity_cli.importer.formats import missing_keys, open_reader
+from identity_cli.importer.row_requests import read_request
 from identity_cli.importer.source import Source, file_size, is_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.importer.annotated import AnnotatedOutput
@@ -54,15 +55,12 @@ _REJECTED = Annotation(None, "rejected")
 class AnnotationPlan:
     """What to annotate and how to read it.
 
-    `region` is that of phone numbers without a country code. With `strict`, a row with a bad value
-    is rejected; otherwise its good values are looked up.
+    `region` is that of phone numbers without a country code.
     """
 
     paths: tuple[str, ...]
     options: InputOptions
     region: str | None = None
-    null_words: Sequence[str] = ()
-    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ class _Annotator:
         self._plan = plan
         self._show = show
         self._remark = remark
-        self._normalizer = Normalizer(plan.region, null_words=plan.null_words)
+        self._normalizer = Normalizer(plan.region, null_words=plan.options.null_words)
         self._statuses: Counter[Status] = Counter()
         self._codes: Counter[str] = Counter()
         self._output: AnnotatedOutput | None = None
@@ -177,10 +175,7 @@ class _Annotator:
             offset = self._bytes_before + source.offset
             self._show(offset, self._total, self._statuses.total())
         if reader.unseen_keys:
-            keys = ", ".join(map(repr, reader.unseen_keys))
-            raise InputUnreadableError(
-                source.name, f"no row has the key {keys}", hint="check --map for a typing error"
-            )
+            raise missing_keys(source.name, reader.unseen_keys)
 
     def _begin_input(self, source: Source, beginning: Beginning) -> AnnotatedOutput:
         format_ = output_format(beginning)
@@ -219,13 +214,10 @@ class _Annotator:
 
     def _request(self, row: Row) -> ContactRequest | None:
         """Return the values of a row to look up; None if it is rejected."""
-        if row.problem is not None:
-            self._codes[row.problem.code] += 1
-            return None
-        request, problems = self._normalizer.good_values(row.emails, row.phones, region=row.region)
-        if request is None or (problems and self._plan.strict):
-            self._codes[problems[0].code] += 1
-            return None
+        options = self._plan.options
+        request, problem = read_request(row, self._normalizer, strict=options.strict)
+        if request is None and problem is not None:
+            self._codes[problem.code] += 1
         return request
 
     def _looked_up(

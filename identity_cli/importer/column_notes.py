@@ -45,19 +45,11 @@ class ColumnNotes:
         """Return the summary's document; None if no input was opened."""
         if not self._readers:
             return None
-        reports = [(self._paths[i], one.column_report) for i, one in self._readers.items()]
-        return {
-            "used": [
-                {"input": path, "column": column, "use": use}
-                for path, report in reports
-                for column, use in report.used
-            ],
-            "unused": [
-                {"input": path, "column": column, "reason": reason}
-                for path, report in reports
-                for column, reason in report.unused
-            ],
-        }
+        document: dict[str, list[dict[str, str]]] = {"used": [], "unused": []}
+        for index, reader in self._readers.items():
+            for name, columns in reader.column_report.as_json().items():
+                document[name] += ({"input": self._paths[index], **column} for column in columns)
+        return document
 
     def _note(self, index: int, report: ColumnReport) -> None:
         text = describe_columns(report)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from identity_cli.errors import InputUnreadableError
 from identity_cli.graph.normalize import Normalizer
-from identity_cli.importer.formats import open_reader
+from identity_cli.importer.formats import missing_keys, open_reader
+from identity_cli.importer.report import RunError
+from identity_cli.importer.row_requests import read_request
 from identity_cli.importer.sharing import SharedValue, SharingCounter
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.importer.formats import ColumnReport, InputOptions, Layout, Reader, Row
@@ -101,7 +103,6 @@ class Inspection:
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of `--json`."""
-        error = self.error
         return {
             "schema_version": SCHEMA_VERSION,
             "input": self.path,
@@ -110,10 +111,7 @@ class Inspection:
             "encoding": self.encoding,
             "delimiter": self.delimiter,
             "header_line": self.header_line,
-            "columns": {
-                "used": [{"column": name, "use": use} for name, use in self.columns.used],
-                "unused": [{"column": name, "reason": why} for name, why in self.columns.unused],
-            },
+            "columns": self.columns.as_json(),
             "notes": list(self.notes),
             "complete": self.is_complete,
             "rows": self.rows,
@@ -124,13 +122,7 @@ class Inspection:
             "shared_rows_missed": self.rows_missed,
             "local_phone_numbers": self.without_country,
             "command": self.command,
-            "error": None
-            if error is None
-            else {
-                "code": error.code,
-                "message": f"{error.location}: {error}",
-                "hint": error.hint,
-            },
+            "error": None if self.error is None else RunError.of(self.error).as_json(),
         }
 
 
@@ -139,8 +131,6 @@ def inspect_input(
     options: InputOptions,
     *,
     region: str | None = None,
-    null_words: Sequence[str] = (),
-    strict: bool = False,
     limit: int | None = ROWS,
     show: Callable[[int, int | None, int], None] = lambda _offset, _total, _rows: None,
 ) -> Inspection:
@@ -159,7 +149,8 @@ def inspect_input(
         if layout.columns and options.header and layout.input_format == "csv":
             # A header with line breaks in it ends below the line that it begins on.
             header_line = reader.line - sum(name.count("\n") for name in layout.columns)
-        tally = _Tally(Normalizer(region, null_words=null_words), strict=strict)
+        normalizer = Normalizer(region, null_words=options.null_words)
+        tally = _Tally(normalizer, strict=options.strict)
         error = None
         is_complete = True
         try:
@@ -181,8 +172,6 @@ def inspect_input(
             reader.column_report,
             header_line=header_line,
             region=region,
-            null_words=null_words,
-            strict=strict,
         )
         return Inspection(
             path=path,
@@ -231,22 +220,13 @@ class _Tally:
     def add(self, row: Row) -> None:
         """Count a row."""
         self.read += 1
-        request = None
-        if row.problem is not None:
-            problems = [row.problem]
-        else:
-            request, problems = self._normalizer.good_values(
-                row.emails, row.phones, region=row.region
-            )
-        if problems and self._strict:
-            request = None
-        if problems:
-            self.codes[problems[0].code] += 1
+        request, problem = read_request(row, self._normalizer, strict=self._strict)
+        if problem is not None:
+            self.codes[problem.code] += 1
             is_partial = request is not None
             if len(self.first_rejects) < _FIRST_REJECTS:
-                first = problems[0]
                 self.first_rejects.append(
-                    InspectedReject(row.line, first.code, first.reason, is_partial)
+                    InspectedReject(row.line, problem.code, problem.reason, is_partial)
                 )
             self.partial += is_partial
             self.rejected += not is_partial
@@ -269,8 +249,6 @@ def import_command(
     *,
     header_line: int | None,
     region: str | None,
-    null_words: Sequence[str],
-    strict: bool,
 ) -> str:
     """Return the command that imports an input without anything left to be detected."""
     words = ["identity", "import", path, "--input-format", layout.input_format]
@@ -292,11 +270,11 @@ def import_command(
     for option, value in (
         ("--region", region),
         ("--region-column", options.region_column),
-        *(("--null", word) for word in null_words),
+        *(("--null", word) for word in options.null_words),
         ("--key", options.key),
     ):
         words += [] if value is None else [option, value]
-    words += ["--strict"] if strict else []
+    words += ["--strict"] if options.strict else []
     return shlex.join(words)
 
 
@@ -314,7 +292,5 @@ def _missing_keys(
     """Return a note about mapped keys that no row had so far, or the error if it was the last."""
     if error is not None or not reader.unseen_keys:
         return [], error
-    problem = f"no row has the key {', '.join(map(repr, reader.unseen_keys))}"
-    if not is_complete:
-        return [f"{problem} so far"], None
-    return [], InputUnreadableError(path, problem, hint="check --map for a typing error")
+    missing = missing_keys(path, reader.unseen_keys)
+    return ([], missing) if is_complete else ([f"{missing} so far"], None)

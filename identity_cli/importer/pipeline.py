@@ -129,7 +129,7 @@ class Pipeline:
         self._set_window_size()
         self._reader.read(
             self._clock,
-            Normalizer(self._session.region, null_words=self._plan.null_words),
+            Normalizer(self._session.region, null_words=self._plan.options.null_words),
             consume=self._consume,
             begin_input=self._begin_input,
             on_idle=self._on_idle,

@@ -17,17 +17,14 @@ from identity_cli.importer.source import STDIN, check_input, is_file
 class ImportPlan:
     """What to import and how; `check` raises if it cannot be done.
 
-    `region` is None if the database's is used. `null_words` are read as absent values. If it is
-    `strict`, one bad value rejects the row. If `jobs` is None, as many connections are used as pay
-    off. `timeout` is how many seconds to wait for an unreachable server; if it is None, a run that
-    has begun waits a minute and one that has not fails at once.
+    `region` is None if the database's is used. If `jobs` is None, as many connections are used as
+    pay off. `timeout` is how many seconds to wait for an unreachable server; if it is None, a run
+    that has begun waits a minute and one that has not fails at once.
     """
 
     paths: tuple[str, ...]
     options: InputOptions = field(default_factory=InputOptions)
     region: str | None = None
-    null_words: tuple[str, ...] = ()
-    strict: bool = False
     rejects: str | None = None
     outcomes: str | None = None
     summary: str | None = None
@@ -75,8 +72,7 @@ class ImportPlan:
         return asdict(self.options) | {
             "mapping": [list(pair) for pair in self.options.mapping],
             "region": self.region,
-            "null_words": sorted(self.null_words),
-            "strict": self.strict,
+            "null_words": sorted(self.options.null_words),
         }
 
     def rejects_paths(self, index: int, run_id: int) -> list[str]:

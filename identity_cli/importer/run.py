@@ -20,6 +20,7 @@ from identity_cli.errors import (
 )
 from identity_cli.graph.profile import check_profile
 from identity_cli.importer.column_notes import ColumnNotes
+from identity_cli.importer.formats import missing_keys
 from identity_cli.importer.ledger import Ledger
 from identity_cli.importer.opening import OpenedRun, identify_inputs, open_run
 from identity_cli.importer.pipeline import Pipeline, Progress
@@ -199,12 +200,10 @@ class Importer:
 
     def _check_keys(self, reader: WindowReader) -> None:
         if reader.missing_keys and self.counts.read:
-            keys = ", ".join(map(repr, reader.missing_keys))
-            raise InputUnreadableError(
+            raise missing_keys(
                 ", ".join(self.plan.paths),
-                f"no row has the key {keys}",
-                hint="check --map, --region-column and --key for a typing error; the rows are"
-                " imported without it",
+                reader.missing_keys,
+                kept="the rows are imported without it",
             )
 
     def _compare_with_earlier_runs(self, journal: RunJournal, checkpoint: Checkpoint) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from identity_cli.errors import InputUnreadableError, InvalidRequestError
+from identity_cli.errors import InputUnreadableError
 from identity_cli.graph.service import RunRequest
 from identity_cli.importer.digest import InputDigest
 from identity_cli.importer.formats import open_reader
 from identity_cli.importer.lanes import Ticket
+from identity_cli.importer.row_requests import read_request
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
+    from identity_cli.errors import InvalidRequestError
     from identity_cli.graph.normalize import ContactRequest, Normalizer
     from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.clock import RunClock
@@ -199,10 +201,10 @@ class WindowReader:
             self._on_idle = None
 
     def _read_input(self, clock: RunClock, normalizer: Normalizer) -> None:
-        reader, strict = self._reader, self._plan.strict
+        reader, strict = self._reader, self._plan.options.strict
         if reader is None:
             return
-        good_values, has_region = normalizer.good_values, normalizer.region is not None
+        has_region = normalizer.region is not None
         lines_before = self.first_lines[-1]
         characters = reader.characters
         for row in self._rows:
@@ -211,17 +213,11 @@ class WindowReader:
                 window = self._window = Window(len(self.first_lines) - 1, lines_before)
             run_line = self._last_run_line = lines_before + row.line
             self._rows_read += 1
-            problem, request = row.problem, None
-            if problem is None:
-                request, problems = good_values(row.emails, row.phones, region=row.region)
-                if problems:
-                    problem = _joined(problems)
-                    if strict:
-                        request = None
-                if request is not None:
-                    window.requests.append(RunRequest(request, run_line, clock.time_us(run_line)))
-                    if not has_region and any(phone[0] != "+" for phone in request.phones):
-                        window.local_phones += 1
+            request, problem = read_request(row, normalizer, strict=strict)
+            if request is not None:
+                window.requests.append(RunRequest(request, run_line, clock.time_us(run_line)))
+                if not has_region and any(phone[0] != "+" for phone in request.phones):
+                    window.local_phones += 1
             window.rows.append((row, request, problem))
             window.characters += reader.characters - characters
             characters = reader.characters
@@ -284,13 +280,3 @@ class WindowReader:
         if self._on_idle is not None:
             self._hand_over()
             self._on_idle(is_idle)
-
-
-def _joined(problems: Sequence[InvalidRequestError]) -> InvalidRequestError:
-    """Return one problem for a row that has several: the code of the first, all reasons."""
-    # A traceback would hold the frame that holds the problem: a cycle for each row.
-    first = problems[0].with_traceback(None)
-    if len(problems) == 1:
-        return first
-    reasons = dict.fromkeys(problem.reason for problem in problems)
-    return InvalidRequestError(first.code, "; ".join(reasons), field=first.field)

@@ -45,7 +45,7 @@ def annotating(database_url: str) -> Iterator[Annotate]:
 
         def run(*paths: Path, stream: Any = None, **options: Any) -> list[list[str]]:
             stream = stream or io.BytesIO()
-            plan = AnnotationPlan(tuple(map(str, paths)), InputOptions(), **options)
+            plan = AnnotationPlan(tuple(map(str, paths)), InputOptions(**options))
             with snapshot(connection) as graph:
                 annotate(graph, stream, plan)
             return list(csv.reader(stream.getvalue().decode().splitlines()))

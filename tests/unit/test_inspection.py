@@ -74,7 +74,7 @@ def test_row_with_a_bad_value_is_partial(inspected: Inspect) -> None:
 
 
 def test_row_with_a_bad_value_is_rejected_if_strict(inspected: Inspect) -> None:
-    found = inspected("email,phone\nbad,+12025550101\n", strict=True)
+    found = inspected("email,phone\nbad,+12025550101\n", options=InputOptions(strict=True))
     assert found.rows == {"read": 1, "accepted": 0, "partial": 0, "rejected": 1}
     assert not found.first_rejects[0].partial
     assert found.first_requests == ()
@@ -131,9 +131,12 @@ def test_command_passes_everything_explicitly(inspected: Inspect) -> None:
         "x\ty\nAnn's mail\tmobile\n",
         "it's.tsv",
         region="US",
-        null_words=("keine",),
-        strict=True,
-        options=InputOptions(delimiter="\t", mapping=[("email", "x"), ("phone", "y")]),
+        options=InputOptions(
+            delimiter="\t",
+            mapping=[("email", "x"), ("phone", "y")],
+            null_words=("keine",),
+            strict=True,
+        ),
     )
     words = shlex.split(found.command)
     assert words[:2] == ["identity", "import"]

@@ -19,6 +19,7 @@ from identity_cli.importer.formats.rows import (
     Layout,
     Reader,
     Row,
+    missing_keys,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "Reader",
     "Row",
     "detect",
+    "missing_keys",
     "open_reader",
 ]
 

@@ -6,7 +6,7 @@ import codecs
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from identity_cli.errors import UsageError
+from identity_cli.errors import InputUnreadableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +61,13 @@ class ColumnReport:
     used: tuple[tuple[str, str], ...] = ()
     unused: tuple[tuple[str, str], ...] = ()
 
+    def as_json(self) -> dict[str, list[dict[str, str]]]:
+        """Return the document of `identity inspect` and of a summary."""
+        return {
+            "used": [{"column": name, "use": use} for name, use in self.used],
+            "unused": [{"column": name, "reason": reason} for name, reason in self.unused],
+        }
+
 
 class Reader(Protocol):
     """The rows of one input.
@@ -108,7 +115,8 @@ class InputOptions:
     `mapping` names the columns to read as emails and phone numbers, in order. `skip_lines` is the
     number of lines before the header. Without a `header`, columns are named by numbers from 1.
     `escape` is the character before a quote that belongs to a cell. `sheet` is a name, or a number
-    from 1. `region_column` and `key` name columns.
+    from 1. `region_column` and `key` name columns. `null_words` are read
+    as absent values. If it is `strict`, one bad value rejects the row.
     """
 
     input_format: InputFormat | None = None
@@ -121,6 +129,8 @@ class InputOptions:
     sheet: str | None = None
     region_column: str | None = None
     key: str | None = None
+    null_words: tuple[str, ...] = ()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         encoding = "utf-8" if self.encoding is None else self.encoding
@@ -155,3 +165,18 @@ class InputOptions:
                 "without a header nothing shows which columns hold emails and phone numbers",
                 hint="number the columns from 1, for example --map email=1 --map phone=2",
             )
+
+
+def missing_keys(
+    name: str, keys: Sequence[str], *, kept: str | None = None
+) -> InputUnreadableError:
+    """Return the error for keys of the options that no row has had.
+
+    `kept` is what has become of the rows all the same.
+    """
+    hint = "check --map, --region-column and --key for a typing error"
+    return InputUnreadableError(
+        name,
+        f"no row has the key {', '.join(map(repr, keys))}",
+        hint=hint if kept is None else f"{hint}; {kept}",
+    )
