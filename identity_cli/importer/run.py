@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -115,10 +115,8 @@ class Importer:
         try:
             with ExitStack() as stack:
                 stack.callback(self._ledger.close)
-                reader = WindowReader(self.plan, self._switch)
-                stack.callback(reader.close)
                 inputs = identify_inputs(self.plan)
-                session, journal, opened = self._open(database, stack, inputs, reader)
+                session, journal, opened, reader = self._open(database, stack, inputs)
                 stack.callback(self._note_retries, session)
                 self._import(session, journal, opened, reader, _total(inputs), show)
         except StopRequestedError:
@@ -129,12 +127,18 @@ class Importer:
         database: Database,
         stack: ExitStack,
         inputs: list[InputIdentity],
-        reader: WindowReader,
-    ) -> tuple[Session, RunJournal, OpenedRun]:
+    ) -> tuple[Session, RunJournal, OpenedRun, WindowReader]:
         patience = Patience(self.plan.timeout or 0.0, self._say, self._switch)
         backends: set[Backend] = set()
+        asked = self.plan
+        reader: WindowReader | None = None
         while True:
             session = Session(database, self.plan, self._switch, self._say, backends)
+            # The next try compares it: another writer may have stored a region meanwhile.
+            self.plan = replace(asked, region=session.region)
+            if reader is None:
+                reader = WindowReader(self.plan, self._switch)
+                stack.callback(reader.close)
             try:
                 session.end_lost_backends()
                 check_profile(session.profile, session.region)
@@ -153,7 +157,7 @@ class Importer:
                 self._started_at = opened.clock.started_at
                 self._started = time.monotonic()
                 self._seconds_before = opened.checkpoint.seconds
-                return session, journal, opened
+                return session, journal, opened, reader
 
     def _import(
         self,

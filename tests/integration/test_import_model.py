@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, problems
 
 from identity_cli import ContactRequest, errors
+from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
 from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer, Progress
+from identity_cli.importer.stop import StopSwitch
 from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters
 
@@ -305,6 +307,27 @@ def test_regions(database_url: str, tmp_path: Path) -> None:
     assert run_import(database_url, path).counts.unchanged == 3
     # What was imported with a region is found with it.
     assert ContactRequest(phone="2095550101", region="US").phone == "+12095550101"
+
+
+def test_region_that_another_writer_has_stored_meanwhile_starts_over(
+    database_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"call 202-555-{i:04d}\n" for i in range(3000)]
+    path.write_text("phone\n" + "".join(rows))
+    # Without a region, words around a number are a reject, so that nothing stores a profile.
+    switch = StopSwitch()
+    first = Importer(ImportPlan((str(path),), jobs=1), switch)
+    database = Database(connection_parameters(database_url), embedded=False)
+    first.run(database, lambda _progress: switch.request())
+    assert first.status == "stopped"
+    assert first.counts.rejected > 0
+    with IdentityService.open(database_url, region="US") as service:
+        service.reconcile(ContactRequest("a@x.org", region="US"))
+    second = run_import(database_url, path)
+    assert second.counts.read == 3000
+    assert second.counts.rejected == 0
+    assert second.report(0).options["region"] == "US"
 
 
 def test_a_copy_of_a_file_is_the_same_input(database_url: str, tmp_path: Path) -> None:
