@@ -182,8 +182,10 @@ class Importer:
         )
         try:
             try:
-                pipeline.run()
-                self._columns.end_input()
+                try:
+                    pipeline.run()
+                finally:
+                    self._columns.end_input()
                 self._check_keys(reader)
             except InputUnreadableError:
                 pipeline.drain()  # the rows before that place are kept

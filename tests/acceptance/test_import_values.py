@@ -146,6 +146,13 @@ def test_columns_are_reported_used_or_not(run_identity: Run, tmp_path: Path) -> 
     assert [one["column"] for one in columns["unused"]] == ["Owner Email"]
 
 
+def test_columns_of_a_file_that_is_cut_off_are_reported(run_identity: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"email": "a@x.org"}, {"email": "b@x')
+    done = run_identity("import", "a.json")
+    assert done.returncode == 4
+    assert "note: a.json: emails from 'email'\n" in done.stderr
+
+
 def test_phone_numbers_without_a_country_code_are_counted(
     run_identity: Run, tmp_path: Path
 ) -> None:
