@@ -199,7 +199,7 @@ def translate(error: psycopg.Error) -> IdentityError:
     It leaves out the server's DETAIL and CONTEXT, which repeat values.
     """
     state = error.sqlstate or ""
-    message = error.diag.message_primary or "the connection to the database was lost"
+    message = error.diag.message_primary or "the server gave no reason"
     if isinstance(error, RETRYABLE):
         return RetryableError(f"a concurrent request got in the way ({state})")
     if isinstance(error, pg.ReadOnlySqlTransaction):
