@@ -18,7 +18,7 @@ from identity_cli.errors import InputUnreadableError, UsageError
 from identity_cli.files import writing
 from identity_cli.graph.lookup import find_primaries
 from identity_cli.graph.normalize import Normalizer
-from identity_cli.importer.annotated import (
+from identity_cli.importer.annotated_output import (
     Annotation,
     Beginning,
     Status,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from identity_cli.graph.normalize import ContactRequest
-    from identity_cli.importer.annotated import AnnotatedOutput
+    from identity_cli.importer.annotated_output import AnnotatedOutput
     from identity_cli.importer.formats import InputOptions, Reader, Row
     from identity_cli.postgres.snapshot import Snapshot
 

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from identity_cli.errors import InputUnreadableError
-from identity_cli.importer.formats.objects import JsonObjects
+from identity_cli.importer.formats.json_objects import JsonObjects
 from identity_cli.importer.formats.rows import Layout, Row
 from identity_cli.importer.formats.text import BOM, KEEP_BYTES, LINE_MAX
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
-from identity_cli.importer.formats.objects import JsonObjects
+from identity_cli.importer.formats.json_objects import JsonObjects
 from identity_cli.importer.formats.rows import Layout, Row
 from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_cli.errors import UsageError
-from identity_cli.importer.annotated import (
+from identity_cli.importer.annotated_output import (
     Annotation,
     Beginning,
     CsvOutput,
