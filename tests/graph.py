@@ -1,4 +1,4 @@
-"""The stored graph as the model's rows."""
+"""Requests sent to the service in batches, and the stored graph as the model's rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING, Any
 from model import Evidence, Row, problems
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import psycopg
+
+    from identity_cli.graph.service import IdentityService, Outcome, Refusal, RunRequest
+
+
+def in_batches(
+    service: IdentityService, sent: Sequence[RunRequest], size: int, *, commit_each: bool
+) -> list[Outcome | Refusal]:
+    """Reconcile requests in batches of one size; return their outcomes in order."""
+    return [
+        outcome
+        for start in range(0, len(sent), size)
+        for outcome in service.reconcile_batch(
+            sent[start : start + size], 1, commit_each=commit_each
+        )
+    ]
 
 
 def contact_rows(connection: psycopg.Connection[Any]) -> list[Row]:

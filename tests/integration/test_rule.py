@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from graph import contact_rows, evidence_rows, problems_of
+from graph import contact_rows, evidence_rows, in_batches, problems_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, components, problems, stored_partition
@@ -167,14 +167,7 @@ def test_batches_as_the_model(
     model = Model()
     answers = [model.reconcile(*pair) for pair in requests]
     sent = numbered(requests)
-    outcomes = [
-        outcome
-        for start in range(0, len(sent), size)
-        for outcome in service.reconcile_batch(
-            sent[start : start + size], 1, commit_each=commit_each
-        )
-    ]
-    assert outcomes == answers
+    assert in_batches(service, sent, size, commit_each=commit_each) == answers
     compare(service.connection, model)
 
 

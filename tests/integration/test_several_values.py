@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from graph import contact_rows, evidence_rows, problems_of
+from graph import contact_rows, evidence_rows, in_batches, problems_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model import Answer, Evidence, Model, Row, components, pairs_of, problems, stored_partition
@@ -200,14 +200,7 @@ def test_batches_as_one_by_one(
     model = Model()
     answers = [model.reconcile_request(*values) for values in stream]
     sent = numbered(stream)
-    outcomes = [
-        outcome
-        for start in range(0, len(sent), size)
-        for outcome in service.reconcile_batch(
-            sent[start : start + size], 1, commit_each=commit_each
-        )
-    ]
-    assert outcomes == answers
+    assert in_batches(service, sent, size, commit_each=commit_each) == answers
     compare(service.connection, model)
 
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 import pytest
+from reading import read_all
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError, UsageError
 from identity_cli.graph.normalize import normalize_phone
-from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.formats.excel import ExcelReader
-from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,14 +111,7 @@ def spreadsheet_ods(rows: str) -> bytes:
 
 
 def read(path: Path, *mapping: str, **options: Any) -> tuple[list[Row], ExcelReader]:
-    """Read a file with the mapping of `--map KIND=NAME`."""
-    pairs: Any = [tuple(text.split("=", 1)) for text in mapping]
-    source = Source(str(path))
-    try:
-        reader = ExcelReader(source, InputOptions(mapping=pairs, **options))
-        return list(reader.rows()), reader
-    finally:
-        source.close()
+    return read_all(ExcelReader, path, *mapping, **options)
 
 
 def read_bytes(

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_until_error
 
-from identity_cli.errors import InputUnreadableError
 from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.formats.json import JsonReader
 from identity_cli.importer.formats.text import LINE_MAX
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
+    from identity_cli.errors import InputUnreadableError
     from identity_cli.importer.formats import Row
 
 REAL = Path(__file__).parents[1] / "files" / "real"
@@ -26,18 +27,7 @@ REAL = Path(__file__).parents[1] / "files" / "real"
 def read(
     path: Path, *mapping: str, **options: Any
 ) -> tuple[list[Row], InputUnreadableError | None, JsonReader]:
-    """Read a file with the mapping of `--map KIND=NAME`: its rows, and what ended the reading."""
-    pairs: Any = [tuple(text.split("=", 1)) for text in mapping]
-    source = Source(str(path))
-    rows: list[Row] = []
-    reader = JsonReader(source, InputOptions(mapping=pairs, **options))
-    try:
-        rows += reader.rows()
-    except InputUnreadableError as error:
-        return rows, error, reader
-    finally:
-        source.close()
-    return rows, None, reader
+    return read_until_error(JsonReader, path, *mapping, **options)
 
 
 def read_text(

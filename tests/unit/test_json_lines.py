@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_all
 
-from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.formats.jsonl import JsonLinesReader
 from identity_cli.importer.formats.paths import Path as ValuePath
-from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
     from identity_cli.importer.formats import Row
@@ -22,14 +21,7 @@ REAL = Path(__file__).parents[1] / "files" / "real"
 
 
 def read(path: Path, *mapping: str, **options: Any) -> tuple[list[Row], JsonLinesReader]:
-    """Read a file with the mapping of `--map KIND=NAME`."""
-    pairs: Any = [tuple(text.split("=", 1)) for text in mapping]
-    source = Source(str(path))
-    try:
-        reader = JsonLinesReader(source, InputOptions(mapping=pairs, **options))
-        return list(reader.rows()), reader
-    finally:
-        source.close()
+    return read_all(JsonLinesReader, path, *mapping, **options)
 
 
 def read_text(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reading import read_all
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError, UsageError
 from identity_cli.graph.normalize import normalize_phone
@@ -25,14 +26,7 @@ REAL = Path(__file__).parents[1] / "files" / "real"
 
 
 def read(path: Path, *mapping: str, **options: Any) -> tuple[list[Row], ParquetReader]:
-    """Read a file with the mapping of `--map KIND=NAME`."""
-    pairs: Any = [tuple(text.split("=", 1)) for text in mapping]
-    source = Source(str(path))
-    try:
-        reader = ParquetReader(source, InputOptions(mapping=pairs, **options))
-        return list(reader.rows()), reader
-    finally:
-        source.close()
+    return read_all(ParquetReader, path, *mapping, **options)
 
 
 def lines_of(path: Path) -> tuple[list[int], InputUnreadableError | None]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import base64
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_until_error
 
-from identity_cli.errors import InputUnreadableError
-from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.formats.vcard import VcardReader
-from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
+    from identity_cli.errors import InputUnreadableError
     from identity_cli.importer.formats import Row
 
 REAL = Path(__file__).parents[1] / "files" / "real"
@@ -25,18 +25,8 @@ REAL = Path(__file__).parents[1] / "files" / "real"
 def read(
     path: Path, *mapping: str, encoding: str = "utf-8", **options: Any
 ) -> tuple[list[Row], InputUnreadableError | None, VcardReader]:
-    """Read a file with the mapping of `--map KIND=NAME`: its rows, and what ended the reading."""
-    pairs: Any = [tuple(text.split("=", 1)) for text in mapping]
-    source = Source(str(path))
-    rows: list[Row] = []
-    reader = VcardReader(source, InputOptions(mapping=pairs, **options), encoding)
-    try:
-        rows += reader.rows()
-    except InputUnreadableError as error:
-        return rows, error, reader
-    finally:
-        source.close()
-    return rows, None, reader
+    reader = partial(VcardReader, encoding=encoding)
+    return read_until_error(reader, path, *mapping, **options)
 
 
 def read_text(
