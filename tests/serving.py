@@ -98,23 +98,32 @@ def metric(exposition: str, name: str, **labels: str) -> float:
     return total
 
 
-def load(served: Served, requests: list[Request], *, clients: int) -> list[dict[str, Any] | None]:
-    """The document that each request was answered with, None where there was no 200."""
+def load(
+    served: Served, requests: list[Request], *, clients: int, tries: int = 1
+) -> list[dict[str, Any] | None]:
+    """The document that each request was answered with, None where no try had a 200."""
     answers: list[dict[str, Any] | None] = [None] * len(requests)
+
+    async def answer_to(session: httpx.AsyncClient, request: Request) -> dict[str, Any] | None:
+        body = {"email": request[0], "phoneNumber": request[1]}
+        for _ in range(tries):
+            try:
+                answer = await session.post(f"{served.url}/identify", json=body)
+            except httpx.TransportError:
+                continue
+            assert answer.status_code in {200, 503}, answer.text
+            if answer.status_code == 200:
+                contact: dict[str, Any] = answer.json()["contact"]
+                return contact
+            if tries > 1:
+                await asyncio.sleep(float(answer.headers["Retry-After"]))
+        return None
 
     async def client(first: int) -> None:
         # Without certificates, which take longer to load than the requests.
         async with httpx.AsyncClient(verify=False, timeout=60) as session:
             for number in range(first, len(requests), clients):
-                email, phone = requests[number]
-                body = {"email": email, "phoneNumber": phone}
-                try:
-                    answer = await session.post(f"{served.url}/identify", json=body)
-                except httpx.TransportError:
-                    continue
-                assert answer.status_code in {200, 503}, answer.text
-                if answer.status_code == 200:
-                    answers[number] = answer.json()["contact"]
+                answers[number] = await answer_to(session, requests[number])
 
     async def all_clients() -> None:
         await asyncio.gather(*map(client, range(clients)))

@@ -374,14 +374,16 @@ def test_64_clients_with_overlapping_values_store_a_correct_graph(
         for _ in range(1280)
     ]
 
-    answers = load(served, requests, clients=64)
+    # A machine that stalls for seconds makes the service answer 503: send again, as the docs say.
+    answers = load(served, requests, clients=64, tries=10)
 
-    assert [answer for answer in answers if answer is None] == []
+    assert None not in answers
     assert components(requests) == stored(connection)
     verified = run_identity("verify", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     exposition = served.get("/metrics").text
-    assert metric(exposition, "identity_http_requests_total", path="/identify") == 1280
+    answered = metric(exposition, "identity_http_requests_total", path="/identify", status="200")
+    assert answered == 1280
 
 
 def test_health_metrics_and_unknown_paths(served: Served) -> None:

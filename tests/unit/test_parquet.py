@@ -198,7 +198,7 @@ def test_a_broken_page_keeps_the_rows_before_and_names_the_place(tmp_path: Path)
     emails = [f"a{number}@x.org" for number in range(10_000)]
     pq.write_table(
         pa.table({"email": emails}), path, row_group_size=5_000, use_dictionary=False,
-        compression="zstd",
+        compression="zstd", write_page_checksum=True,
     )  # fmt: skip
     data = bytearray(path.read_bytes())
     group = pq.ParquetFile(path).metadata.row_group(1).column(0)

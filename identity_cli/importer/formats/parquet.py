@@ -63,9 +63,14 @@ class ParquetReader:
         self._untaken: list[str] = []
         try:
             # Of the columns that are used, some pages are in memory, and not all of a row group.
-            self._file = pq.ParquetFile(source.seekable(), pre_buffer=False, buffer_size=_BUFFER)
+            self._file = pq.ParquetFile(
+                source.seekable(),
+                pre_buffer=False,
+                buffer_size=_BUFFER,
+                page_checksum_verification=True,
+            )
             schema = self._file.schema_arrow
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self._broken(error) from error
         self._names: list[str] = schema.names
         self._leaves = [
