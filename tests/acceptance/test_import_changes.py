@@ -122,7 +122,12 @@ def stored(url: str) -> set[str]:
         return {row[0] for row in connection.execute("SELECT email FROM contact").fetchall()}
 
 
-KINDS = ["file", "gzip", "pipe", "two files"]
+KINDS = [
+    "file",
+    pytest.param("gzip", marks=pytest.mark.slow),
+    "pipe",
+    pytest.param("two files", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

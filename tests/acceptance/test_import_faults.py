@@ -163,7 +163,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return made
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_client_killed_at_random_moments(
     seed: int, expected: dict[str, Any], folder: Path, database_url: str
 ) -> None:
@@ -195,6 +195,7 @@ def _at_work(watcher: psycopg.Connection[Any]) -> bool:
     return watcher.execute(query).fetchone() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3])
 def test_backends_killed_at_random_moments(
     seed: int, expected: dict[str, Any], folder: Path, database_url: str
@@ -251,6 +252,7 @@ def test_server_killed_at_random_moments(
         assert command.result(url) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5])
 def test_client_and_server_killed_together(
     seed: int, expected: dict[str, Any], folder: Path, identity_home: Path

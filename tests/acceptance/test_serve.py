@@ -96,7 +96,7 @@ def test_log_is_json_without_values(start_identity: Start) -> None:
     assert served.process.stdout.read() == ""
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_lets_open_requests_finish(
     start_identity: Start, database_url: str, workers: int, number: signal.Signals
@@ -252,7 +252,7 @@ def test_unreachable_database_is_503_until_it_is_back(
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_embedded_server_is_started_again(
     start_identity: Start, identity_home: Path, workers: int
 ) -> None:
@@ -297,6 +297,7 @@ def test_large_pool_of_lost_connections_answers_at_once(
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
 
 
+@pytest.mark.slow
 def test_profile_held_by_a_dry_run_is_503(start_identity: Start, database_url: str) -> None:
     with serving(start_identity) as served, psycopg.connect(database_url) as dry_run:
         dry_run.execute("SELECT claim_profile(1, NULL)")
