@@ -116,7 +116,15 @@ class CsvOutput:
         self._added = [""] * (len(columns) - self._width)
 
     def write(self, rows: Sequence[Row], annotations: Sequence[Annotation]) -> None:
-        self._writer.writerows(map(self._cells, rows, annotations))
+        width = self._width
+        at_the_end = self._places == (width, width + 1)
+        self._writer.writerows(
+            # Nearly every row of nearly every file, and the fastest.
+            (*row.content, *annotation)
+            if at_the_end and len(row.content) == width
+            else self._cells(row, annotation)
+            for row, annotation in zip(rows, annotations, strict=True)
+        )
         self._flush()
 
     def close(self) -> None:
@@ -133,7 +141,11 @@ class CsvOutput:
 
     def _flush(self) -> None:
         # The writer quotes the characters of its own line end; it is "\r\n" whatever the file's is.
-        text = "".join([f"{line[:-2]}{self._line_end}" for line in self._lines])
+        text = "".join(self._lines)
+        if '"' not in text and self._escape is None:
+            text = text.replace("\r\n", self._line_end)
+        elif self._line_end != "\r\n":
+            text = "".join([f"{line[:-2]}{self._line_end}" for line in self._lines])
         self._lines.clear()
         self._stream.write(self._encoder.encode(text))
 

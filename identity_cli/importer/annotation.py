@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 from identity_cli.errors import InputUnreadableError, UsageError
@@ -199,10 +200,14 @@ class _Annotator:
     def _batches(self, reader: Reader, rows: Iterable[Row]) -> Iterator[_Batch]:
         batch = _Batch()
         before = reader.characters
+        normalizer, strict = self._normalizer, self._plan.options.strict
         try:
             for row in rows:
+                request, problem = read_request(row, normalizer, strict=strict)
+                if request is None and problem is not None:
+                    self._codes[problem.code] += 1
                 batch.rows.append(row)
-                batch.requests.append(self._request(row))
+                batch.requests.append(request)
                 if len(batch.rows) == _BATCH_ROWS or reader.characters - before > _BATCH_CHARACTERS:
                     yield batch
                     batch, before = _Batch(), reader.characters
@@ -211,14 +216,6 @@ class _Annotator:
             yield batch
             raise
         yield batch
-
-    def _request(self, row: Row) -> ContactRequest | None:
-        """Return the values of a row to look up; None if it is rejected."""
-        options = self._plan.options
-        request, problem = read_request(row, self._normalizer, strict=options.strict)
-        if request is None and problem is not None:
-            self._codes[problem.code] += 1
-        return request
 
     def _looked_up(
         self, batches: Iterator[_Batch], lookups: ThreadPoolExecutor
@@ -245,7 +242,7 @@ class _Annotator:
             _REJECTED if request is None else _annotation(next(primaries))
             for request in batch.requests
         ]
-        self._statuses.update(annotation.status for annotation in annotations)
+        self._statuses.update(map(itemgetter(1), annotations))
         return annotations
 
 
