@@ -142,7 +142,9 @@ def test_same_input_is_resumed(kind: str, tmp_path: Path, database_url: str) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("place", [5, 3000, 6500], ids=lambda place: f"row {place}")
+@pytest.mark.parametrize(
+    "place", [5, pytest.param(3000, marks=pytest.mark.slow), 6500], ids="row {}".format
+)
 def test_changed_row_is_found_however_the_input_comes(
     kind: str, place: int, tmp_path: Path, database_url: str
 ) -> None:

@@ -225,6 +225,7 @@ def test_backends_killed_at_random_moments(
     assert command.result(database_url) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [4])
 def test_server_killed_at_random_moments(
     seed: int, expected: dict[str, Any], folder: Path, identity_home: Path

@@ -175,6 +175,7 @@ def test_killed_service_loses_no_answer(
         check_repeatable(served, connection, requests, answers, run_identity)
 
 
+@pytest.mark.slow
 def test_killed_connections_lose_no_answer(
     start_identity: Start, connection: psycopg.Connection[Any], run_identity: Run
 ) -> None:
@@ -199,6 +200,7 @@ def test_killed_connections_lose_no_answer(
         assert metric(served.get("/metrics").text, "identity_http_retries_total") > 0
 
 
+@pytest.mark.slow
 def test_crashed_database_loses_no_answer(
     start_identity: Start, run_identity: Run, identity_home: Path
 ) -> None:
@@ -232,6 +234,7 @@ def kill_immediately(postmaster: int) -> None:
     process.wait(30)
 
 
+@pytest.mark.slow
 def test_unreachable_database_is_503_until_it_is_back(
     start_identity: Start, identity_home: Path
 ) -> None:
@@ -285,6 +288,7 @@ def wait_until_ready(served: Served) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_large_pool_of_lost_connections_answers_at_once(
     start_identity: Start, connection: psycopg.Connection[Any]
 ) -> None:
@@ -321,6 +325,7 @@ def test_workers_share_port_and_metrics(start_identity: Start) -> None:
         wait_for_connections(served, 4)
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_service_end_too(start_identity: Start) -> None:
     with serving(start_identity, "--workers", 2) as served:
         served.process.kill()

@@ -444,6 +444,7 @@ def test_mode_of_a_folder_above_the_home_is_kept(private_folder: Path) -> None:
     assert stat.S_IMODE(private_folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_programs_in_a_private_folder_are_used_and_its_mode_is_kept(
     private_folder: Path, identity_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,6 +222,7 @@ def test_who_is_who_does_not_depend_on_the_order_of_the_values(
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_2000_requests_in_one_stream(service: IdentityService) -> None:
     stream = some_requests(2_000, values=3_000, seed=1)
     model = Model()

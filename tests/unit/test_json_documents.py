@@ -184,6 +184,7 @@ def test_documents_in_other_encodings(tmp_path: Path, encoding: str) -> None:
     assert (emails(rows), error) == (["jürgen", "b"], None)
 
 
+@pytest.mark.slow
 def test_a_large_document_is_read_in_constant_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("w") as file:

@@ -511,6 +511,7 @@ def test_what_is_around_does_not_matter(around: str, raw: str) -> None:
             assert normalise(around + raw + around) == normalise(raw)
 
 
+@pytest.mark.slow
 def test_every_character_that_has_a_meaning() -> None:
     for point in range(sys.maxunicode + 1):
         character = chr(point)
