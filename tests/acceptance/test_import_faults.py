@@ -287,6 +287,7 @@ def url_of(server: EmbeddedServer) -> str:
     return f"postgresql://postgres@/identity?host={server.connection_parameters()['host']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [6])
 def test_killed_with_several_connections(
     seed: int, expected: dict[str, Any], folder: Path, database_url: str

@@ -94,6 +94,7 @@ def everything(database_url: str, folder: Path) -> dict[str, list[Any]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), SIGNALS[1:])
 def test_stopped_in_a_big_file(
     run_identity: Run,

@@ -255,7 +255,8 @@ def test_unreachable_database_is_503_until_it_is_back(
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_killed_embedded_server_is_started_again(
     start_identity: Start, identity_home: Path, workers: int
 ) -> None:
@@ -341,6 +342,7 @@ def test_workers_of_a_killed_service_end_too(start_identity: Start) -> None:
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_region_of_the_database_is_used(start_identity: Start, run_identity: Run) -> None:
     with serving(start_identity, "--region", "us") as served:
         contact = served.identify(phone="(650) 253-0000").json()["contact"]

@@ -78,6 +78,7 @@ def wait_for_rows(url: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_server_gone_for_a_while(
     own_server: EmbeddedServer, rows: Path, start_identity: Start
 ) -> None:
@@ -92,6 +93,7 @@ def test_server_gone_for_a_while(
     assert count(url) == ROWS
 
 
+@pytest.mark.slow
 def test_server_gone_for_longer_than_the_patience(
     own_server: EmbeddedServer, rows: Path, start_identity: Start, run_identity: Run
 ) -> None:

@@ -187,8 +187,9 @@ class ImportMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("examples", [7, pytest.param(15, marks=pytest.mark.slow)])
 def test_interrupted_imports_end_as_the_last_input_says(
-    cloned_database: Callable[[], AbstractContextManager[str]], tmp_path: Path
+    cloned_database: Callable[[], AbstractContextManager[str]], tmp_path: Path, examples: int
 ) -> None:
     machine = type(
         "Machine", (ImportMachine,), {"clone": staticmethod(cloned_database), "folder": tmp_path}
@@ -196,7 +197,7 @@ def test_interrupted_imports_end_as_the_last_input_says(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=15,
+            max_examples=examples,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),
