@@ -74,7 +74,7 @@ class AnnotatedOutput(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what belongs at the end of the file."""
+        """Write what belongs at the end of the file, also of one that ends early."""
         ...
 
 
@@ -239,8 +239,10 @@ class ParquetOutput:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._writer: Any = None
+        self._path = ""
         self._batches: Iterator[Any] = iter(())
         self._batch: Any = None
+        self._rows_before = 0  # of the input, before the batch
         self._kept: list[int] = []
         self._annotations: list[Annotation] = []
 
@@ -248,7 +250,10 @@ class ParquetOutput:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(beginning.path)
+        from identity_cli.importer.formats.parquet import open_file
+
+        self._path = beginning.path
+        file = open_file(beginning.path)  # its reader has opened it, too
         # By position: two columns may have one name.
         self._kept = [
             at for at, name in enumerate(file.schema_arrow.names) if name not in ADDED_COLUMNS
@@ -265,7 +270,8 @@ class ParquetOutput:
                 hint="annotate each file by itself",
             )
         self._batches = file.iter_batches(_ROW_GROUP)
-        self._batch = next(self._batches, None)
+        self._rows_before = 0
+        self._batch = self._next_batch()
 
     def write(
         self,
@@ -274,13 +280,30 @@ class ParquetOutput:
     ) -> None:
         self._annotations += annotations
         while self._batch is not None and len(self._annotations) >= self._batch.num_rows:
-            self._write_batch(self._annotations[: self._batch.num_rows])
-            del self._annotations[: self._batch.num_rows]
-            self._batch = next(self._batches, None)
+            count = self._batch.num_rows
+            self._write_batch(self._annotations[:count])
+            del self._annotations[:count]
+            self._rows_before += count
+            self._batch = self._next_batch()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        try:
+            writer.close()
+        finally:
+            # Else its destructor closes it again, and prints what goes wrong.
+            writer.is_open = False
+
+    def _next_batch(self) -> Any:
+        from identity_cli.importer.formats.parquet import DAMAGE, unreadable
+
+        # Damage in a column that is not used is met here first.
+        try:
+            return next(self._batches, None)
+        except DAMAGE as error:
+            raise unreadable(self._path, self._rows_before, error) from error
 
     def _write_batch(self, annotations: Sequence[Annotation]) -> None:
         import pyarrow as pa

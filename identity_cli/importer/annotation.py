@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
@@ -147,18 +147,26 @@ class _Annotator:
 
     def run(self) -> AnnotationReport:
         start = time.monotonic()
-        with ThreadPoolExecutor(1, thread_name_prefix="look-up") as lookups:
-            for path in self._plan.paths:
-                with closing(Source(path)) as source:
-                    self._annotate_input(source, lookups)
-                    self._bytes_before += source.offset
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="look-up") as lookups:
+                for path in self._plan.paths:
+                    with closing(Source(path)) as source:
+                        self._annotate_input(source, lookups)
+                        self._bytes_before += source.offset
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to report
+                self._close_output()
+            raise
+        self._close_output()
+        statuses: dict[str, int] = {status: self._statuses[status] for status in get_args(Status)}
+        codes = dict(sorted(self._codes.items()))
+        return AnnotationReport(self._plan.paths, statuses, codes, time.monotonic() - start)
+
+    def _close_output(self) -> None:
         with writing("the output"):
             if self._output is not None:
                 self._output.close()
             self._stream.flush()
-        statuses: dict[str, int] = {status: self._statuses[status] for status in get_args(Status)}
-        codes = dict(sorted(self._codes.items()))
-        return AnnotationReport(self._plan.paths, statuses, codes, time.monotonic() - start)
 
     def _annotate_input(self, source: Source, lookups: ThreadPoolExecutor) -> None:
         reader = open_reader(source, self._plan.options)

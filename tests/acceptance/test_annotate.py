@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from identity_cli.postgres import roles
@@ -78,6 +80,28 @@ def test_unreadable_input_leaves_no_output_file(run_identity: Any, tmp_path: Pat
     assert done.returncode == 4
     assert "broken.csv:3: error: " in done.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("column", ["email", "note"])
+def test_damaged_page_of_any_column_is_an_error_of_the_input(
+    run_identity: Any, tmp_path: Path, column: str
+) -> None:
+    """A column that is not used is copied all the same."""
+    path = tmp_path / "contacts.parquet"
+    emails = [f"a{number}@x.org" for number in range(5_000)]
+    table = pa.table({"email": emails, "note": emails[::-1]})
+    pq.write_table(table, path, use_dictionary=False, write_page_checksum=True)
+    data = bytearray(path.read_bytes())
+    place = pq.ParquetFile(path).metadata.row_group(0).column(table.column_names.index(column))
+    data[place.data_page_offset + 100 : place.data_page_offset + 400] = bytes(300)
+    path.write_bytes(data)
+    (tmp_path / "out.parquet").write_bytes(b"as it was")
+    done = run_identity("annotate", "-q", "contacts.parquet", "-o", "out.parquet", "--force")
+    assert done.returncode == 4
+    assert done.stderr.startswith("contacts.parquet")
+    assert "the Parquet file cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "out.parquet").read_bytes() == b"as it was"
 
 
 @pytest.mark.parametrize("option", ["--json", "--force"])

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from identity_cli.importer.formats.rows import InputOptions, Kind
     from identity_cli.importer.source import Source
 
+# What pyarrow raises for a damaged file.
+DAMAGE = (pa.ArrowException, OSError, ValueError)
 _BATCH_ROWS = 1024
 _BUFFER = 1 << 20
 _CELL_CHARACTERS = 8
@@ -31,6 +33,25 @@ _CELL_CHARACTERS = 8
 _DEEPEST = 8
 # How the elements of a list are named in the file itself, and in paths of many tools.
 _ELEMENTS = re.compile(r"\.list\.(?:element|item)\b|\.bag\.array_element\b|\[\]")
+
+
+def open_file(file: Any) -> pq.ParquetFile:
+    """Open a Parquet file whose damaged pages are noticed. Raises `DAMAGE`."""
+    # Of the columns that are used, some pages are in memory, and not all of a row group.
+    return pq.ParquetFile(
+        file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
+    )
+
+
+def unreadable(name: str, rows: int, error: Exception) -> InputUnreadableError:
+    """Return the error for a file that is damaged behind so many rows."""
+    # Of pyarrow's error only the first line is about the file; it holds no values.
+    problem = "text that is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+    return InputUnreadableError(
+        f"{name}:{rows + 1}" if rows else name,
+        f"the Parquet file cannot be read: {problem.partition(chr(10))[0][:200]}",
+        hint="make the file again; the rows before this place are imported",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +83,10 @@ class ParquetReader:
         self._name = source.name
         self._untaken: list[str] = []
         try:
-            # Of the columns that are used, some pages are in memory, and not all of a row group.
-            self._file = pq.ParquetFile(
-                source.seekable(),
-                pre_buffer=False,
-                buffer_size=_BUFFER,
-                page_checksum_verification=True,
-            )
+            self._file = open_file(source.seekable())
             schema = self._file.schema_arrow
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._broken(error) from error
+        except DAMAGE as error:
+            raise unreadable(self._name, 0, error) from error
         self._names: list[str] = schema.names
         self._leaves = [
             leaf for column, field in enumerate(schema) for leaf in _leaves(field, column)
@@ -143,8 +158,8 @@ class ParquetReader:
                     if column in wanted
                 }
                 yield from zip(*(_values(leaf, lists[leaf.column]) for leaf in used), strict=True)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._broken(error) from error
+        except DAMAGE as error:
+            raise unreadable(self._name, self.line, error) from error
 
     def _report(self, choice: Choice) -> ColumnReport:
         used = {*self._emails, *self._phones}
@@ -163,15 +178,6 @@ class ParquetReader:
                 *((path, reason) for (path, _), reason in nested.items()),
                 *choice.report.unused,
             ),
-        )
-
-    def _broken(self, error: Exception) -> InputUnreadableError:
-        # Of the error only the first line is about the file; it holds no values.
-        problem = "text that is not UTF-8" if isinstance(error, UnicodeError) else str(error)
-        return InputUnreadableError(
-            f"{self._name}:{self.line + 1}" if self.line else self._name,
-            f"the Parquet file cannot be read: {problem.partition(chr(10))[0][:200]}",
-            hint="make the file again; the rows before this place are imported",
         )
 
 
