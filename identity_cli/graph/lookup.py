@@ -31,9 +31,7 @@ def find_primaries(graph: Snapshot, requests: Sequence[ContactRequest]) -> list[
     assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
     by_email, by_phone = map(iter, row)
     found = [
-        {next(by_email), next(by_phone)}
-        if len(request.emails) == len(request.phones) == 1
-        else {*islice(by_email, len(request.emails)), *islice(by_phone, len(request.phones))}
+        {*islice(by_email, len(request.emails)), *islice(by_phone, len(request.phones))}
         for request in requests
     ]
     for primaries in found:

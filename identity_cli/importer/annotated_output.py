@@ -116,22 +116,16 @@ class CsvOutput:
         self._added = [""] * (len(columns) - self._width)
 
     def write(self, rows: Sequence[Row], annotations: Sequence[Annotation]) -> None:
-        width = self._width
-        at_the_end = self._places == (width, width + 1)
-        self._writer.writerows(
-            # Nearly every row of nearly every file, and the fastest.
-            (*row.content, *annotation)
-            if at_the_end and len(row.content) == width
-            else self._cells(row, annotation)
-            for row, annotation in zip(rows, annotations, strict=True)
-        )
+        self._writer.writerows(map(self._cells, rows, annotations))
         self._flush()
 
     def close(self) -> None:
         pass
 
-    def _cells(self, row: Row, annotation: Annotation) -> list[Any]:
+    def _cells(self, row: Row, annotation: Annotation) -> Sequence[Any]:
         content, width = row.content, self._width
+        if len(content) == width and len(self._added) == len(annotation):
+            return (*content, *annotation)  # nearly every row, and the fastest
         cells = [*content[:width], *[""] * (width - len(content)), *self._added]
         for place, value in zip(self._places, annotation, strict=True):
             cells[place] = value
@@ -142,10 +136,11 @@ class CsvOutput:
     def _flush(self) -> None:
         # The writer quotes the characters of its own line end; it is "\r\n" whatever the file's is.
         text = "".join(self._lines)
-        if '"' not in text and self._escape is None:
-            text = text.replace("\r\n", self._line_end)
-        elif self._line_end != "\r\n":
-            text = "".join([f"{line[:-2]}{self._line_end}" for line in self._lines])
+        if self._line_end != "\r\n":
+            if '"' not in text and self._escape is None:  # no line end is in a cell
+                text = text.replace("\r\n", self._line_end)
+            else:
+                text = "".join([f"{line[:-2]}{self._line_end}" for line in self._lines])
         self._lines.clear()
         self._stream.write(self._encoder.encode(text))
 

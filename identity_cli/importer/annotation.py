@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 from identity_cli.errors import InputUnreadableError, UsageError
@@ -250,7 +250,7 @@ class _Annotator:
             _REJECTED if request is None else _annotation(next(primaries))
             for request in batch.requests
         ]
-        self._statuses.update(map(itemgetter(1), annotations))
+        self._statuses.update(map(attrgetter("status"), annotations))
         return annotations
 
 

@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -27,14 +27,16 @@ WITHOUT_IDENTIFIERS = {"29-linkedin-connections.csv"}
 FAILS = WITH_REJECTS | WITH_PARTIAL_ROWS | WITHOUT_IDENTIFIERS
 
 
-def cases() -> Iterator[Any]:
-    """Yield every case, the second one of a kind of file and of an exit code as slow."""
+def cases() -> list[Any]:
+    """Every case; all but the first of a kind of file and of an exit code are slow."""
     kinds = set()
+    found = []
     for case in EXPECTED:
         kind = (Path(case["file"]).suffix, case["file"] in FAILS)
         marks = [pytest.mark.slow] if kind in kinds else []
         kinds.add(kind)
-        yield pytest.param(case, id=case["file"], marks=marks)
+        found.append(pytest.param(case, id=case["file"], marks=marks))
+    return found
 
 
 def identities(run_identity: Run) -> list[list[str]]:
@@ -43,7 +45,7 @@ def identities(run_identity: Run) -> list[list[str]]:
     return sorted(sorted(c["emails"] + c["phoneNumbers"]) for c in contacts)
 
 
-@pytest.mark.parametrize("case", list(cases()))
+@pytest.mark.parametrize("case", cases())
 def test_real_export_comes_out_right_and_changes_nothing_the_second_time(
     run_identity: Run, tmp_path: Path, case: dict[str, Any]
 ) -> None:
