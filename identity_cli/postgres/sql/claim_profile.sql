@@ -16,7 +16,7 @@ BEGIN
         RETURN;
     END IF;
     -- A statement of its own: it sees what was committed while this one waited for the row.
-    IF EXISTS (SELECT FROM contact) THEN
+    IF EXISTS (SELECT FROM contact WHERE id > 0) OR EXISTS (SELECT FROM set_aside_contact) THEN
         IF stored.version <= wanted_version AND stored.region IS NOT DISTINCT FROM wanted_region THEN
             RETURN;
         END IF;

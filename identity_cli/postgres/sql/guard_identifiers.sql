@@ -5,13 +5,16 @@
 -- Whoever changes or deletes a contact locks the primary FOR UPDATE before the guard looks for carriers. So one of them
 -- waits and then sees what the other one has committed; an INSERT pays nothing for it.
 --
+-- A contact that shows two values links them, so no rule may keep the two from linking. Blocked values need no check: they
+-- are anchored by placeholders, which are in nobody's identity.
+--
 -- SET search_path: a restore of data alone runs with an empty one, and an UPDATE may come from another schema.
 
 CREATE OR REPLACE FUNCTION refuse_two_identities() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     RAISE EXCEPTION 'an identifier would lead to two identities'
-        USING ERRCODE = 'integrity_constraint_violation',
+        USING ERRCODE = '23G01',
               HINT = 'a known value stays in its identity; reconcile() links and merges';
 END $$;
 
@@ -30,6 +33,12 @@ BEGIN
         PERFORM FROM contact WHERE phone_number = NEW.phone_number AND anchors_phone
             AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
         IF NOT FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
+    END IF;
+    IF NEW.email IS NOT NULL AND NEW.phone_number IS NOT NULL THEN
+        PERFORM FROM unlinked_pair WHERE value = NEW.email AND other_value = NEW.phone_number;
+        IF FOUND THEN
             PERFORM refuse_two_identities();
         END IF;
     END IF;
@@ -63,7 +72,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
     PERFORM refuse_two_identities()
-    FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
+    FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows WHERE id > 0) AS old_identity
     JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
     WHERE (email IS NOT NULL AND NOT anchors_email AND NOT EXISTS (
                SELECT FROM contact a WHERE a.email = c.email AND a.anchors_email))

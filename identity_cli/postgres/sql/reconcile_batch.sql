@@ -58,8 +58,9 @@ BEGIN
                 END IF;
                 EXIT;
             EXCEPTION
+                -- 23G01: a command has moved a value at the same moment.
                 WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
-                    OR lock_not_available THEN
+                    OR lock_not_available OR SQLSTATE '23G01' THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
                     retries := retries + 1;
                     IF attempt = 1 THEN
@@ -69,7 +70,7 @@ BEGIN
                     PERFORM pg_sleep(random() * attempt / 1000);
                 WHEN OTHERS THEN
                     IF left(SQLSTATE, 2) IN ('08', '25', '53', '57', '58', 'F0', 'XX')
-                        OR SQLSTATE IN ('42P01', '42703', '42883', 'ID001') THEN
+                        OR SQLSTATE IN ('42P01', '42703', '42883', 'ID001', 'ID003') THEN
                         RAISE;
                     END IF;
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);

@@ -1,0 +1,161 @@
+-- Hubs: values that occur with more others than the policy allows. What a value was ever stated with counts, blocked and
+-- unlinked partners too; otherwise two hubs would depend on each other.
+
+-- Count a pair that is new; return those of the two that have become hubs by it, null if none.
+CREATE OR REPLACE FUNCTION count_partners(left_value text, right_value text) RETURNS text[]
+LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    WITH counted AS (
+        -- In one order: two requests of the same pair wait for each other at the first value.
+        INSERT INTO partner_count AS p (value, partners)
+        VALUES (least(left_value, right_value), 1), (greatest(left_value, right_value), 1)
+        ON CONFLICT (value) DO UPDATE SET partners = p.partners + 1
+        RETURNING value, partners
+    )
+    SELECT array_agg(value) FROM counted, link_policy
+    WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
+      AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = counted.value)
+      AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = counted.value AND is_hub)
+$$;
+
+-- The answer to a request whose pair made hubs of values: that after these have stopped linking.
+CREATE OR REPLACE FUNCTION answer_after_hubs(
+    answer reconciliation,
+    hubs text[],
+    left_value text,
+    right_value text,
+    request_run bigint
+) RETURNS reconciliation
+LANGUAGE plpgsql AS $$
+DECLARE
+    primary_ids bigint[];
+BEGIN
+    PERFORM stop_hubs(hubs, request_run);
+    primary_ids := primaries_of(ARRAY[left_value, right_value]);
+    IF answer.contact_id IS NOT NULL THEN
+        PERFORM FROM contact WHERE id = answer.contact_id;
+        IF NOT FOUND THEN
+            answer.contact_id := NULL;
+        END IF;
+    END IF;
+    IF cardinality(primary_ids) = 0 THEN
+        answer.outcome := 'blocked';
+    ELSIF answer.contact_id = primary_ids[1] THEN
+        answer.outcome := 'created';
+    ELSIF answer.contact_id IS NULL AND (answer.outcome <> 'merged' OR cardinality(primary_ids) > 1) THEN
+        answer.outcome := 'unchanged';
+    END IF;
+    answer.primary_id := primary_ids[1];
+    RETURN answer;
+END $$;
+
+-- The primaries of these values without duplicates, in the order of the values; blocked and unknown ones have none.
+CREATE OR REPLACE FUNCTION primaries_of(of_values text[]) RETURNS bigint[]
+LANGUAGE sql AS $$
+    SELECT coalesce(array_agg(root ORDER BY place), '{}') FROM (
+        SELECT coalesce(linked_id, id) AS root, min(place) AS place
+        FROM unnest(of_values) WITH ORDINALITY AS own (value, place)
+        JOIN contact ON email = own.value AND anchors_email OR phone_number = own.value AND anchors_phone
+        WHERE id > 0
+        GROUP BY 1
+    ) AS found
+$$;
+
+CREATE OR REPLACE FUNCTION stop_hubs(hubs text[], request_run bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    command bigint;
+BEGIN
+    -- A caller with few rights could pass any value: only what the counts say stops.
+    hubs := ARRAY(
+        SELECT value FROM partner_count AS p, link_policy
+        WHERE value = ANY (hubs)
+            AND partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
+            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
+    );
+    INSERT INTO steering_command (verb, run_id) VALUES ('hub', request_run) RETURNING id INTO command;
+    PERFORM block_values(hubs, command, false, NULL, true);
+END $$;
+
+-- Count the partners of all values anew, from everything that was stated. The caller has locked the tables.
+CREATE OR REPLACE FUNCTION recount_partners() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM partner_count;
+    IF EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0) THEN
+        INSERT INTO partner_count (value, partners)
+        SELECT value, count(*)
+        FROM (SELECT value, other_value FROM stated_pairs()
+              UNION ALL SELECT other_value, value FROM stated_pairs()) AS ways
+        GROUP BY value;
+    END IF;
+END $$;
+
+-- Every pair that was ever stated.
+CREATE OR REPLACE FUNCTION stated_pairs() RETURNS TABLE (value text, other_value text)
+LANGUAGE sql STABLE AS $$
+    SELECT email, phone_number FROM contact
+    WHERE email IS NOT NULL AND phone_number IS NOT NULL AND id > 0
+    UNION
+    SELECT email, phone_number FROM set_aside_contact WHERE email IS NOT NULL AND phone_number IS NOT NULL
+    UNION
+    SELECT value, other_value FROM link_evidence
+$$;
+
+-- Let those values be hubs that the counts, the limits and the exemptions say. The caller has locked the tables.
+CREATE OR REPLACE FUNCTION apply_hub_limits(command bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    hubs text[] := ARRAY(
+        SELECT value FROM partner_count AS p, link_policy
+        WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
+            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
+    );
+    starting text[] := ARRAY(SELECT unnest(hubs) EXCEPT SELECT value FROM blocked_value WHERE is_hub);
+    ending text[] := ARRAY(SELECT value FROM blocked_value WHERE is_hub EXCEPT SELECT unnest(hubs));
+BEGIN
+    IF ending <> '{}' THEN
+        PERFORM unblock_values(ending, command, as_hub => true);
+    END IF;
+    IF starting <> '{}' THEN
+        PERFORM block_values(starting, command, false, NULL, true);
+    END IF;
+END $$;
+
+-- Set both limits; null is no limit.
+CREATE OR REPLACE FUNCTION set_hub_limits(of_emails integer, of_phones integer, command bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    LOCK TABLE contact, link_evidence, set_aside_contact IN EXCLUSIVE MODE;
+    UPDATE link_policy SET email_limit = of_emails, phone_limit = of_phones;
+    PERFORM set_rules_in_force();
+    PERFORM recount_partners();
+    PERFORM apply_hub_limits(command);
+END $$;
+
+-- Let these values link whatever the limits say, or let the limits apply to them again.
+CREATE OR REPLACE FUNCTION exempt_values(of_values text[], command bigint, are_exempt boolean) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    hubs text[];
+BEGIN
+    -- Requests that count partners of these values end first, others wait.
+    PERFORM FROM partner_count WHERE value = ANY (of_values) ORDER BY value FOR UPDATE;
+    IF are_exempt THEN
+        INSERT INTO hub_exemption (value, command_id) SELECT DISTINCT own.value, command
+        FROM unnest(of_values) AS own (value) ON CONFLICT DO NOTHING;
+        hubs := ARRAY(SELECT value FROM blocked_value WHERE value = ANY (of_values) AND is_hub);
+        IF hubs <> '{}' THEN
+            PERFORM unblock_values(hubs, command, as_hub => true);
+        END IF;
+    ELSE
+        DELETE FROM hub_exemption WHERE value = ANY (of_values);
+        hubs := ARRAY(
+            SELECT value FROM partner_count, link_policy
+            WHERE value = ANY (of_values)
+                AND partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
+        );
+        IF hubs <> '{}' THEN
+            PERFORM block_values(hubs, command, false, NULL, true);
+        END IF;
+    END IF;
+END $$;

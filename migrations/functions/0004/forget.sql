@@ -1,0 +1,102 @@
+-- Erase values for good. Only a keyed hash of each remains, so that a request that brings it again can drop it.
+
+-- The hash of a forgotten value. The key is in the database, or the session has brought it: then a client without it must
+-- not reconcile, since it would let forgotten values in.
+--
+-- Raises ID003 if the session has no key, or another one than that of the values forgotten so far.
+CREATE OR REPLACE FUNCTION forget_hash(of_value text) RETURNS bytea
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    stored forget_key;
+    key bytea;
+BEGIN
+    SELECT * INTO stored FROM forget_key;
+    key := coalesce(stored.key, convert_to(nullif(current_setting('identity.forget_key', true), ''), 'UTF8'));
+    IF key IS NULL OR sha256('fingerprint'::bytea || key) <> stored.fingerprint THEN
+        RAISE EXCEPTION 'the key of the forgotten values is missing, or is another one' USING ERRCODE = 'ID003';
+    END IF;
+    -- Twice: nobody can lengthen the hash of one value to that of another.
+    RETURN sha256(key || sha256(key || convert_to(of_value, 'UTF8')));
+END $$;
+
+-- Make the key with the first value that is forgotten: the session's, which is not stored, or a random one.
+CREATE OR REPLACE FUNCTION make_forget_key() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    session_key bytea := convert_to(nullif(current_setting('identity.forget_key', true), ''), 'UTF8');
+    random_key bytea := sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'));
+BEGIN
+    INSERT INTO forget_key (key, fingerprint)
+    VALUES (CASE WHEN session_key IS NULL THEN random_key END,
+            sha256('fingerprint'::bytea || coalesce(session_key, random_key)))
+    ON CONFLICT DO NOTHING;
+END $$;
+
+-- Forget these values. Contacts keep their other value; what other values were stated with a forgotten one, they are
+-- stated alone from now on. Writers wait.
+CREATE OR REPLACE FUNCTION forget_values(of_values text[], command bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    touched text[];
+    roots bigint[];
+    evidence_ids bigint[];
+    named text;
+BEGIN
+    LOCK TABLE contact, link_evidence, set_aside_contact IN EXCLUSIVE MODE;
+    PERFORM make_forget_key();
+    FOR named IN
+        SELECT pattern FROM block_pattern
+        WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value)
+                      WHERE strpos(replace(pattern, '\', ''), own.value) > 0)
+    LOOP
+        PERFORM remove_pattern(named, command);
+    END LOOP;
+    INSERT INTO forgotten_value (hash, command_id)
+    SELECT forget_hash(own.value), command FROM unnest(of_values) AS own (value) ON CONFLICT DO NOTHING;
+    touched := ARRAY(
+        SELECT unnest(with_held_partners(of_values))
+        UNION SELECT value FROM unlinked_pair WHERE other_value = ANY (of_values)
+        UNION SELECT other_value FROM unlinked_pair WHERE value = ANY (of_values)
+        EXCEPT SELECT unnest(of_values)
+    );
+    roots := lock_identities(touched || of_values);
+
+    evidence_ids := ARRAY(
+        SELECT id FROM link_evidence WHERE value = ANY (of_values)
+        UNION SELECT e.id FROM link_evidence AS e WHERE e.other_value = ANY (of_values)
+    );
+    INSERT INTO restatement AS r (value, other_value, run_id, line, created_at)
+    SELECT DISTINCT ON (value) value, '', run_id, line, created_at
+    FROM (
+        SELECT unnest(ARRAY[value, other_value]) AS value, run_id, line, created_at
+        FROM link_evidence WHERE id = ANY (evidence_ids)
+        UNION ALL
+        SELECT unnest(ARRAY[value, other_value]), run_id, line, created_at
+        FROM restatement WHERE value = ANY (of_values) OR other_value = ANY (of_values)
+    ) AS statement
+    WHERE value <> '' AND value <> ALL (of_values)
+    ORDER BY value, coalesce(run_id, 0)
+    ON CONFLICT (value, other_value) DO UPDATE SET
+        run_id = excluded.run_id, line = excluded.line, created_at = excluded.created_at
+    WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0);
+    DELETE FROM restatement WHERE value = ANY (of_values) OR other_value = ANY (of_values);
+    PERFORM keep_merges(evidence_ids);
+    DELETE FROM link_evidence WHERE id = ANY (evidence_ids);
+
+    DELETE FROM set_aside_contact
+    WHERE coalesce(email = ANY (of_values), true) AND coalesce(phone_number = ANY (of_values), true);
+    UPDATE set_aside_contact SET email = NULL WHERE email = ANY (of_values);
+    UPDATE set_aside_contact SET phone_number = NULL WHERE phone_number = ANY (of_values);
+    DELETE FROM unlinked_pair WHERE value = ANY (of_values) OR other_value = ANY (of_values);
+    DELETE FROM blocked_value WHERE value = ANY (of_values);
+    DELETE FROM hub_exemption WHERE value = ANY (of_values);
+    DELETE FROM partner_count WHERE value = ANY (of_values);
+    DELETE FROM contact WHERE id < 0 AND (email = ANY (of_values) OR phone_number = ANY (of_values));
+    UPDATE steering_command SET reason = NULL
+    WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value) WHERE strpos(lower(reason), own.value) > 0);
+
+    PERFORM set_rules_in_force();
+    PERFORM rework(roots, touched, command, of_values);
+    PERFORM recount_partners();
+    PERFORM apply_hub_limits(command);
+END $$;

@@ -1,0 +1,82 @@
+-- One identifier leads to one identity, whoever writes. Unique indexes check the contact that anchors a value; these
+-- triggers check the contacts that carry it besides: they must be in the identity of its anchor.
+--
+-- Two writers: a new carrier holds its primary FOR KEY SHARE, by the foreign key, before its guard looks at the anchor.
+-- Whoever changes or deletes a contact locks the primary FOR UPDATE before the guard looks for carriers. So one of them
+-- waits and then sees what the other one has committed; an INSERT pays nothing for it.
+--
+-- A contact that shows two values links them, so no rule may keep the two from linking. Blocked values need no check: they
+-- are anchored by placeholders, which are in nobody's identity.
+--
+-- SET search_path: a restore of data alone runs with an empty one, and an UPDATE may come from another schema.
+
+CREATE OR REPLACE FUNCTION refuse_two_identities() RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RAISE EXCEPTION 'an identifier would lead to two identities'
+        USING ERRCODE = '23G01',
+              HINT = 'a known value stays in its identity; reconcile() links and merges';
+END $$;
+
+-- Fires for a row that carries a value that it does not anchor.
+CREATE OR REPLACE FUNCTION guard_identifiers_inserted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF NEW.email IS NOT NULL AND NOT NEW.anchors_email THEN
+        PERFORM FROM contact WHERE email = NEW.email AND anchors_email
+            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
+        IF NOT FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
+    END IF;
+    IF NEW.phone_number IS NOT NULL AND NOT NEW.anchors_phone THEN
+        PERFORM FROM contact WHERE phone_number = NEW.phone_number AND anchors_phone
+            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
+        IF NOT FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
+    END IF;
+    IF NEW.email IS NOT NULL AND NEW.phone_number IS NOT NULL THEN
+        PERFORM FROM unlinked_pair WHERE value = NEW.email AND other_value = NEW.phone_number;
+        IF FOUND THEN
+            PERFORM refuse_two_identities();
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- Fires once for each statement. Checks the changed rows, and the rows that are still in their old identities.
+CREATE OR REPLACE FUNCTION guard_identifiers_updated() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
+    PERFORM refuse_two_identities()
+    FROM (
+        SELECT id, linked_id, email, phone_number, anchors_email, anchors_phone FROM new_rows
+        UNION ALL
+        SELECT c.id, c.linked_id, c.email, c.phone_number, c.anchors_email, c.anchors_phone
+        FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
+        JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
+    ) AS touched
+    WHERE (email IS NOT NULL AND NOT anchors_email AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.email = touched.email AND a.anchors_email
+                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
+       OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.phone_number = touched.phone_number AND a.anchors_phone
+                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)));
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION guard_identifiers_deleted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
+    PERFORM refuse_two_identities()
+    FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows WHERE id > 0) AS old_identity
+    JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
+    WHERE (email IS NOT NULL AND NOT anchors_email AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.email = c.email AND a.anchors_email))
+       OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
+               SELECT FROM contact a WHERE a.phone_number = c.phone_number AND a.anchors_phone));
+    RETURN NULL;
+END $$;

@@ -1,0 +1,56 @@
+-- Reconcile a request of any number of values: every two of them are a pair, and the pairs are reconciled one after the
+-- other. Each email with each phone number comes first, then the emails with each other, then the phone numbers.
+--
+-- The outcome is the strongest of the pairs' outcomes, the primary that of the last pair, or of the first value if a rule
+-- keeps values from linking. contact_id is the first contact
+-- stored, contact_ids all of them if there are several. Raises what reconcile() raises.
+CREATE OR REPLACE FUNCTION reconcile_request(
+    emails text[],
+    phones text[],
+    request_at timestamptz DEFAULT clock_timestamp(),
+    request_run bigint DEFAULT NULL,
+    request_line bigint DEFAULT NULL
+) RETURNS reconciliation
+LANGUAGE plpgsql AS $$
+DECLARE
+    result reconciliation;
+    step reconciliation;
+    left_value text;
+    right_value text;
+    two_emails boolean;
+    two_phones boolean;
+    strengths CONSTANT text[] := '{created,merged,linked,unchanged,blocked,forgotten}';
+    strongest integer;
+    stored bigint[] := '{}';
+    is_steered boolean := false;
+    previous_id bigint;
+BEGIN
+    IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
+        RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
+    END IF;
+    FOR left_value, right_value, two_emails, two_phones IN
+        WITH request AS (
+            SELECT 'email' AS kind, value, place FROM unnest(emails) WITH ORDINALITY AS email (value, place)
+            UNION ALL
+            SELECT 'phone', value, place FROM unnest(phones) WITH ORDINALITY AS phone (value, place)
+        )
+        SELECT l.value, r.value, r.kind = 'email', l.kind = 'phone'
+        FROM request AS l JOIN request AS r ON (l.kind, l.place) < (r.kind, r.place)
+        ORDER BY l.kind = r.kind, l.kind, l.place, r.place
+    LOOP
+        step := reconcile(left_value, right_value, request_at, request_run, request_line, two_emails, two_phones);
+        strongest := least(strongest, array_position(strengths, step.outcome));
+        is_steered := is_steered OR step.primary_id IS NULL OR step.primary_id <> previous_id;
+        previous_id := step.primary_id;
+        stored := stored || coalesce(step.contact_ids, array_remove(ARRAY[step.contact_id], NULL));
+    END LOOP;
+    result := (strengths[strongest], step.primary_id, stored[1], NULL);
+    IF is_steered THEN
+        -- Its values may be in several identities: that of the first one that links.
+        result.primary_id := (primaries_of(emails || phones))[1];
+    END IF;
+    IF cardinality(stored) > 1 THEN
+        result.contact_ids := stored;
+    END IF;
+    RETURN result;
+END $$;

@@ -1,0 +1,308 @@
+-- What reconcile() does where a rule concerns the request. A statement that does not link is kept all the same: it links
+-- when the rule has gone, however late that is.
+
+-- Reconcile a pair, or a value alone, of which at least one value is anchored by a placeholder: blocked, or named in an
+-- unlinked pair before it was first stated. No outcome: the placeholder has gone meanwhile.
+CREATE OR REPLACE FUNCTION reconcile_steered(
+    left_value text,
+    right_value text,
+    left_id bigint,
+    right_id bigint,
+    request_at timestamptz,
+    request_run bigint,
+    request_line bigint,
+    two_emails boolean,
+    two_phones boolean
+) RETURNS reconciliation
+LANGUAGE plpgsql AS $$
+DECLARE
+    result reconciliation;
+    step reconciliation;
+    is_left_blocked boolean;
+    is_right_blocked boolean;
+BEGIN
+    -- A command that takes the rule away waits for this, or comes before.
+    IF NOT lock_placeholders(ARRAY[left_id, right_id]) THEN
+        RETURN result;
+    END IF;
+    IF rules_in_force() % 2 = 1 THEN
+        step := reconcile_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL, request_at, request_run,
+                                     request_line);
+        IF step.outcome = 'look again' THEN
+            RETURN result;
+        ELSIF step.outcome IS NOT NULL THEN
+            RETURN step;
+        END IF;
+    END IF;
+    is_left_blocked := left_id < 0 AND EXISTS (SELECT FROM blocked_value WHERE value = left_value);
+    is_right_blocked := right_id < 0 AND EXISTS (SELECT FROM blocked_value WHERE value = right_value);
+
+    IF left_value IS NULL OR right_value IS NULL THEN
+        IF is_left_blocked OR is_right_blocked THEN
+            PERFORM hold_value(coalesce(left_value, right_value), request_at, request_run, request_line);
+            result.outcome := 'blocked';
+        ELSE
+            PERFORM release_placeholders(ARRAY[left_id, right_id]);
+        END IF;
+        RETURN result;
+    END IF;
+
+    IF (two_emails OR two_phones) AND left_value > right_value COLLATE "C" THEN
+        RETURN reconcile_steered(right_value, left_value, right_id, left_id, request_at, request_run, request_line,
+                                 two_emails, two_phones);
+    END IF;
+    PERFORM release_placeholders(ARRAY[CASE WHEN NOT is_left_blocked THEN left_id END,
+                                       CASE WHEN NOT is_right_blocked THEN right_id END]);
+    IF NOT coalesce(is_left_blocked, false) AND NOT coalesce(is_right_blocked, false) THEN
+        PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
+        IF NOT FOUND THEN
+            RETURN result;
+        END IF;
+    END IF;
+
+    -- Each value by itself; what the pair says is held.
+    result := ('blocked', NULL, NULL, NULL);
+    IF NOT coalesce(is_right_blocked, false) THEN
+        result := reconcile_value(right_value, request_at, request_run, request_line);
+    END IF;
+    IF NOT coalesce(is_left_blocked, false) THEN
+        step := reconcile_value(left_value, request_at, request_run, request_line);
+        IF step.contact_id IS NOT NULL AND result.contact_id IS NOT NULL THEN
+            step.contact_ids := ARRAY[step.contact_id, result.contact_id];
+        ELSIF step.contact_id IS NULL THEN
+            step.contact_id := result.contact_id;
+            step.outcome := CASE WHEN result.contact_id IS NULL THEN step.outcome ELSE 'created' END;
+        END IF;
+        result := step;
+    END IF;
+    RETURN hold_pair(result, left_value, right_value, request_at, request_run, request_line);
+END $$;
+
+CREATE OR REPLACE FUNCTION reconcile_value(
+    of_value text, request_at timestamptz, request_run bigint, request_line bigint
+) RETURNS reconciliation
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF strpos(of_value, '@') > 0 THEN
+        RETURN reconcile(of_value, NULL, request_at, request_run, request_line);
+    END IF;
+    RETURN reconcile(NULL, of_value, request_at, request_run, request_line);
+END $$;
+
+-- Check new values before reconcile() stores them: the answer without the forgotten ones, 'look again' if a pattern blocks
+-- a value from now on, or no outcome.
+CREATE OR REPLACE FUNCTION reconcile_new_values(
+    left_value text,
+    right_value text,
+    is_left_new boolean,
+    is_right_new boolean,
+    request_at timestamptz,
+    request_run bigint,
+    request_line bigint
+) RETURNS reconciliation
+LANGUAGE plpgsql AS $$
+DECLARE
+    result reconciliation;
+    rules text[] := ARRAY[CASE WHEN is_left_new THEN rule_for_new_value(left_value) END,
+                          CASE WHEN is_right_new THEN rule_for_new_value(right_value) END];
+BEGIN
+    IF 'forgotten' = ANY (rules) THEN
+        RETURN reconcile_unforgotten(left_value, right_value, rules, request_at, request_run, request_line);
+    ELSIF 'blocked' = ANY (rules) THEN
+        PERFORM block_by_pattern(ARRAY[CASE WHEN is_left_new THEN left_value END,
+                                       CASE WHEN is_right_new THEN right_value END]);
+        result.outcome := 'look again';
+    END IF;
+    RETURN result;
+END $$;
+
+-- Reconcile a request of which at least one value is forgotten with what is left of it.
+CREATE OR REPLACE FUNCTION reconcile_unforgotten(
+    left_value text,
+    right_value text,
+    rules text[],
+    request_at timestamptz,
+    request_run bigint,
+    request_line bigint
+) RETURNS reconciliation
+LANGUAGE plpgsql AS $$
+DECLARE
+    result reconciliation;
+BEGIN
+    IF left_value IS NOT NULL AND rules[1] IS DISTINCT FROM 'forgotten' THEN
+        RETURN reconcile_value(left_value, request_at, request_run, request_line);
+    ELSIF right_value IS NOT NULL AND rules[2] IS DISTINCT FROM 'forgotten' THEN
+        RETURN reconcile_value(right_value, request_at, request_run, request_line);
+    END IF;
+    result.outcome := 'forgotten';
+    RETURN result;
+END $$;
+
+-- 'forgotten', 'blocked' if a pattern matches, or null.
+CREATE OR REPLACE FUNCTION rule_for_new_value(new_value text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF new_value IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM FROM forgotten_value LIMIT 1;
+    IF FOUND THEN
+        PERFORM FROM forgotten_value WHERE hash = forget_hash(new_value);
+        IF FOUND THEN
+            RETURN 'forgotten';
+        END IF;
+    END IF;
+    PERFORM FROM block_pattern WHERE new_value ~ whole_value(pattern);
+    RETURN CASE WHEN FOUND THEN 'blocked' END;
+END $$;
+
+-- Block those of these values that a pattern matches.
+CREATE OR REPLACE FUNCTION block_by_pattern(new_values text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    new_value text;
+    matching bigint;
+BEGIN
+    FOREACH new_value IN ARRAY new_values LOOP
+        SELECT min(id) INTO matching FROM block_pattern WHERE new_value ~ whole_value(pattern);
+        IF matching IS NOT NULL THEN
+            PERFORM block_values(ARRAY[new_value], NULL, false, matching);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Lock the placeholders among these contacts against requests and commands; false if one of them has gone.
+CREATE OR REPLACE FUNCTION lock_placeholders(ids bigint[]) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    found_placeholders bigint;
+BEGIN
+    SELECT count(*) INTO found_placeholders
+    FROM (SELECT FROM contact WHERE id = ANY (ids) AND id < 0 ORDER BY id FOR NO KEY UPDATE) AS locked;
+    RETURN found_placeholders = (SELECT count(*) FROM unnest(ids) AS id WHERE id < 0);
+END $$;
+
+-- Remove those of these placeholders whose values are not blocked: the values are stated now.
+CREATE OR REPLACE FUNCTION release_placeholders(ids bigint[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    DELETE FROM contact WHERE id = ANY (ids) AND id < 0
+        AND NOT EXISTS (SELECT FROM blocked_value WHERE value IN (email, phone_number))
+$$;
+
+-- Whether a contact was stored with this value.
+CREATE OR REPLACE FUNCTION is_stored(of_value text) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM contact WHERE email = of_value AND anchors_email AND id > 0)
+        OR EXISTS (SELECT FROM contact WHERE phone_number = of_value AND anchors_phone AND id > 0)
+        OR EXISTS (SELECT FROM set_aside_contact WHERE email = of_value)
+        OR EXISTS (SELECT FROM set_aside_contact WHERE phone_number = of_value)
+$$;
+
+-- Keep a blocked value that was stated alone.
+CREATE OR REPLACE FUNCTION hold_value(
+    of_value text, request_at timestamptz, request_run bigint, request_line bigint
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF NOT is_stored(of_value) THEN
+        PERFORM set_aside_new(of_value, NULL, true, true, request_at, request_run, request_line);
+    ELSIF (SELECT min(coalesce(run_id, 0)) FROM set_aside_contact WHERE of_value IN (email, phone_number))
+        > coalesce(request_run, 0) THEN
+        PERFORM restate(of_value, NULL, request_at, request_run, request_line);
+    END IF;
+END $$;
+
+-- Store a contact that shows nothing; return its id.
+CREATE OR REPLACE FUNCTION set_aside_new(
+    of_value text,
+    other_value text,
+    is_anchor boolean,
+    is_other_anchor boolean,
+    request_at timestamptz,
+    request_run bigint,
+    request_line bigint
+) RETURNS bigint
+LANGUAGE sql AS $$
+    INSERT INTO set_aside_contact (id, email, phone_number, anchors_email, anchors_phone, run_id, line, created_at)
+    SELECT nextval(pg_get_serial_sequence('contact', 'id')),
+           CASE WHEN strpos(of_value, '@') > 0 THEN of_value END,
+           CASE WHEN strpos(of_value, '@') = 0 THEN of_value ELSE other_value END,
+           CASE WHEN strpos(of_value, '@') > 0 THEN is_anchor ELSE false END,
+           CASE WHEN strpos(of_value, '@') = 0 THEN is_anchor ELSE other_value IS NOT NULL AND is_other_anchor END,
+           request_run, request_line, request_at
+    RETURNING id
+$$;
+
+-- Keep a pair that does not link, in the order of link_evidence; return the answer to the request. Its placeholders or its
+-- primaries are locked: nobody else states one of the two values at the same moment.
+--
+-- A contact that the request has stored for one of them was stored with the pair. A value that no contact was stored
+-- with gets one that shows nothing yet.
+CREATE OR REPLACE FUNCTION hold_pair(
+    answer reconciliation,
+    left_value text,
+    right_value text,
+    request_at timestamptz,
+    request_run bigint,
+    request_line bigint
+) RETURNS reconciliation
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    fact_run bigint;
+    is_left_stored boolean;
+    is_right_stored boolean;
+    is_mixed boolean := strpos(left_value, '@') > 0 AND strpos(right_value, '@') = 0;
+    hubs text[];
+BEGIN
+    SELECT coalesce(run_id, 0) INTO fact_run FROM (
+        SELECT run_id FROM link_evidence WHERE value = left_value AND other_value = right_value
+        UNION ALL
+        SELECT run_id FROM set_aside_contact WHERE email = left_value AND phone_number = right_value
+    ) AS fact;
+    IF FOUND THEN
+        IF fact_run > coalesce(request_run, 0) THEN
+            PERFORM restate(left_value, right_value, request_at, request_run, request_line);
+        END IF;
+        RETURN answer;
+    END IF;
+    is_left_stored := is_stored(left_value);
+    is_right_stored := is_stored(right_value);
+    IF is_mixed AND answer.contact_id IS NOT NULL THEN
+        INSERT INTO set_aside_contact (id, email, phone_number, anchors_email, anchors_phone,
+                                       initial_linked_id, run_id, line, created_at)
+        SELECT id, left_value, right_value, email IS NOT NULL OR NOT is_left_stored,
+               phone_number IS NOT NULL OR NOT is_right_stored, initial_linked_id, run_id, line, created_at
+        FROM contact WHERE id = answer.contact_id;
+    ELSIF is_mixed AND NOT is_left_stored AND NOT is_right_stored THEN
+        PERFORM set_aside_new(left_value, right_value, true, true, request_at, request_run, request_line);
+    ELSE
+        IF NOT is_left_stored THEN
+            PERFORM set_aside_new(left_value, NULL, true, true, request_at, request_run, request_line);
+        END IF;
+        IF NOT is_right_stored THEN
+            PERFORM set_aside_new(right_value, NULL, true, true, request_at, request_run, request_line);
+        END IF;
+        INSERT INTO link_evidence (value, other_value, is_held, run_id, line, created_at)
+        VALUES (left_value, right_value, true, request_run, request_line, request_at);
+    END IF;
+    IF rules_in_force() >= 2 THEN
+        hubs := count_partners(left_value, right_value);
+        IF hubs IS NOT NULL THEN
+            RETURN answer_after_hubs(answer, hubs, left_value, right_value, request_run);
+        END IF;
+    END IF;
+    RETURN answer;
+END $$;
+
+-- Note that a pair, or a value alone, is stated by a request that outlives an undo of the run that stated it first.
+CREATE OR REPLACE FUNCTION restate(
+    left_value text, right_value text, request_at timestamptz, request_run bigint, request_line bigint
+) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    INSERT INTO restatement AS r (value, other_value, run_id, line, created_at)
+    VALUES (coalesce(left_value, right_value), CASE WHEN left_value IS NULL THEN '' ELSE coalesce(right_value, '') END,
+            request_run, request_line, request_at)
+    ON CONFLICT (value, other_value) DO UPDATE SET
+        run_id = excluded.run_id, line = excluded.line, created_at = excluded.created_at
+    WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0)
+$$;

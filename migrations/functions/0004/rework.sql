@@ -1,0 +1,299 @@
+-- Work identities out again from their evidence and the rules as they are now. Every command that changes a rule, an undo
+-- and a hub that passes its limit come through here; the cost is that of the identities.
+--
+-- `roots` are the primaries of the identities, which the caller has locked (lock_identities); `more_values` are values
+-- that are in no identity now, such as those just unblocked. Whatever these values are stated with must be in `roots`.
+-- `gone_values` are erased, and so is what `gone_run` alone has stated.
+--
+-- A fact is the pair (or the value) that a contact was stored with (set_aside_contact has it where the contact shows
+-- less), or a pair of link_evidence. A contact shows the values of its fact that may link, one of them if the pair may
+-- not; an anchor stays the anchor of a value as long as it shows it. A value that no contact shows gets a new one.
+
+CREATE OR REPLACE FUNCTION rework(
+    roots bigint[],
+    more_values text[],
+    command bigint,
+    gone_values text[] DEFAULT '{}',
+    gone_run bigint DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql
+-- The arrays differ in size by orders of magnitude: each call is planned for its own.
+SET plan_cache_mode = 'force_custom_plan' SET enable_seqscan = off SET jit = off
+AS $$
+DECLARE
+    contacts reworked_contact[];
+    pairs reworked_pair[];
+    area text[];        -- the values of these identities, and more_values
+    nodes text[];       -- those of them that may link
+    lefts integer[];    -- the pairs that link, as places in nodes
+    rights integer[];
+    labels integer[];   -- for each node the lowest node of its component
+    a integer;
+    b integer;
+BEGIN
+    area := ARRAY(
+        SELECT value FROM (
+            SELECT email AS value FROM contact WHERE id = ANY (roots) AND anchors_email
+            UNION ALL
+            SELECT phone_number FROM contact WHERE id = ANY (roots) AND anchors_phone
+            UNION ALL
+            SELECT email FROM contact WHERE linked_id = ANY (roots) AND anchors_email
+            UNION ALL
+            SELECT phone_number FROM contact WHERE linked_id = ANY (roots) AND anchors_phone
+            UNION
+            SELECT unnest(more_values)
+        ) AS own
+        WHERE value IS NOT NULL
+    );
+
+    WITH member AS MATERIALIZED (
+        SELECT * FROM contact WHERE id = ANY (roots) AND id > 0
+        UNION ALL
+        SELECT * FROM contact WHERE linked_id = ANY (roots)
+    ), aside AS MATERIALIZED (
+        SELECT s.* FROM unnest(area) AS own (value),
+            LATERAL (SELECT * FROM set_aside_contact WHERE email = own.value OFFSET 0) AS s
+        UNION
+        SELECT s.* FROM unnest(area) AS own (value),
+            LATERAL (SELECT * FROM set_aside_contact WHERE phone_number = own.value OFFSET 0) AS s
+        UNION
+        SELECT s.* FROM member, LATERAL (SELECT * FROM set_aside_contact WHERE id = member.id OFFSET 0) AS s
+    ), stored AS (
+        SELECT m.id,
+               CASE WHEN s.id IS NULL THEN m.email ELSE s.email END AS email,
+               CASE WHEN s.id IS NULL THEN m.phone_number ELSE s.phone_number END AS phone_number,
+               CASE WHEN s.id IS NULL OR m.email IS NOT NULL THEN m.anchors_email ELSE s.anchors_email END
+                   AS anchors_email,
+               CASE WHEN s.id IS NULL OR m.phone_number IS NOT NULL THEN m.anchors_phone ELSE s.anchors_phone END
+                   AS anchors_phone,
+               m.initial_linked_id, m.run_id, m.line, m.created_at, s.id IS NOT NULL AS is_aside, false AS is_elsewhere,
+               true AS was_shown, m.email AS was_email, m.phone_number AS was_phone_number,
+               m.anchors_email AS was_anchors_email, m.anchors_phone AS was_anchors_phone, m.linked_id AS was_linked_id
+        FROM member AS m LEFT JOIN aside AS s USING (id)
+        UNION ALL
+        SELECT s.id, s.email, s.phone_number, s.anchors_email, s.anchors_phone,
+               s.initial_linked_id, s.run_id, s.line, s.created_at, true,
+               EXISTS (SELECT FROM contact WHERE contact.id = s.id), false, NULL, NULL, NULL, NULL, NULL
+        FROM aside AS s LEFT JOIN member AS m USING (id) WHERE m.id IS NULL
+    ), remaining AS (
+        SELECT *, run_id = gone_run IS TRUE AS is_gone FROM stored
+    )
+    SELECT array_agg(ROW(
+               id,
+               CASE WHEN NOT is_gone AND email <> ALL (gone_values) THEN email END,
+               CASE WHEN NOT is_gone AND phone_number <> ALL (gone_values) THEN phone_number END,
+               anchors_email, anchors_phone, initial_linked_id, run_id, line, created_at, is_aside, is_elsewhere,
+               was_shown, was_email, was_phone_number, was_anchors_email, was_anchors_phone, was_linked_id
+           )::reworked_contact)
+    INTO contacts
+    FROM remaining;
+
+    SELECT array_agg(ROW(id, value, other_value, is_held, run_id, line, created_at)::reworked_pair)
+    INTO pairs
+    FROM (
+        SELECT e.* FROM unnest(area) AS own (value),
+            LATERAL (SELECT * FROM link_evidence WHERE link_evidence.value = own.value OFFSET 0) AS e
+        UNION
+        SELECT e.* FROM unnest(area) AS own (value),
+            LATERAL (SELECT * FROM link_evidence WHERE other_value = own.value AND is_held OFFSET 0) AS e
+    ) AS evidence;
+
+    nodes := ARRAY(
+        SELECT value FROM (
+            SELECT unnest(area) AS value
+            INTERSECT (
+                SELECT email FROM unnest(contacts)
+                UNION ALL SELECT phone_number FROM unnest(contacts)
+                UNION ALL SELECT value FROM unnest(pairs)
+                UNION ALL SELECT other_value FROM unnest(pairs)
+            )
+        ) AS stated
+        WHERE NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = stated.value)
+        ORDER BY value
+    );
+
+    SELECT coalesce(array_agg(l.place::integer), '{}'), coalesce(array_agg(r.place::integer), '{}')
+    INTO lefts, rights
+    FROM (
+        SELECT email AS value, phone_number AS other_value FROM unnest(contacts)
+        UNION ALL
+        SELECT value, other_value FROM unnest(pairs)
+    ) AS pair
+    JOIN unnest(nodes) WITH ORDINALITY AS l (value, place) ON l.value = pair.value
+    JOIN unnest(nodes) WITH ORDINALITY AS r (value, place) ON r.value = pair.other_value
+    WHERE NOT EXISTS (
+        SELECT FROM unlinked_pair AS u WHERE u.value = pair.value AND u.other_value = pair.other_value
+    );
+
+    -- Union-find. A label is never higher than its place, so one pass in order leads each to its component's.
+    labels := ARRAY(SELECT generate_series(1, cardinality(nodes)));
+    FOR i IN 1 .. cardinality(lefts) LOOP
+        a := lefts[i];
+        b := rights[i];
+        WHILE labels[a] <> a LOOP
+            labels[a] := labels[labels[a]];
+            a := labels[a];
+        END LOOP;
+        WHILE labels[b] <> b LOOP
+            labels[b] := labels[labels[b]];
+            b := labels[b];
+        END LOOP;
+        IF a < b THEN
+            labels[b] := a;
+        ELSE
+            labels[a] := b;
+        END IF;
+    END LOOP;
+    FOR i IN 1 .. cardinality(nodes) LOOP
+        labels[i] := labels[labels[i]];
+    END LOOP;
+
+    -- The placeholders of values that link again: their contacts take over.
+    DELETE FROM contact USING unnest(more_values) AS more (value)
+    WHERE contact.id < 0 AND contact.email = more.value AND anchors_email AND more.value = ANY (nodes);
+    DELETE FROM contact USING unnest(more_values) AS more (value)
+    WHERE contact.id < 0 AND contact.phone_number = more.value AND anchors_phone AND more.value = ANY (nodes);
+
+    -- One statement replaces the contacts that change: constraints and guards see the graph before and after only.
+    WITH node AS MATERIALIZED (
+        SELECT value, label FROM unnest(nodes, labels) AS n (value, label)
+    ), fact AS MATERIALIZED (
+        SELECT c.*, e.label AS email_label, p.label AS phone_label,
+               EXISTS (SELECT FROM unlinked_pair AS u WHERE u.value = c.email AND u.other_value = c.phone_number)
+                   AS is_unlinked
+        FROM unnest(contacts) AS c
+        LEFT JOIN node AS e ON e.value = c.email
+        LEFT JOIN node AS p ON p.value = c.phone_number
+    ), showing AS MATERIALIZED (
+        -- Of two values that are kept apart it shows the one that it anchors, the email if both.
+        SELECT *,
+               NOT is_elsewhere AND email_label IS NOT NULL AND (
+                   phone_label IS NULL OR NOT is_unlinked OR anchors_email OR NOT anchors_phone) AS shows_email,
+               NOT is_elsewhere AND phone_label IS NOT NULL AND (
+                   email_label IS NULL OR NOT is_unlinked OR anchors_phone AND NOT anchors_email) AS shows_phone
+        FROM fact
+    ), carrier AS MATERIALIZED (
+        SELECT email AS value, id, created_at,
+               CASE WHEN was_email IS NOT NULL AND was_anchors_email THEN 0 WHEN anchors_email THEN 1 ELSE 2 END AS rank
+        FROM showing WHERE shows_email
+        UNION ALL
+        SELECT phone_number, id, created_at,
+               CASE WHEN was_phone_number IS NOT NULL AND was_anchors_phone THEN 0 WHEN anchors_phone THEN 1 ELSE 2 END
+        FROM showing WHERE shows_phone
+    ), anchor AS MATERIALIZED (
+        SELECT DISTINCT ON (value) value, id FROM carrier ORDER BY value, rank, created_at, id
+    ), statement AS (
+        SELECT value, run_id, line, created_at FROM unnest(pairs)
+        UNION ALL SELECT other_value, run_id, line, created_at FROM unnest(pairs)
+        UNION ALL SELECT email, run_id, line, created_at FROM fact
+        UNION ALL SELECT phone_number, run_id, line, created_at FROM fact
+    ), uncarried AS (
+        SELECT DISTINCT ON (node.value) node.value, node.label, s.run_id, s.line, s.created_at
+        FROM node JOIN statement AS s ON s.value = node.value
+        WHERE node.value NOT IN (SELECT value FROM anchor)
+        ORDER BY node.value, s.created_at
+    ), made AS MATERIALIZED (
+        SELECT nextval(pg_get_serial_sequence('contact', 'id')) AS id, uncarried.* FROM uncarried
+    ), shown AS (
+        SELECT s.id,
+               CASE WHEN shows_email THEN s.email END AS email,
+               CASE WHEN shows_phone THEN s.phone_number END AS phone_number,
+               CASE WHEN shows_email THEN e.id IS NOT NULL ELSE s.email IS NULL AND s.anchors_email END
+                   AS anchors_email,
+               CASE WHEN shows_phone THEN p.id IS NOT NULL ELSE s.phone_number IS NULL AND s.anchors_phone END
+                   AS anchors_phone,
+               CASE WHEN shows_email THEN email_label ELSE phone_label END AS label,
+               initial_linked_id, run_id, line, created_at, false AS is_new,
+               was_shown, was_email, was_phone_number, was_anchors_email, was_anchors_phone, was_linked_id
+        FROM showing AS s
+        LEFT JOIN anchor AS e ON shows_email AND e.value = s.email AND e.id = s.id
+        LEFT JOIN anchor AS p ON shows_phone AND p.value = s.phone_number AND p.id = s.id
+        WHERE shows_email OR shows_phone
+        UNION ALL
+        SELECT id, CASE WHEN strpos(value, '@') > 0 THEN value END, CASE WHEN strpos(value, '@') = 0 THEN value END,
+               strpos(value, '@') > 0, strpos(value, '@') = 0, label, NULL, run_id, line, created_at, true,
+               false, NULL, NULL, NULL, NULL, NULL
+        FROM made
+    ), placed AS MATERIALIZED (
+        SELECT *, first_value(id) OVER (PARTITION BY label ORDER BY created_at, id) AS primary_id FROM shown
+    ), changed AS MATERIALIZED (
+        SELECT *, nullif(primary_id, id) AS linked_id FROM placed
+        WHERE NOT was_shown
+           OR (was_email, was_phone_number, was_linked_id)
+              IS DISTINCT FROM (email, phone_number, nullif(primary_id, id))
+           OR email IS NOT NULL AND was_anchors_email <> anchors_email
+           OR phone_number IS NOT NULL AND was_anchors_phone <> anchors_phone
+    ), leaving AS MATERIALIZED (
+        SELECT id, was_linked_id FROM fact WHERE was_shown AND id NOT IN (SELECT id FROM placed)
+    ), deleted AS (
+        DELETE FROM contact WHERE id IN (SELECT id FROM changed WHERE was_shown UNION ALL SELECT id FROM leaving)
+        RETURNING id
+    ), after_the_delete AS (
+        SELECT count(*) FROM deleted
+    ), moves AS (
+        INSERT INTO contact_move (contact_id, from_primary_id, to_primary_id, command_id, moved_at)
+        SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, clock_timestamp()
+        FROM changed WHERE NOT was_shown OR coalesce(was_linked_id, id) <> primary_id
+        UNION ALL
+        SELECT id, coalesce(was_linked_id, id), NULL, command, clock_timestamp() FROM leaving
+    ), shown_again AS (
+        DELETE FROM set_aside_contact WHERE id IN (
+            SELECT id FROM showing
+            WHERE is_aside AND NOT is_elsewhere
+                AND shows_email = (email IS NOT NULL) AND shows_phone = (phone_number IS NOT NULL)
+        )
+    ), set_aside AS (
+        INSERT INTO set_aside_contact AS s (id, email, phone_number, anchors_email, anchors_phone,
+                                            initial_linked_id, run_id, line, created_at)
+        SELECT id, email, phone_number, anchors_email, anchors_phone, initial_linked_id, run_id, line, created_at
+        FROM showing
+        WHERE NOT is_elsewhere AND (email IS NOT NULL AND NOT shows_email OR phone_number IS NOT NULL AND NOT shows_phone)
+        ON CONFLICT (id) DO UPDATE SET anchors_email = excluded.anchors_email, anchors_phone = excluded.anchors_phone
+        WHERE (s.anchors_email, s.anchors_phone) <> (excluded.anchors_email, excluded.anchors_phone)
+    ), evidence AS (
+        SELECT pair.evidence_id, l.label,
+               l.label IS NULL OR r.label IS NULL OR EXISTS (
+                   SELECT FROM unlinked_pair AS u WHERE u.value = pair.value AND u.other_value = pair.other_value
+               ) AS is_held, pair.was_held
+        FROM unnest(pairs) AS pair
+        LEFT JOIN node AS l ON l.value = pair.value
+        LEFT JOIN node AS r ON r.value = pair.other_value
+    ), held AS (
+        UPDATE link_evidence AS e SET
+            is_held = evidence.is_held,
+            primary_id = coalesce(e.primary_id, CASE WHEN NOT evidence.is_held THEN root.primary_id END)
+        FROM evidence LEFT JOIN (SELECT DISTINCT label, primary_id FROM placed) AS root USING (label)
+        WHERE e.id = evidence.evidence_id AND evidence.is_held <> evidence.was_held
+    )
+    INSERT INTO contact (id, email, phone_number, linked_id, initial_linked_id, link_precedence,
+                         anchors_email, anchors_phone, run_id, line, created_at, updated_at)
+    SELECT id, email, phone_number, linked_id, CASE WHEN is_new THEN linked_id ELSE initial_linked_id END,
+           CASE WHEN linked_id IS NULL THEN 'primary' ELSE 'secondary' END::link_precedence,
+           anchors_email, anchors_phone, run_id, line, created_at, clock_timestamp()
+    FROM changed, after_the_delete;
+
+    -- A value that a rule names and no contact anchors is anchored by a placeholder, so that requests meet the rule.
+    PERFORM keep_placeholders(ARRAY(SELECT unnest(area) EXCEPT SELECT unnest(nodes) EXCEPT SELECT unnest(gone_values)));
+END $$;
+
+-- Give a placeholder to each of these values, which no contact anchors, if a rule names it; take it away from the others.
+CREATE OR REPLACE FUNCTION keep_placeholders(of_values text[]) RETURNS void
+LANGUAGE sql
+AS $$
+    WITH named AS MATERIALIZED (
+        SELECT own.value, EXISTS (SELECT FROM blocked_value AS b WHERE b.value = own.value)
+                  OR EXISTS (SELECT FROM unlinked_pair AS u WHERE u.value = own.value)
+                  OR EXISTS (SELECT FROM unlinked_pair AS u WHERE u.other_value = own.value) AS by_a_rule
+        FROM unnest(of_values) AS own (value)
+    ), dropped AS (
+        DELETE FROM contact USING named
+        WHERE NOT by_a_rule AND contact.id < 0
+            AND (contact.email = named.value AND anchors_email OR contact.phone_number = named.value AND anchors_phone)
+    )
+    INSERT INTO contact (id, email, phone_number, link_precedence, anchors_email, anchors_phone)
+    SELECT -nextval('placeholder_id'),
+           CASE WHEN strpos(value, '@') > 0 THEN value END, CASE WHEN strpos(value, '@') = 0 THEN value END,
+           'primary', strpos(value, '@') > 0, strpos(value, '@') = 0
+    FROM named WHERE by_a_rule
+    ON CONFLICT DO NOTHING
+$$;
