@@ -125,6 +125,21 @@ class RunNotFoundError(IdentityError):
     hint = "identity runs lists them"
 
 
+class RunBusyError(IdentityError):
+    """An import run that is still at work, so that it cannot be taken back."""
+
+    code = "run_busy"
+    message = "The run is at work."
+    hint = "wait until it has ended, or stop it"
+
+
+class RuleNotFoundError(IdentityError):
+    """A rule that does not exist: a value that is not blocked, a pair that is not unlinked."""
+
+    code = "rule_not_found"
+    message = "No such rule."
+
+
 class OutputError(IdentityError):
     """A result file, or standard output, that cannot be written."""
 
@@ -206,6 +221,14 @@ class SchemaNotAtHeadError(DatabaseError):
     code = "schema_not_at_head"
     message = "The database is not at the schema revision that this program needs."
     hint = "run identity db upgrade"
+
+
+class ForgetKeyError(DatabaseError):
+    """A session without the key of the forgotten values, or with another one."""
+
+    code = "forget_key"
+    message = "The key of the forgotten values is missing, or it is another one."
+    hint = "set IDENTITY_FORGET_KEY to the key with which the first value was forgotten"
 
 
 class ProfileMismatchError(DatabaseError):

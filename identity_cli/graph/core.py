@@ -26,7 +26,7 @@ from identity_cli.graph.profile import (
     wanted_profile,
 )
 from identity_cli.postgres import schema, sqlstates
-from identity_cli.postgres.database import RETRYABLE, is_connection_lost, translate
+from identity_cli.postgres.database import is_connection_lost, is_retryable, translate
 from identity_cli.postgres.schema import Profile
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Attempts:
         if reconnects and is_connection_lost(error):
             return 0.0
         self._failed += 1
-        if not isinstance(error, RETRYABLE) or self._failed >= ATTEMPTS:
+        if not is_retryable(error) or self._failed >= ATTEMPTS:
             return None
         # Random, so that two requests that collided do not collide again.
         longest = min(0.001 * 2 ** (self._failed - 1), 0.1)

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -19,6 +19,7 @@ from identity_cli.errors import (
     DatabaseReadOnlyError,
     DatabaseUnreachableError,
     DatabaseUnsuitableError,
+    ForgetKeyError,
     IdentityError,
     PermissionDeniedError,
     RetryableError,
@@ -29,9 +30,11 @@ from identity_cli.postgres.session import (
     MIGRATE,
     READ,
     SessionSettings,
+    forget_key_query,
     libpq_parameters,
     unsuitable_session,
 )
+from identity_cli.postgres.sqlstates import FORGET_KEY, VALUE_HAS_MOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,13 +46,18 @@ OLDEST_SERVER = 150000  # PostgreSQL 15
 # The same request can be sent again after these: a deadlock, a conflict with a concurrent
 # transaction, a primary that was merged between the look-up and the foreign key, a value that
 # another request stored, a lock that took too long.
-RETRYABLE = (
+_RETRYABLE = (
     pg.DeadlockDetected,
     pg.SerializationFailure,
     pg.ForeignKeyViolation,
     pg.UniqueViolation,
     pg.LockNotAvailable,
 )
+
+
+def is_retryable(error: psycopg.Error) -> bool:
+    """Return whether the same request can be sent again after this error."""
+    return isinstance(error, _RETRYABLE) or error.sqlstate == VALUE_HAS_MOVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class Database:
     embedded: bool
     # Starts the embedded server again if it has died.
     revive: Callable[[], None] = lambda: None
+    # The key of the forgotten values, if it is not in the database.
+    forget_key: str | None = field(default=None, repr=False)
 
     @property
     def place(self) -> str:
@@ -116,6 +126,8 @@ class Database:
             if not direct:
                 self._check_pooler(connection)
                 connection.execute(session.statement)
+            if self.forget_key is not None:
+                connection.execute(*forget_key_query(self.forget_key))
         except psycopg.Error as error:
             raise unsuitable_session(error) or self._unreachable(error) from None
 
@@ -200,7 +212,7 @@ def translate(error: psycopg.Error) -> IdentityError:
     """
     state = error.sqlstate or ""
     message = error.diag.message_primary or "the server gave no reason"
-    if isinstance(error, RETRYABLE):
+    if is_retryable(error):
         return RetryableError(f"a concurrent request got in the way ({state})")
     if isinstance(error, pg.ReadOnlySqlTransaction):
         return DatabaseReadOnlyError()
@@ -210,6 +222,8 @@ def translate(error: psycopg.Error) -> IdentityError:
         return PermissionDeniedError(
             message, hint="connect as a role that has the privilege, or grant it"
         )
+    if state == FORGET_KEY:
+        return ForgetKeyError()
     if isinstance(error, (pg.DiskFull, pg.OutOfMemory)):
         return DatabaseFullError(message)
     if is_connection_lost(error):
