@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected", "partial")
+_STORED = ("created", "linked", "merged", "blocked")
 Status = Literal["finished", "stopped", "failed"]
 
 
@@ -75,6 +76,11 @@ class ImportReport:
     @property
     def rows_per_second(self) -> float:
         return round(self.rows.get("read", 0) / self.seconds, 1) if self.seconds > 0 else 0.0
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether the run has left anything in the graph that an undo would take back."""
+        return not self.dry_run and any(self.rows.get(name, 0) for name in _STORED)
 
     @property
     def rejects_text(self) -> str | None:
