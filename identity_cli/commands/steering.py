@@ -39,7 +39,7 @@ def steer(
         preview = steering.preview(command, with_values=with_values)
         if is_terminal:
             output.change(preview, to_stderr=True)
-            if not typer.confirm("Apply it?", err=True):
+            if not output.is_confirmed("Apply it?"):
                 raise typer.Abort
         else:
             _print(preview, json=json)

@@ -26,6 +26,7 @@ _BLOCKED = """
     FROM blocked_value AS b LEFT JOIN block_pattern AS p ON p.id = b.pattern_id
     WHERE value = ANY (%s)
 """
+_COUNT_BLOCKED = "SELECT count(*) FROM blocked_value"
 _PATTERN_MATCHES = """
     SELECT count(b.value)
     FROM block_pattern AS p LEFT JOIN blocked_value AS b ON b.pattern_id = p.id
@@ -55,6 +56,7 @@ class Block:
         values = distinct(self.values)
         refuse_forgotten(log, values)
         before = {row[0]: row[1] for row in log.rows(_BLOCKED, [one.value for one in values])}
+        [(blocked_before,)] = log.rows(_COUNT_BLOCKED)
         notes = []
         if known := sum(before.values()):
             notes.append(f"{_counted(known, 'value is', 'values are')} blocked already")
@@ -69,9 +71,14 @@ class Block:
             log.rows("SELECT block_values(%s::text[], %s, true)", of_values, command)
         for pattern in self.patterns:
             notes += self._block_pattern(log, pattern)
+        [(blocked_now,)] = log.rows(_COUNT_BLOCKED)
         return Effect(
             tuple(notes),
-            {"values": [one.value for one in values], "patterns": list(self.patterns)},
+            {
+                "values": [one.value for one in values],
+                "patterns": list(self.patterns),
+                "stop_linking": blocked_now - blocked_before,
+            },
         )
 
     def _block_pattern(self, log: CommandLog, pattern: str) -> list[str]:
@@ -106,6 +113,7 @@ class Unblock:
         """
         values = [one.value for one in distinct(self.values)]
         blocked = [row[0] for row in log.rows(_BLOCKED, values) if row[1]]
+        [(blocked_before,)] = log.rows(_COUNT_BLOCKED)
         patterns = [one for one in self.patterns if log.rows(_PATTERN_MATCHES, one)]
         if blocked:
             command = log.enter(
@@ -124,7 +132,15 @@ class Unblock:
                 "; ".join(notes) or "nothing is blocked",
                 hint="identity block --list shows what is blocked, and by what",
             )
-        return Effect(tuple(notes), {"values": blocked, "patterns": patterns})
+        [(blocked_now,)] = log.rows(_COUNT_BLOCKED)
+        return Effect(
+            tuple(notes),
+            {
+                "values": blocked,
+                "patterns": patterns,
+                "link_again": blocked_before - blocked_now,
+            },
+        )
 
     def _notes(self, log: CommandLog, values: list[str], *, was_blocked: set[str]) -> list[str]:
         """Return why some of the values are still blocked, or were not blocked at all."""

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 # Identities and ids that a text names; the JSON document has all.
 _SHOWN = 5
+_VALUE_COUNTS = {
+    "stop_linking": "values that stop linking",
+    "link_again": "values that link again",
+    "hubs": "values blocked as hubs",
+}
 
 
 def change(shown: Change, *, to_stderr: bool = False) -> None:
@@ -38,8 +43,11 @@ def change(shown: Change, *, to_stderr: bool = False) -> None:
 def change_lines(shown: Change) -> Iterable[str]:
     """Yield the lines of a change: identities before and after, contacts, what the command adds."""
     yield shown.command if shown.is_applied else f"{shown.command} (preview)"
+    for name, text in _VALUE_COUNTS.items():
+        if name in shown.details:
+            yield f"{text}: {shown.details[name]:,}"
     if not shown.before and not shown.after:
-        yield "no identity changes"
+        yield "no contact moves to another identity"
     else:
         yield (f"contacts: {shown.moved:,} moved, {shown.removed:,} removed, {shown.added:,} added")
         yield from _identities("before", shown.before)
