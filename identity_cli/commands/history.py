@@ -27,8 +27,8 @@ def history(
 ) -> None:
     """List runs, merges and commands, newest first, by their ids.
 
-    With the id of a contact or a value, what happened to that contact and
-    its identity. A number is an id if there is such a contact.
+    With the id of a contact or a value, what happened to that contact,
+    and the merges of its identity. A number is an id if there is such a contact.
 
     \b
     Example:

@@ -39,7 +39,7 @@ _COMMANDS = """
     SELECT ran_at, 'command', verb, run_id, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint,
            (SELECT count(DISTINCT contact_id) FROM contact_move WHERE command_id = s.id),
            role_name, detail, reason, id::text
-    FROM steering_command AS s ORDER BY id DESC LIMIT %(limit)s
+    FROM steering_command AS s ORDER BY s.id DESC LIMIT %(limit)s
 """
 _STORED = """
     SELECT created_at, 'stored', NULL, run_id, line, id, NULL::bigint, initial_linked_id,
@@ -54,7 +54,7 @@ _STORED = """
 _MERGES_OF = """
     SELECT created_at, 'merge', NULL, run_id, line, merged_id, merged_id, primary_id,
            NULL::bigint, NULL, NULL, NULL, NULL
-    FROM link_evidence WHERE merged_id = ANY (%(ids)s) ORDER BY id DESC LIMIT %(limit)s
+    FROM link_evidence WHERE merged_id = ANY (%(members)s) ORDER BY id DESC LIMIT %(limit)s
 """
 _MOVES_OF = """
     SELECT m.moved_at, CASE WHEN m.command_id IS NULL THEN 'merge' ELSE 'moved' END, s.verb,
@@ -81,28 +81,35 @@ _COMMANDS_OF = """
         UNION ALL
         SELECT command_id FROM hub_exemption WHERE value = %(value)s
     )
-    ORDER BY id DESC LIMIT %(limit)s
+    ORDER BY s.id DESC LIMIT %(limit)s
 """
-# The contacts of the identity that a contact belongs to; itself if it is in none now.
+# The contacts whose own history is shown: all with this id or value that were ever stored.
 _IDS_BY_ID = """
-    WITH root AS (SELECT coalesce(linked_id, id) AS id FROM contact WHERE id = %(id)s AND id > 0)
-    SELECT id FROM root
-    UNION
-    SELECT contact.id FROM root JOIN contact ON linked_id = root.id
+    SELECT id FROM contact WHERE id = %(id)s AND id > 0
     UNION
     SELECT id FROM set_aside_contact WHERE id = %(id)s
     UNION
     SELECT contact_id FROM contact_move WHERE contact_id = %(id)s
 """
 _IDS_BY_VALUE = """
-    WITH root AS (SELECT unnest(primaries_of(ARRAY[%(value)s])) AS id)
-    SELECT id FROM root
+    SELECT id FROM contact WHERE email = %(value)s AND anchors_email AND id > 0
     UNION
-    SELECT contact.id FROM root JOIN contact ON linked_id = root.id
+    SELECT id FROM contact WHERE phone_number = %(value)s AND anchors_phone AND id > 0
     UNION
     SELECT id FROM set_aside_contact WHERE email = %(value)s
     UNION
     SELECT id FROM set_aside_contact WHERE phone_number = %(value)s
+"""
+# All contacts of their identities.
+_MEMBERS = """
+    WITH root AS (
+        SELECT DISTINCT coalesce(linked_id, id) AS id FROM contact WHERE id = ANY (%(ids)s)
+    )
+    SELECT id FROM root
+    UNION
+    SELECT contact.id FROM root JOIN contact ON linked_id = root.id
+    UNION
+    SELECT unnest(%(ids)s)
 """
 
 
@@ -160,7 +167,7 @@ def read_history(connection: psycopg.Connection[Any], *, limit: int) -> list[Eve
 def read_history_of(
     connection: psycopg.Connection[Any], subject: str, *, region: str | None, limit: int
 ) -> list[Event]:
-    """Return the newest events of a contact, by its id or by a value, and of its identity.
+    """Return the newest events of a contact, by its id or by a value, and its identity's merges.
 
     A number is an id first, and a phone number if there is no such contact. Raises
     `ContactNotFoundError`, `InvalidRequestError`.
@@ -176,7 +183,8 @@ def read_history_of(
             error.hint = "name the id of a contact, an email or a phone number"
             raise
         ids = _ids(connection, _IDS_BY_VALUE, {"value": value})
-    named = {"ids": ids, "value": value, "limit": limit}
+    members = _ids(connection, _MEMBERS, {"ids": ids})
+    named = {"ids": ids, "members": members, "value": value, "limit": limit}
     found = _events(connection, (_STORED, _MERGES_OF, _MOVES_OF, _COMMANDS_OF), named)
     if not found:
         raise ContactNotFoundError(hint="run identity history to list all events")
