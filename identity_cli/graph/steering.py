@@ -200,7 +200,6 @@ class Steering:
     def __init__(self, connection: psycopg.Connection[Any], *, region: str | None = None) -> None:
         self.connection = connection
         self.region = region
-        self.retries = 0
 
     @classmethod
     @contextmanager
@@ -246,7 +245,6 @@ class Steering:
                     with translated():
                         raise
                 time.sleep(delay)
-                self.retries += 1
 
     def _run(self, command: Command, *, keeps: bool) -> Change:
         with self.connection.transaction(force_rollback=not keeps):

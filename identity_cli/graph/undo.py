@@ -10,6 +10,7 @@ from identity_cli.errors import RunBusyError, RunNotFoundError, UsageError
 from identity_cli.graph.steering import CommandLog, Effect
 from identity_cli.postgres import sqlstates
 
+_END_OF_IDS = 2**63
 _RUN = "SELECT status, inputs FROM import_run WHERE id = %s"
 _NEWEST = "SELECT max(id) FROM import_run WHERE status <> 'undone'"
 
@@ -24,7 +25,7 @@ class Undo:
 
     def run(self, log: CommandLog) -> Effect:
         """Raise `RunNotFoundError`, `RunBusyError`, or `UsageError` if it is not the newest."""
-        found = log.rows(_RUN, self.run_id)
+        found = log.rows(_RUN, self.run_id) if self.run_id < _END_OF_IDS else []
         if not found:
             raise RunNotFoundError(f"no run {self.run_id}")
         [(status, inputs)] = found
