@@ -13,6 +13,7 @@ from identity_cli.commands.steering import (
     Reason,
     WithValues,
     Yes,
+    check_text,
     steer,
     values_of_file,
 )
@@ -62,15 +63,15 @@ def block(
       identity block --matching 'no-?reply@.*' --yes
       identity block --list
     """
+    if list_rules:
+        _refuse_arguments_of_list(values, file, matching)
+    else:
+        _expect_arguments(values, file, matching)
     from identity_cli.graph.rule_lists import list_blocked
     from identity_cli.graph.rules import Block
     from identity_cli.graph.steering import Steering
     from identity_cli.graph.values import named_values
 
-    if list_rules:
-        _refuse_arguments_of_list(values, file, matching)
-    else:
-        _expect_arguments(values, file, matching)
     with Steering.open(database_url, region=region) as steering:
         if list_rules:
             found, patterns = list_blocked(steering.connection)
@@ -114,11 +115,11 @@ def unblock(
       identity unblock info@acme.example
       identity unblock --matching 'no-?reply@.*' --yes
     """
+    _expect_arguments(values, file, matching)
     from identity_cli.graph.rules import Unblock
     from identity_cli.graph.steering import Steering
     from identity_cli.graph.values import named_values
 
-    _expect_arguments(values, file, matching)
     with Steering.open(database_url, region=region) as steering:
         named = named_values(values or (), steering.region)
         if file is not None:
@@ -132,8 +133,12 @@ def _expect_arguments(
 ) -> None:
     if not values and file is None and not matching:
         raise UsageError("no value is named", hint="name values, or use --file or --matching")
-    if matching and not all(matching):
-        raise UsageError("--matching is empty", hint="write a regular expression such as 'info@.*'")
+    for pattern in matching or ():
+        check_text("--matching", pattern)
+        if not pattern:
+            raise UsageError(
+                "--matching is empty", hint="write a regular expression such as 'info@.*'"
+            )
 
 
 def _refuse_arguments_of_list(

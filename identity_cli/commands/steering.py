@@ -34,6 +34,7 @@ def steer(
 
     Raises `UsageError` without a terminal to ask on.
     """
+    check_text("--reason", command.reason)
     if not yes:
         is_terminal = sys.stdin.isatty()
         preview = steering.preview(command, with_values=with_values)
@@ -47,6 +48,16 @@ def steer(
                 "nothing was changed: this is a preview", hint="pass --yes to apply it"
             )
     _print(steering.apply(command), json=json)
+
+
+def check_text(option: str, text: str | None) -> None:
+    """Raise `UsageError` if the text of an option has bytes that are not UTF-8."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{option} is not UTF-8", hint="check the encoding of the terminal or the script"
+        ) from None
 
 
 def _print(change: Change, *, json: bool) -> None:

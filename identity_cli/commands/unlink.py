@@ -49,15 +49,15 @@ def unlink(
       identity unlink lorraine@hillvalley.edu mcfly@hillvalley.edu --cut
       identity unlink --list
     """
+    if list_rules and (value is not None or cut):
+        raise UsageError("--list takes no values", hint="leave out --list, or the values")
+    if not list_rules and (value is None or other_value is None):
+        raise UsageError("unlink needs two values", hint="identity unlink --help")
     from identity_cli.graph.rule_lists import list_unlinked
     from identity_cli.graph.rules import Unlink
     from identity_cli.graph.steering import Steering
     from identity_cli.graph.values import named_values
 
-    if list_rules and (value is not None or cut):
-        raise UsageError("--list takes no values", hint="leave out --list, or the values")
-    if not list_rules and (value is None or other_value is None):
-        raise UsageError("unlink needs two values", hint="identity unlink --help")
     with Steering.open(database_url, region=region) as steering:
         if value is None or other_value is None:
             pairs = list_unlinked(steering.connection)

@@ -119,7 +119,7 @@ REMAINING = (
     "WAL archives and standby servers, until they have replayed and recycled it",
     "dead rows, until VACUUM has removed them",
     "the server's log, if it records statements or their parameters",
-    "input files, rejects files, outcome files with --key and summaries of the imports",
+    "input files, and what imports wrote: FILE.RUN.rejects, outcomes with --key, summaries",
     "files that identity export, annotate and report wrote",
 )
 

@@ -77,6 +77,9 @@ def read_values(
             continue
         if not line or line.startswith("#"):
             continue
+        if "\0" in line:
+            problems.append(LineProblem(place, "a NUL character"))
+            continue
         was_first, is_first = is_first, False
         try:
             cells = [cell.strip() for row in csv.reader([line], strict=True) for cell in row]

@@ -267,8 +267,12 @@ def test_pattern_blocks_what_matches_now_and_what_comes(
         (("forget", "a@x.org", "--reason", "A@x.org wants it"), "the reason holds a value"),
         (("forget", "555-1234", "--reason", "for 555 1234"), "the reason holds a value"),
         (("history", "not a value"), "a phone number"),
+        (("history", "a\udcff@x.org"), ""),
+        (("block", "a\udcff@x.org"), ""),
+        (("block", "--matching", "\udcff"), "--matching is not UTF-8"),
+        (("block", "a@x.org", "--reason", "\udcff"), "--reason is not UTF-8"),
     ],
-    ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
+    ids=lambda part: ascii(" ".join(part)) if isinstance(part, tuple) else "",
 )
 def test_wrong_usage_is_2_with_a_hint(
     run_identity: Run, connection: Connection, arguments: tuple[str, ...], message: str

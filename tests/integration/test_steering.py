@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg import errors as pg
 
 from identity_cli import ContactRequest, IdentityService, errors
 from identity_cli.graph.forgetting import Forget
@@ -496,8 +495,3 @@ def test_pool_of_the_http_service_has_the_key(forgotten_with_key: Database) -> N
     assert asyncio.run(identify(forgotten_with_key, "new@x.org")) == "created"
     with pytest.raises(errors.ForgetKeyError):
         asyncio.run(identify(replace(forgotten_with_key, forget_key="another"), "b@x.org"))
-
-
-def test_conflict_class_of_the_guard_is_not_one_of_psycopg() -> None:
-    with pytest.raises(KeyError):
-        pg.lookup("23G01")

@@ -12,6 +12,7 @@ from psycopg import errors as pg
 
 from identity_cli import errors, exit_codes, output
 from identity_cli.postgres.database import translate
+from identity_cli.postgres.sqlstates import is_about_request
 
 CLASSES = [
     kind
@@ -44,7 +45,10 @@ EXPECTED = {
     "RetryableError": 5,
     "EmbeddedServerError": 5,
     "InputBusyError": 6,
+    "RunBusyError": 6,
     "RunNotFoundError": 4,
+    "RuleNotFoundError": 4,
+    "ForgetKeyError": 5,
     "TooManyRejectsError": 3,
     "TooFewRowsError": 3,
     "OutputError": 7,
@@ -133,3 +137,18 @@ def test_driver_errors_become_ours(
     driver: type[psycopg.Error], ours: type[errors.IdentityError]
 ) -> None:
     assert type(translate(driver())) is ours
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "ours"),
+    [("ID003", errors.ForgetKeyError), ("23G01", errors.RetryableError)],
+)
+def test_errors_of_the_databases_functions_become_ours(
+    sqlstate: str, ours: type[errors.IdentityError]
+) -> None:
+    raised = type("RaisedBySql", (psycopg.Error,), {"sqlstate": sqlstate})()
+    assert type(translate(raised)) is ours
+
+
+def test_missing_key_is_not_about_one_request() -> None:
+    assert not is_about_request("ID003")

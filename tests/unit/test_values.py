@@ -74,6 +74,7 @@ def test_file_has_values_and_reasons() -> None:
         (b"a@x.org,why,more", "more than a value and a reason"),
         (b",why", "neither an email nor a phone number"),
         (b"value", "a phone number"),
+        (b"a@x.org,wh\x00y", "a NUL character"),
     ],
 )
 def test_bad_line_is_a_problem_with_its_place(line: bytes, message: str) -> None:
