@@ -223,19 +223,19 @@ class SchemaNotAtHeadError(DatabaseError):
     hint = "run identity db upgrade"
 
 
-class ForgetKeyError(DatabaseError):
-    """A session without the key of the forgotten values, or with another one."""
-
-    code = "forget_key"
-    message = "The key of the forgotten values is missing, or it is another one."
-    hint = "set IDENTITY_FORGET_KEY to the key with which the first value was forgotten"
-
-
 class ProfileMismatchError(DatabaseError):
     """A database that was written with another normalisation profile."""
 
     code = "profile_mismatch"
     message = "The database was written with another normalisation profile."
+
+
+class ForgetKeyError(DatabaseError):
+    """A forget key that is missing, or another one than that of the forgotten values."""
+
+    code = "forget_key"
+    message = "The key of the forgotten values is missing, or is another one."
+    hint = "set IDENTITY_FORGET_KEY to the key that identity forget was first run with"
 
 
 class RetryableError(DatabaseError):

@@ -16,8 +16,8 @@ import psycopg
 
 from identity_cli.errors import PermissionDeniedError
 from identity_cli.graph.core import MEMBERS, Attempts
+from identity_cli.graph.masking import masked
 from identity_cli.graph.profile import check_profile, effective_region
-from identity_cli.graph.values import mask
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import translated
 from identity_cli.postgres.session import STEER
@@ -328,7 +328,7 @@ def _shown(identities: Iterable[SizedIdentity], *, with_values: bool) -> tuple[S
     if with_values:
         return tuple(identities)
     return tuple(
-        replace(identity, members=tuple(map(mask, identity.members))) for identity in identities
+        replace(identity, members=tuple(map(masked, identity.members))) for identity in identities
     )
 
 

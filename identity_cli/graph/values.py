@@ -1,4 +1,4 @@
-"""Values as commands name them: normalised by the one door, ordered as pairs, masked."""
+"""Values as commands name them: normalised by the one door, and ordered as pairs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from identity_cli.graph.normalize import normalize_email, normalize_phone
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# A mask shows the last digits of a number that is long enough not to be guessed by them.
-_SHOWN_DIGITS = 3
 _HEADER = "value"
 
 
@@ -105,15 +103,6 @@ def in_pair_order(value: str, other_value: str) -> tuple[str, str]:
     """Return two values in the order of `link_evidence`: emails first, then by bytes."""
     first, second = sorted((value, other_value), key=lambda text: ("@" not in text, text))
     return first, second
-
-
-def mask(value: str) -> str:
-    """Return a value so that its owner recognises it and others do not: `l…@hillvalley.edu`."""
-    local, at, domain = value.rpartition("@")
-    if at:
-        return f"{local[:1]}…@{domain}"
-    number = value.partition(";")[0]
-    return f"…{number[-_SHOWN_DIGITS:]}" if len(number) >= 2 * _SHOWN_DIGITS else "…"
 
 
 def distinct(values: Sequence[NamedValue]) -> list[NamedValue]:

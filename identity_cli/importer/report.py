@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected", "partial")
-_STORED = ("created", "linked", "merged", "blocked")
 Status = Literal["finished", "stopped", "failed"]
 
 
@@ -80,7 +79,8 @@ class ImportReport:
     @property
     def has_stored(self) -> bool:
         """Whether the run has left anything in the graph that an undo would take back."""
-        return not self.dry_run and any(self.rows.get(name, 0) for name in _STORED)
+        stored = ("created", "linked", "merged", "blocked")
+        return not self.dry_run and any(self.rows.get(name, 0) for name in stored)
 
     @property
     def rejects_text(self) -> str | None:

@@ -25,6 +25,7 @@ from identity_cli.errors import (
     RetryableError,
     SchemaNotAtHeadError,
 )
+from identity_cli.postgres import sqlstates
 from identity_cli.postgres.session import (
     CONNECT_SECONDS,
     MIGRATE,
@@ -34,7 +35,6 @@ from identity_cli.postgres.session import (
     libpq_parameters,
     unsuitable_session,
 )
-from identity_cli.postgres.sqlstates import FORGET_KEY, VALUE_HAS_MOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ OLDEST_SERVER = 150000  # PostgreSQL 15
 
 # The same request can be sent again after these: a deadlock, a conflict with a concurrent
 # transaction, a primary that was merged between the look-up and the foreign key, a value that
-# another request stored, a lock that took too long.
+# another request stored, a lock that took too long. `is_retryable` knows one more.
 _RETRYABLE = (
     pg.DeadlockDetected,
     pg.SerializationFailure,
@@ -53,11 +53,6 @@ _RETRYABLE = (
     pg.UniqueViolation,
     pg.LockNotAvailable,
 )
-
-
-def is_retryable(error: psycopg.Error) -> bool:
-    """Return whether the same request can be sent again after this error."""
-    return isinstance(error, _RETRYABLE) or error.sqlstate == VALUE_HAS_MOVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +209,8 @@ def translate(error: psycopg.Error) -> IdentityError:
     message = error.diag.message_primary or "the server gave no reason"
     if is_retryable(error):
         return RetryableError(f"a concurrent request got in the way ({state})")
+    if state == sqlstates.FORGET_KEY:
+        return ForgetKeyError()
     if isinstance(error, pg.ReadOnlySqlTransaction):
         return DatabaseReadOnlyError()
     if isinstance(error, (pg.UndefinedTable, pg.UndefinedFunction, pg.UndefinedColumn)):
@@ -222,8 +219,6 @@ def translate(error: psycopg.Error) -> IdentityError:
         return PermissionDeniedError(
             message, hint="connect as a role that has the privilege, or grant it"
         )
-    if state == FORGET_KEY:
-        return ForgetKeyError()
     if isinstance(error, (pg.DiskFull, pg.OutOfMemory)):
         return DatabaseFullError(message)
     if is_connection_lost(error):
@@ -232,6 +227,14 @@ def translate(error: psycopg.Error) -> IdentityError:
             hint="run the same command again when the server is back",
         )
     return DatabaseError(f"PostgreSQL refused: {message} ({state})")
+
+
+def is_retryable(error: psycopg.Error) -> bool:
+    """Return whether the same request can be sent again.
+
+    The guard is violated where a command has moved a value since it was looked up.
+    """
+    return isinstance(error, _RETRYABLE) or error.sqlstate == sqlstates.GUARD_VIOLATION
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:

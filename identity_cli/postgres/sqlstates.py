@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-# Raised by claim_profile.sql, reconcile.sql, forget.sql and undo.sql.
+# Raised by claim_profile.sql, reconcile.sql, forget.sql, undo.sql and guard_identifiers.sql.
 PROFILE_MISMATCH = "ID001"
 MERGE_TOO_LARGE = "ID002"
 FORGET_KEY = "ID003"
 NOT_THE_NEWEST_RUN = "ID004"
 RUN_AT_WORK = "ID005"
-
-# Raised by guard_identifiers.sql: a concurrent command has moved a value. psycopg has no class of
-# its own for it.
-VALUE_HAS_MOVED = "23G01"
+GUARD_VIOLATION = "23G01"
 
 # A value or a trigger may cause any SQLSTATE, so the list names those that it does not cause.
 # Classes: connection, unsupported (a cached plan of an older schema), transaction state, prepared
@@ -23,7 +20,6 @@ _SERVER_CLASSES = frozenset(
 # A lock that took too long, a prepared statement that exists already, and what a schema lacks that
 # is not at head: column, function, table.
 _SERVER_STATES = frozenset({"55P03", "42P05", "42703", "42883", "42P01"})
-
 _OWN_STATES = frozenset({PROFILE_MISMATCH, MERGE_TOO_LARGE, FORGET_KEY})
 
 # 42501 is the server's answer to a role that may not write to the tables, and it is what a trigger

@@ -50,11 +50,11 @@ def test_change_names_the_first_identities_and_counts_the_others(
 
 
 def test_preview_shows_members_and_has_no_id(capsys: pytest.CaptureFixture[str]) -> None:
-    members = SizedIdentity(1, 8, ("a…@x.org", "…"))
+    members = SizedIdentity(1, 8, ("a***@x***.org", "***"))
     output.change(replace(SPLIT, is_applied=False, before=(members,)))
     shown = capsys.readouterr().out
     assert shown.startswith("block (preview)\n")
-    assert "  1: 8 contacts: a…@x.org, …, …\n" in shown
+    assert "  1: 8 contacts: a***@x***.org, ***, …\n" in shown
     assert "recorded" not in shown
 
 

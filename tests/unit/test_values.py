@@ -12,7 +12,6 @@ from identity_cli.graph.values import (
     NamedValue,
     distinct,
     in_pair_order,
-    mask,
     named_value,
     named_values,
     read_values,
@@ -102,16 +101,3 @@ def test_pair_has_emails_first_and_then_the_order_of_bytes() -> None:
     assert in_pair_order("b@x.org", "a@x.org") == ("a@x.org", "b@x.org")
     assert in_pair_order("é@x.org", "z@x.org") == ("z@x.org", "é@x.org")
     assert in_pair_order("9", "+1") == ("+1", "9")
-
-
-@pytest.mark.parametrize(
-    ("value", "masked"),
-    [
-        ("lorraine@hillvalley.edu", "l…@hillvalley.edu"),
-        ("+12025550100", "…100"),
-        ("+12025550100;ext=5", "…100"),
-        ("12345", "…"),
-    ],
-)
-def test_mask_hides_all_but_a_hint(value: str, masked: str) -> None:
-    assert mask(value) == masked
