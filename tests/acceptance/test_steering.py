@@ -398,6 +398,39 @@ def test_policy_stops_and_releases_hubs(run_identity: Run, connection: Connectio
     )
 
 
+def test_policy_before_during_and_after_an_import_gives_the_same_identities(
+    run_identity: Run,
+    start_identity: Start,
+    cloned_database: Callable[[], Any],
+    tmp_path: Path,
+) -> None:
+    rng = random.Random(4)
+    rows = write_rows(
+        tmp_path / "rows.csv",
+        (f"p{rng.randrange(5_000)}@x.org,{5_000_000 + rng.randrange(2_200)}" for _ in range(5_000)),
+    )
+    limit = ("policy", "set", "hub-limit-phone", "4", "--yes")
+    digests = []
+    for moment in ("before", "during", "after"):
+        with cloned_database() as url, psycopg.connect(url, autocommit=True) as own:
+            env = {"DATABASE_URL": url}
+            if moment == "before":
+                assert run_identity(*limit, env=env).returncode == 0
+            process = start_identity("import", rows, "-q", env=env)
+            if moment == "during":
+                while own.execute("SELECT count(*) FROM contact").fetchone() == (0,):
+                    time.sleep(0.01)
+                assert run_identity(*limit, env=env).returncode == 0
+            assert process.wait(60) == 0
+            if moment == "after":
+                assert run_identity(*limit, env=env).returncode == 0
+            digests.append(digest(own))
+            hubs = own.execute("SELECT count(*) FROM blocked_value WHERE is_hub").fetchone()
+            assert hubs is not None
+            assert hubs[0] > 0
+    assert digests[0] == digests[1] == digests[2]
+
+
 # -- undo -----------------------------------------------------------------------------------------
 
 
