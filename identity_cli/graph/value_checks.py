@@ -260,6 +260,9 @@ class _Value:
             self._check_anchor()
         if self._has_rules or self._placeholder is not None:
             self._check_rules()
+        if self._placeholder_anchors > 1:
+            message = f"{self._placeholder_anchors} placeholders anchor {self._field}"
+            self._violations.add("value_anchored_twice", None, message)
 
     def _check_rules(self) -> None:
         if self._is_off or self._is_marked:
