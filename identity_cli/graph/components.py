@@ -94,6 +94,8 @@ class StoredGraph:
             links.append(contact_id if linked_id is None else linked_id)
         self.ids = ids
         self._contacts = Places(ids)
+        # Returns the node of a contact, None if there is no such contact.
+        self.contact = self._contacts.of
         self._evidence = Places(array("q", map(itemgetter(0), graph.rows(_EVIDENCE))))
         self._not_shown = Places(array("q", map(itemgetter(0), graph.rows(_NOT_SHOWN))))
         self.roots = links  # overwritten in place: the links are not needed any more
@@ -113,10 +115,6 @@ class StoredGraph:
         self.has_sides = bool(self._second_nodes)
         self.components = Components(size + len(self._second_nodes))
 
-    def contact(self, contact_id: int) -> int | None:
-        """Return the node of a contact, None if there is no such contact."""
-        return self._contacts.of(contact_id)
-
     def fact(self, contact_id: int) -> int:
         """Return the node of a contact, also of one that shows nothing."""
         node = self._contacts.of(contact_id)
@@ -124,11 +122,9 @@ class StoredGraph:
             node = len(self.ids) + len(self._evidence) + known(self._not_shown.of(contact_id))
         return node
 
-    def is_stored(self, contact_id: int) -> bool:
-        """Return whether there is such a contact, be it one that shows nothing."""
-        return (self._contacts.of(contact_id) is not None) or (
-            self._not_shown.of(contact_id) is not None
-        )
+    def is_set_aside(self, contact_id: int) -> bool:
+        """Return whether it is the id of a contact that shows nothing."""
+        return self._not_shown.of(contact_id) is not None
 
     def evidence(self, evidence_id: int) -> int:
         """Return the node of a piece of evidence."""
@@ -137,10 +133,6 @@ class StoredGraph:
     def hold(self, evidence_id: int) -> None:
         """Note that a rule keeps the evidence from linking."""
         self.held[known(self._evidence.of(evidence_id))] = True
-
-    def is_held(self, evidence_id: int) -> bool:
-        """Return whether a rule keeps the evidence from linking."""
-        return bool(self.held[known(self._evidence.of(evidence_id))])
 
     def side(self, node: int, *, is_second: bool) -> int:
         """Return the node of the first, or the second value of a fact."""

@@ -6,8 +6,6 @@ is worked out here once more, from the rules and from what was stated.
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from identity_cli.graph.components import known
@@ -131,20 +129,24 @@ def check_values(graph: Snapshot, stored: StoredGraph, violations: Violations) -
         ("an email", False, _rows("email", "phone_number", "email")),
         ("a phone number", True, _rows("phone_number", "email", "phone")),
     ):
-        for _, rows in groupby(graph.rows(query), itemgetter(0)):
-            value = _Value(field, stored, violations, is_second=is_second)
-            for _, what, number, flag in rows:
-                if what == _CONTACT:
-                    value.take_contact(number, is_anchor=flag)
-                elif what == _EVIDENCE:
-                    value.take_evidence(number, is_second=flag)
-                elif what == _ASIDE:
-                    value.take_set_aside(number, has_to_show=flag)
-                elif what == _PLACEHOLDER:
-                    value.take_placeholder(number, is_anchor=flag)
-                else:
-                    value.take_rule(what, number, is_hub=flag)
-            value.check()
+        current: str | None = None
+        value = _Value(field, stored, violations, is_second=is_second)
+        for of_value, what, number, flag in graph.rows(query):
+            if of_value != current:
+                value.check()
+                value = _Value(field, stored, violations, is_second=is_second)
+                current = of_value
+            if what == _CONTACT:
+                value.take_contact(number, is_anchor=flag)
+            elif what == _EVIDENCE:
+                value.take_evidence(number, is_second=flag)
+            elif what == _ASIDE:
+                value.take_set_aside(number, has_to_show=flag)
+            elif what == _PLACEHOLDER:
+                value.take_placeholder(number, is_anchor=flag)
+            else:
+                value.take_rule(what, number, is_hub=flag)
+        value.check()
 
 
 class _Value:
@@ -200,9 +202,9 @@ class _Value:
         """Law: a value leads to one identity. Reported once per value."""
         stored = self._stored
         node = known(stored.contact(contact_id))
-        self._join(stored.side(node, is_second=self._is_second) if stored.has_sides else node)
         if is_anchor:
             self._anchors += 1
+        self._join(stored.side(node, is_second=self._is_second) if stored.has_sides else node)
         if self._owner is None:
             self._owner = node
             return
@@ -256,15 +258,15 @@ class _Value:
 
     def check(self) -> None:
         """Check what depends on all rows of the value."""
-        if self._owner is not None and not self._is_off:
+        if self._anchors != 1 and self._owner is not None and not self._is_off:
             self._check_anchor()
         if self._has_rules or self._placeholder is not None:
             self._check_rules()
+
+    def _check_rules(self) -> None:
         if self._placeholder_anchors > 1:
             message = f"{self._placeholder_anchors} placeholders anchor {self._field}"
             self._violations.add("value_anchored_twice", None, message)
-
-    def _check_rules(self) -> None:
         if self._is_off or self._is_marked:
             self._check_blocked()
         if self._miscount is not None:
@@ -303,8 +305,6 @@ class _Value:
 
     def _check_anchor(self) -> None:
         """Law: of the contacts that carry a value, exactly one anchors it."""
-        if self._anchors == 1:
-            return
         if self._anchors == 0:
             message = f"no contact anchors {self._field}"
             self._violations.add("value_without_anchor", self._owner_id, message)

@@ -116,11 +116,16 @@ def _check_links(stored: StoredGraph, violations: Violations) -> None:
 
 
 def _check_evidence(graph: Snapshot, stored: StoredGraph, violations: Violations) -> None:
-    """Laws: evidence is held if a rule keeps it from linking; else it names its own identity."""
+    """Laws: evidence is held if a rule keeps it from linking; else it names its own identity.
+
+    The contacts that it names have its values, directly or through others. Where a command has
+    moved contacts since, they only have to be contacts, or to have been.
+    """
+    components = stored.components
     moved = Places(array("q", (contact_id for (contact_id,) in graph.rows(_MOVED))))
     split = _split_components(stored, moved)
-    for evidence_id, is_held, *named in graph.rows(_EVIDENCE):
-        has_to_be_held = stored.is_held(evidence_id)
+    for place, (evidence_id, is_held, *named) in enumerate(graph.rows(_EVIDENCE)):
+        has_to_be_held = stored.held[place]
         if is_held != has_to_be_held:
             violations.add(
                 "wrongly_held_evidence",
@@ -135,42 +140,26 @@ def _check_evidence(graph: Snapshot, stored: StoredGraph, violations: Violations
                 None,
                 f"evidence {evidence_id} links, but names no primary",
             )
-        _check_named(evidence_id, named, stored, moved, split, violations)
-
-
-def _check_named(
-    evidence_id: int,
-    named: list[int | None],
-    stored: StoredGraph,
-    moved: Places,
-    split: bytearray,
-    violations: Violations,
-) -> None:
-    """Law: the contacts that evidence names have its values, directly or through others.
-
-    Where a command has moved contacts since, they only have to be or have been contacts.
-    """
-    components = stored.components
-    component = components.of(stored.evidence(evidence_id))
-    for contact_id in named:
-        if contact_id is None:
-            continue
-        node = stored.contact(contact_id)
-        if node is None:
-            if not stored.is_stored(contact_id) and moved.of(contact_id) is None:
+        component = components.of(len(stored.ids) + place)
+        for contact_id in named:
+            if contact_id is None:
+                continue
+            node = stored.contact(contact_id)
+            if node is None:
+                if not stored.is_set_aside(contact_id) and moved.of(contact_id) is None:
+                    violations.add(
+                        "evidence_of_unknown_contact",
+                        None,
+                        f"evidence {evidence_id} names contact {contact_id}, which does not exist",
+                    )
+                continue
+            own = components.of(node)
+            if own != component and not (has_to_be_held or split[own] or split[component]):
                 violations.add(
-                    "evidence_of_unknown_contact",
-                    None,
-                    f"evidence {evidence_id} names contact {contact_id}, which does not exist",
+                    "evidence_in_another_identity",
+                    contact_id,
+                    f"evidence {evidence_id} names it, but has the values of another identity",
                 )
-            continue
-        own = components.of(node)
-        if own != component and not (stored.is_held(evidence_id) or split[own] or split[component]):
-            violations.add(
-                "evidence_in_another_identity",
-                contact_id,
-                f"evidence {evidence_id} names it, but has the values of another identity",
-            )
 
 
 def _split_components(stored: StoredGraph, moved: Places) -> bytearray:
