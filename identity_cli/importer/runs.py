@@ -339,18 +339,22 @@ class RunJournal:
                 )
         return Records(records)
 
-    def primary_at(self, email: str | None, phone: str | None, run_line: int) -> int:
-        """Return the primary that a request which stored nothing was first answered."""
-        primary_id: int = self._one(
-            "SELECT primary_at(id, %s, %s) FROM contact"
-            " WHERE id > 0"
-            " AND (email = %s AND anchors_email OR phone_number = %s AND anchors_phone) LIMIT 1",
-            self.run_id,
-            run_line,
-            email,
-            phone,
-        )
-        return primary_id
+    def primary_at(self, email: str | None, phone: str | None, run_line: int) -> int | None:
+        """Return the primary that a request which stored nothing was first answered.
+
+        None if neither value belongs to an identity any more.
+        """
+        with translated():
+            # A rule may have kept the two apart since: then the answer is that of the first value.
+            row = self.connection.execute(
+                "SELECT primary_at(id, %(run)s, %(line)s) FROM contact"
+                " WHERE id > 0"
+                " AND (email = %(email)s AND anchors_email OR phone_number = %(phone)s"
+                " AND anchors_phone)"
+                " ORDER BY (email = %(email)s AND anchors_email) IS NOT TRUE LIMIT 1",
+                {"run": self.run_id, "line": run_line, "email": email, "phone": phone},
+            ).fetchone()
+        return None if row is None else row[0]
 
     def _progress(self, checkpoint: Checkpoint, first_lines: Sequence[int]) -> tuple[Any, ...]:
         # A thousand inputs are a long document, which changes only when one of them begins.

@@ -11,8 +11,11 @@ from steering import Player
 from identity_cli import ContactRequest, IdentityService
 from identity_cli.errors import ContactNotFoundError, ContactSetAsideError, ValueBlockedError
 from identity_cli.exporter.export import FileFormat, What, export
+from identity_cli.graph.core import Outcome
 from identity_cli.graph.hubs import find_hubs
 from identity_cli.graph.lookup import find_primaries
+from identity_cli.importer.checkpoints import Checkpoint
+from identity_cli.importer.runs import RunJournal
 from identity_cli.postgres import schema
 from identity_cli.postgres.snapshot import snapshot
 
@@ -112,3 +115,39 @@ def test_rules_alone_do_not_bind_the_profile(connection: psycopg.Connection[Any]
     assert connection.execute(schema.STATE).fetchone() == (schema.HEAD, None, None)
     player.request(["a@x.org"], [])
     assert connection.execute(schema.STATE).fetchone() == (schema.HEAD, 2, "US")
+
+
+def test_a_resumed_run_finds_what_rules_hide(connection: psycopg.Connection[Any]) -> None:
+    player = Player(connection)
+    player.request(["a@x.org"], ["1111111"])  # contact 1
+    player.block(["1111111"])
+    player.start_run()
+    player.request(["b@x.org"], ["1111111"], in_run=True)  # contact 2, on line 2
+    player.request(["a@x.org", "b@x.org"], [], in_run=True)  # line 3
+    player.request(["a@x.org"], ["1111111"], in_run=True)  # line 4
+    journal = RunJournal(connection, [], {})
+    [journal.run_id] = player.runs
+    records = journal.records(Checkpoint())
+    stored = records.outcome(2, ContactRequest("b@x.org", "1111111"))
+    assert stored == Outcome("created", 2, 2)
+    assert records.outcome(4, ContactRequest("a@x.org", "1111111")) is None
+    assert journal.primary_at("a@x.org", "1111111", 4) == 1
+    assert journal.primary_at(None, "1111111", 4) is None
+    player.unlink("a@x.org", "b@x.org")
+    player.unblock(["1111111"])
+    player.unlink("b@x.org", "1111111")
+    assert journal.primary_at("a@x.org", "1111111", 4) == 1
+    assert journal.primary_at("b@x.org", "1111111", 4) == 2
+
+
+def test_held_evidence_is_no_answer_of_a_resumed_run(connection: psycopg.Connection[Any]) -> None:
+    player = Player(connection)
+    player.request(["a@x.org"], ["1111111"])
+    player.request(["b@x.org"], ["2222222"])
+    player.block(["2222222"])
+    player.start_run()
+    player.request(["a@x.org"], ["2222222"], in_run=True)
+    assert connection.execute("SELECT is_held FROM link_evidence").fetchall() == [(True,)]
+    journal = RunJournal(connection, [], {})
+    [journal.run_id] = player.runs
+    assert journal.records(Checkpoint()).outcome(3, ContactRequest("a@x.org", "2222222")) is None
