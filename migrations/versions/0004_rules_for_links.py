@@ -234,8 +234,12 @@ def _create_tables() -> None:
         sa.Column("detail", sa.Text),
         sa.Column("reason", sa.Text),
         sa.Column("run_id", sa.BigInteger),
-        sa.Column("role_name", sa.Text, nullable=False, server_default=sa.text("SESSION_USER")),
-        sa.Column("ran_at", _moment, nullable=False, server_default=sa.text("clock_timestamp()")),
+        sa.Column(
+            "role_name", sa.Text, nullable=False, server_default=sa.text("SESSION_USER")
+        ),
+        sa.Column(
+            "ran_at", _moment, nullable=False, server_default=sa.text("clock_timestamp()")
+        ),
         sa.PrimaryKeyConstraint("id", name="steering_command_pkey"),
     )
     op.create_table(
