@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.postgres.snapshot import Snapshot
 
-# One id for each value, in order, NULL for an unknown one. A sub-select for each value is a look-up
-# in a unique index, whatever the planner believes about the number of values.
+# One id for each value, in order, NULL for one that is unknown or blocked. A sub-select for each
+# value is a look-up in a unique index, whatever the planner believes about the number of values.
 _PRIMARIES = """
     SELECT ARRAY(SELECT (SELECT coalesce(linked_id, id) FROM contact
-                         WHERE email = value AND anchors_email)
+                         WHERE email = value AND anchors_email AND id > 0)
                  FROM unnest(%b::text[]) AS wanted (value)),
            ARRAY(SELECT (SELECT coalesce(linked_id, id) FROM contact
-                         WHERE phone_number = value AND anchors_phone)
+                         WHERE phone_number = value AND anchors_phone AND id > 0)
                  FROM unnest(%b::text[]) AS wanted (value))
 """
 

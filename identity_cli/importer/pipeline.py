@@ -316,7 +316,7 @@ class Pipeline:
         if isinstance(answer, Refusal) or not self._ledger.writes_outcomes:
             return answer
         primary_id = self._journal.primary_at(request.email, request.phone, run_line)
-        return answer._replace(primary_id=primary_id)
+        return answer if primary_id is None else answer._replace(primary_id=primary_id)
 
     # Durability.
 

@@ -318,8 +318,11 @@ class RunJournal:
         records: defaultdict[int, LineRecord] = defaultdict(LineRecord)
         with translated():
             contacts = self.connection.execute(
-                "SELECT line, id, coalesce(initial_linked_id, id), email, phone_number"
-                " FROM contact WHERE run_id = %s AND id > %s ORDER BY id",
+                # With the values of the request, also of those that a rule keeps from linking.
+                "SELECT c.line, c.id, coalesce(c.initial_linked_id, c.id),"
+                " coalesce(s.email, c.email), coalesce(s.phone_number, c.phone_number)"
+                " FROM contact AS c LEFT JOIN set_aside_contact AS s USING (id)"
+                " WHERE c.run_id = %s AND c.id > %s ORDER BY c.id",
                 (self.run_id, checkpoint.marks[0]),
             )
             for line, contact_id, primary_id, *values in contacts:
@@ -327,7 +330,7 @@ class RunJournal:
                 records[line].contacts.append(StoredContact(contact_id, primary_id, known))
             evidence = self.connection.execute(
                 "SELECT line, primary_id, merged_id IS NOT NULL, value, other_value"
-                " FROM link_evidence WHERE run_id = %s AND id > %s ORDER BY id",
+                " FROM link_evidence WHERE run_id = %s AND id > %s AND NOT is_held ORDER BY id",
                 (self.run_id, checkpoint.marks[1]),
             )
             for line, primary_id, is_merge, *values in evidence:
@@ -336,18 +339,22 @@ class RunJournal:
                 )
         return Records(records)
 
-    def primary_at(self, email: str | None, phone: str | None, run_line: int) -> int:
-        """Return the primary that a request which stored nothing was first answered."""
-        primary_id: int = self._one(
-            "SELECT primary_at(id, %s, %s) FROM contact"
-            " WHERE (email = %s AND anchors_email) OR (phone_number = %s AND anchors_phone)"
-            " LIMIT 1",
-            self.run_id,
-            run_line,
-            email,
-            phone,
-        )
-        return primary_id
+    def primary_at(self, email: str | None, phone: str | None, run_line: int) -> int | None:
+        """Return the primary that a request which stored nothing was first answered.
+
+        None if neither value belongs to an identity any more.
+        """
+        with translated():
+            # A rule may have kept the two apart since: then the answer is that of the first value.
+            row = self.connection.execute(
+                "SELECT primary_at(id, %(run)s, %(line)s) FROM contact"
+                " WHERE id > 0"
+                " AND (email = %(email)s AND anchors_email OR phone_number = %(phone)s"
+                " AND anchors_phone)"
+                " ORDER BY (email = %(email)s AND anchors_email) IS NOT TRUE LIMIT 1",
+                {"run": self.run_id, "line": run_line, "email": email, "phone": phone},
+            ).fetchone()
+        return None if row is None else row[0]
 
     def _progress(self, checkpoint: Checkpoint, first_lines: Sequence[int]) -> tuple[Any, ...]:
         # A thousand inputs are a long document, which changes only when one of them begins.
