@@ -291,8 +291,8 @@ class Pipeline:
             run_line = window.lines_before + row.line
             answer = self._as_first_answered(next(answers), request, run_line)
             if isinstance(answer, Refusal):
-                reason = f"the database refuses it ({answer.sqlstate})"
-                ledger.reject(index, row, "refused", reason)
+                error = answer.as_error()
+                ledger.reject(index, row, error.code, error.reason)
                 continue
             ledger.answer(index, row, answer)
             if problem is not None:
