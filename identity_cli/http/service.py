@@ -136,9 +136,7 @@ class AsyncIdentityService:
         """
         self._claim.check()
         if counts:
-            outcome, counted = await self._run(
-                lambda: core.identify_counts(request), writes=True
-            )
+            outcome, counted = await self._run(lambda: core.identify_counts(request), writes=True)
             self._claim.succeed()
             outcome.require_primary()  # outside of the transaction, which is kept
             return outcome, counted

@@ -303,20 +303,25 @@ class Pipeline:
     ) -> Outcome | Refusal:
         """Return what was answered before an interruption, if the request was stored then.
 
-        A request that had stored nothing was unchanged then too, but later merges may have moved
-        its identity.
+        A request that had stored nothing was unchanged then too, but later merges and hubs may have
+        moved its identity.
         """
         if run_line > self._records.until:
             return answer
-        if isinstance(answer, Outcome) and answer.name != "unchanged":
-            return answer
-        recorded = self._records.outcome(run_line, request)
-        if recorded is not None:
-            return recorded
-        if isinstance(answer, Refusal) or not self._ledger.writes_outcomes:
-            return answer
-        primary_id = self._journal.primary_at(request.email, request.phone, run_line)
-        return answer._replace(primary_id=primary_id)
+        if isinstance(answer, Outcome):
+            is_first = answer.name not in ("unchanged", "blocked")
+            if answer.name == "blocked":
+                is_first = not self._records.has_hub_since(run_line, request)
+            if is_first:
+                return answer
+        first = self._records.outcome(run_line, request, self._journal.are_unknown)
+        if first is None:
+            if isinstance(answer, Refusal):
+                return answer
+            first = Outcome("unchanged", None, None)
+        if first.primary_id is None and self._ledger.writes_outcomes:
+            return first._replace(primary_id=self._journal.primary_at(request, run_line))
+        return first
 
     # Durability.
 

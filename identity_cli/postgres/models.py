@@ -295,7 +295,7 @@ import_run = Table(
     # How the inputs are read: {"input_format", "delimiter", "encoding", "mapping", "region"}.
     Column("options", JSONB),
     Column("checkpoint", JSONB),
-    # {"read", "created", "linked", "merged", "unchanged", "rejected"}
+    # {"read", "created", "linked", "merged", "unchanged", "blocked", "rejected", "partial"}
     Column("rows", JSONB, nullable=False),
     # Seconds of work, summed over the attempts of a resumed run.
     Column("seconds", Double, nullable=False, server_default=text("0")),
