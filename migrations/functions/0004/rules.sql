@@ -71,6 +71,16 @@ BEGIN
     RAISE EXCEPTION 'the identities keep changing' USING ERRCODE = 'serialization_failure';
 END $$;
 
+-- Those of these values that no contact and no placeholder anchors.
+CREATE OR REPLACE FUNCTION without_anchor(of_values text[]) RETURNS text[]
+LANGUAGE sql AS $$
+    SELECT ARRAY(
+        SELECT own.value FROM unnest(of_values) AS own (value)
+        WHERE NOT EXISTS (SELECT FROM contact WHERE email = own.value AND anchors_email)
+          AND NOT EXISTS (SELECT FROM contact WHERE phone_number = own.value AND anchors_phone)
+    )
+$$;
+
 -- Stop these values from linking: for the command, for a pattern, or as hubs.
 CREATE OR REPLACE FUNCTION block_values(
     of_values text[],
@@ -94,11 +104,7 @@ BEGIN
         is_hub = b.is_hub OR excluded.is_hub;
     FOR attempt IN 1 .. 50 LOOP
         roots := lock_identities(of_values);
-        unknown := ARRAY(
-            SELECT own.value FROM unnest(of_values) AS own (value)
-            WHERE NOT EXISTS (SELECT FROM contact WHERE email = own.value AND anchors_email)
-              AND NOT EXISTS (SELECT FROM contact WHERE phone_number = own.value AND anchors_phone)
-        );
+        unknown := without_anchor(of_values);
         IF unknown = '{}' THEN
             PERFORM rework(roots, of_values, command);
             RETURN;
@@ -150,6 +156,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     of_values text[] := ARRAY[left_value, right_value];
     roots bigint[];
+    unknown text[];
 BEGIN
     INSERT INTO unlinked_pair (value, other_value, command_id) VALUES (left_value, right_value, command)
     ON CONFLICT DO NOTHING;
@@ -158,19 +165,15 @@ BEGIN
     END IF;
     FOR attempt IN 1 .. 50 LOOP
         roots := lock_identities(of_values);
-        IF 2 = (SELECT count(*) FROM contact
-                WHERE email = ANY (of_values) AND anchors_email OR phone_number = ANY (of_values) AND anchors_phone) THEN
+        unknown := without_anchor(of_values);
+        IF unknown = '{}' THEN
             IF cardinality(roots) = 1 THEN
                 PERFORM rework(roots, '{}', command);
             END IF;
             RETURN;
         END IF;
         -- Whoever states a value for the first time has to meet the rule.
-        PERFORM keep_placeholders(ARRAY(
-            SELECT own.value FROM unnest(of_values) AS own (value)
-            WHERE NOT EXISTS (SELECT FROM contact WHERE email = own.value AND anchors_email)
-              AND NOT EXISTS (SELECT FROM contact WHERE phone_number = own.value AND anchors_phone)
-        ));
+        PERFORM keep_placeholders(unknown);
     END LOOP;
     RAISE EXCEPTION 'the identities keep changing' USING ERRCODE = 'serialization_failure';
 END $$;
