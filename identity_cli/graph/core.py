@@ -329,6 +329,9 @@ def _outcome(
 ) -> Outcome:
     if name == "forgotten":
         raise RequestForgottenError
+    if primary_id is None:
+        # It may have linked before its last pair made its values hubs.
+        return Outcome("blocked", None, None)
     return Outcome(name, primary_id, contact_id, tuple(contact_ids or ()))
 
 

@@ -281,9 +281,8 @@ class IdentityService:
                 stored = tuple(map(int, contact_list.split()))
                 outcomes[i] = Outcome(names[i], primary_ids[i], contact_ids[i], stored)
         for i, primary_id in enumerate(primary_ids) if None in primary_ids else ():
-            if primary_id is None and names[i] != "blocked":
-                _, _, sqlstate = names[i].partition(" ")  # "forgotten", or "refused P0001"
-                outcomes[i] = Refusal(sqlstate or None)
+            if primary_id is None:
+                outcomes[i] = _unlinked(names[i])
         return outcomes
 
     def _write(self, request: ContactRequest, steps: Callable[[], Steps[_T]]) -> _T:
@@ -369,3 +368,12 @@ class IdentityService:
                 f" the service has {self.region}",
                 hint="pass the same region to ContactRequest and to IdentityService",
             )
+
+
+def _unlinked(name: str) -> Outcome | Refusal:
+    """Return the result of a request without a primary, such as "refused P0001"."""
+    word, _, sqlstate = name.partition(" ")
+    if word in ("refused", "forgotten"):
+        return Refusal(sqlstate or None)
+    # It may have linked before its last pair made its values hubs.
+    return Outcome("blocked", None, None)

@@ -308,19 +308,18 @@ class Pipeline:
         """
         if run_line > self._records.until:
             return answer
-        if isinstance(answer, Outcome):
-            is_first = answer.name not in ("unchanged", "blocked")
-            if answer.name == "blocked":
-                is_first = not self._records.has_hub_since(run_line, request)
-            if is_first:
-                return answer
+        hubs = self._records.hubs_since(run_line, request)
+        if isinstance(answer, Outcome) and not (
+            answer.name == "unchanged" or (answer.name == "blocked" and hubs)
+        ):
+            return answer
         first = self._records.outcome(run_line, request, self._journal.are_unknown)
         if first is None:
             if isinstance(answer, Refusal):
                 return answer
             first = Outcome("unchanged", None, None)
         if first.primary_id is None and self._ledger.writes_outcomes:
-            return first._replace(primary_id=self._journal.primary_at(request, run_line))
+            return first._replace(primary_id=self._journal.primary_at(request, run_line, hubs))
         return first
 
     # Durability.

@@ -21,23 +21,19 @@ if TYPE_CHECKING:
     from identity_cli.graph.normalize import ContactRequest
 
 # A rule may have set a contact aside since, whole or one of its values: then the contact as it was
-# stored is there. The first move tells where it was: nowhere if no request was answered with it,
-# and the transaction whether this request made a hub of one of its values.
+# stored is there. Its first move tells where it was: nowhere if no request was answered with it.
 _CONTACTS = """
     SELECT line, stored.id, coalesce(initial_linked_id, stored.id), email, phone_number, is_aside,
            CASE WHEN move.id IS NULL
                 THEN NOT is_aside OR EXISTS (SELECT FROM contact WHERE contact.id = stored.id)
                 ELSE move.from_primary_id IS NOT NULL END,
-           move.id IS NOT NULL, move.to_primary_id,
-           transaction_id IN (SELECT transaction_id FROM hub)
+           move.id IS NOT NULL
     FROM (
-        SELECT id, line, initial_linked_id, email, phone_number, false AS is_aside,
-               xmin::text AS transaction_id
-        FROM contact
+        SELECT id, line, initial_linked_id, email, phone_number, false AS is_aside FROM contact
         WHERE run_id = %(run)s AND id > %(contact_mark)s
             AND NOT EXISTS (SELECT FROM set_aside_contact AS s WHERE s.id = contact.id)
         UNION ALL
-        SELECT id, line, initial_linked_id, email, phone_number, true, xmin::text
+        SELECT id, line, initial_linked_id, email, phone_number, true
         FROM set_aside_contact WHERE run_id = %(run)s AND id > %(contact_mark)s
     ) AS stored
     LEFT JOIN LATERAL (
@@ -46,25 +42,46 @@ _CONTACTS = """
     ORDER BY stored.id
 """
 _EVIDENCE = """
-    SELECT line, primary_id, merged_id IS NOT NULL, is_held, value, other_value,
-           xmin::text IN (SELECT transaction_id FROM hub)
+    SELECT line, primary_id, merged_id IS NOT NULL, is_held, value, other_value
     FROM link_evidence WHERE run_id = %(run)s AND id > %(evidence_mark)s ORDER BY id
 """
+# How many partners a hub has now, how many it may have, and whether something else blocks it too.
 _HUBS = """
-    WITH hub AS (
-        SELECT xmin::text AS transaction_id
-        FROM steering_command WHERE verb = 'hub' AND run_id = %(run)s
-    )
+    SELECT value, partners, CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END,
+           num_nonnulls(command_id, pattern_id) > 0
+    FROM blocked_value JOIN partner_count USING (value), link_policy
+    WHERE is_hub AND value = ANY (%s)
 """
-_STOPPED = "SELECT value FROM blocked_value WHERE is_hub AND value = ANY (%s)"
+_PRIMARY_AT = """
+    SELECT primary_id
+    FROM unnest(%(values)s::text[]) WITH ORDINALITY AS own (value, place),
+    LATERAL (
+        SELECT 1 AS rank, primary_at(contact.id, %(run)s, %(line)s) AS primary_id FROM contact
+        WHERE (email = own.value AND anchors_email OR phone_number = own.value AND anchors_phone)
+            AND id > 0
+        UNION ALL
+        -- It has become a hub since: where the contact that anchored it was before.
+        SELECT 2, coalesce(
+            (SELECT from_primary_id FROM contact_move WHERE contact_id = s.id ORDER BY id LIMIT 1),
+            (SELECT coalesce(linked_id, id) FROM contact WHERE contact.id = s.id)
+        )
+        FROM set_aside_contact AS s
+        WHERE email = own.value AND anchors_email OR phone_number = own.value AND anchors_phone
+    ) AS anchor
+    WHERE primary_id IS NOT NULL AND (
+        own.value = ANY (%(hubs)s)
+        OR NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = own.value)
+    )
+    ORDER BY place, rank LIMIT 1
+"""
 
 
 class StoredContact(NamedTuple):
     """A contact that a line of a run has stored, and its primary at that time.
 
     `is_held` is whether it shows less than was stated because of a rule, `was_shown` whether it
-    showed anything when the request was answered. `hub_primary_id` is the primary that it got when
-    the same request made a hub of one of its values, `has_moved` whether any rule has moved it.
+    showed anything when the request was answered, `has_moved` whether a rule has moved it since.
+    `made_hub` is whether one of its values has become a hub by it: the new value links alone then.
     """
 
     contact_id: int
@@ -73,7 +90,7 @@ class StoredContact(NamedTuple):
     is_held: bool = False
     was_shown: bool = True
     has_moved: bool = False
-    hub_primary_id: int | None = None
+    made_hub: bool = False
 
 
 class StoredEvidence(NamedTuple):
@@ -112,11 +129,10 @@ class Records:
         self._hubs = hubs or {}
         self.until = max(self._records, default=-1)
 
-    def has_hub_since(self, run_line: int, request: ContactRequest) -> bool:
-        """Return whether a value of the request has become a hub after the line."""
-        return any(
-            self._hubs.get(value, -1) > run_line for value in (*request.emails, *request.phones)
-        )
+    def hubs_since(self, run_line: int, request: ContactRequest) -> list[str]:
+        """Return the values of the request that have become hubs after the line."""
+        values = (*request.emails, *request.phones)
+        return [value for value in values if self._hubs.get(value, -1) > run_line]
 
     def outcome(
         self, run_line: int, request: ContactRequest, are_unknown: Callable[[list[str]], bool]
@@ -162,7 +178,8 @@ def _in_order(
     ordered = list(contacts)
     for i in range(1, len(ordered)):
         first, second = ordered[i - 1], ordered[i]
-        if len(first.values) == 1 and first.values | second.values in held_pairs:
+        is_apart = len(first.values) == 1 and second.contact_id == second.primary_id
+        if is_apart and first.values | second.values in held_pairs:
             ordered[i - 1], ordered[i] = second, first
     return ordered
 
@@ -171,7 +188,7 @@ def _first_answer(contacts: list[StoredContact], linked: list[StoredEvidence]) -
     """Return the outcome of a request that has stored these: the strongest of its pairs."""
     merges = [one for one in linked if one.is_merge]
     name: OutcomeName = "unchanged"
-    if any(one.contact_id in (one.primary_id, one.hub_primary_id) for one in contacts):
+    if any(one.made_hub or one.contact_id == one.primary_id for one in contacts):
         name = "created"
     elif merges:
         name = "merged"
@@ -182,7 +199,7 @@ def _first_answer(contacts: list[StoredContact], linked: list[StoredEvidence]) -
     for one in contacts:
         # Kept apart: the answer is the identity of the first value, which may have been known.
         is_apart = one.is_held and not one.has_moved
-        primaries.append(None if is_apart else one.hub_primary_id or one.primary_id)
+        primaries.append(None if is_apart else one.contact_id if one.made_hub else one.primary_id)
     primaries += [one.primary_id for one in linked]
     stored = tuple(one.contact_id for one in contacts)
     return Outcome(
@@ -202,63 +219,67 @@ def read_records(
     """
     parameters = {"run": run_id, "contact_mark": marks[0], "evidence_mark": marks[1]}
     records: defaultdict[int, LineRecord] = defaultdict(LineRecord)
-    hub_lines: dict[str, int] = {}
     for line, contact_id, primary_id, email, phone, *state in connection.execute(
-        _HUBS + _CONTACTS, parameters
+        _CONTACTS, parameters
     ):
-        is_held, was_shown, has_moved, moved_to, made_a_hub = state
         values = frozenset(value for value in (email, phone) if value is not None)
-        if made_a_hub:
-            hub_lines |= dict.fromkeys(values, line)
-        records[line].contacts.append(
-            StoredContact(
-                contact_id,
-                primary_id,
-                values,
-                is_held,
-                # What the request's own hub has set aside is not part of the answer.
-                was_shown and not (made_a_hub and moved_to is None),
-                has_moved,
-                moved_to if made_a_hub else None,
-            )
-        )
-    for line, primary_id, is_merge, is_held, *pair, made_a_hub in connection.execute(
-        _HUBS + _EVIDENCE, parameters
-    ):
-        if made_a_hub:
-            hub_lines |= dict.fromkeys(pair, line)
-        records[line].evidence.append(
-            StoredEvidence(primary_id, is_merge, frozenset(pair), is_held)
-        )
-    return Records(records, _hubs(connection, hub_lines))
+        records[line].contacts.append(StoredContact(contact_id, primary_id, values, *state))
+    for line, linked_id, is_merge, is_held, *pair in connection.execute(_EVIDENCE, parameters):
+        stored = StoredEvidence(linked_id, is_merge, frozenset(pair), is_held)
+        records[line].evidence.append(stored)
+    hubs = _hubs(connection, records)
+    made_by = {pair for _, pair, _ in hubs.values()}
+    for record in records.values():
+        record.contacts = [
+            one._replace(made_hub=True) if one.values in made_by else one for one in record.contacts
+        ]
+    return Records(records, {value: line for value, (line, _, is_new) in hubs.items() if is_new})
 
 
-def _hubs(connection: psycopg.Connection[Any], lines: Mapping[str, int]) -> dict[str, int]:
-    """Return those of the values that are hubs."""
-    if not lines:
-        return {}
-    return {value: lines[value] for (value,) in connection.execute(_STOPPED, (list(lines),))}
+def _hubs(
+    connection: psycopg.Connection[Any], records: Mapping[int, LineRecord]
+) -> dict[str, tuple[int, frozenset[str], bool]]:
+    """Return the values that have become hubs: the line, the pair, and whether they linked before.
+
+    Each pair is stored once, so a value had as many partners at a line as it has now without those
+    of the pairs stored since.
+    """
+    pairs: defaultdict[str, list[tuple[int, frozenset[str]]]] = defaultdict(list)
+    for line, record in sorted(records.items()):
+        stored = [one.values for one in record.contacts if len(one.values) > 1]
+        stored += [one.values for one in record.evidence]
+        # Emails with phone numbers come first.
+        stored.sort(key=lambda pair: sum("@" in value for value in pair) != 1)
+        for pair in stored:
+            for value in pair:
+                pairs[value].append((line, pair))
+    hubs: dict[str, tuple[int, frozenset[str], bool]] = {}
+    if not pairs:
+        return hubs
+    for value, partners, limit, is_blocked in connection.execute(_HUBS, (list(pairs),)):
+        place = limit - (partners - len(pairs[value]))
+        if 0 <= place < len(pairs[value]):
+            hubs[value] = (*pairs[value][place], not is_blocked)
+    return hubs
 
 
 def primary_at(
-    connection: psycopg.Connection[Any], run_id: int, run_line: int, values: Sequence[str]
+    connection: psycopg.Connection[Any],
+    run_id: int,
+    run_line: int,
+    values: Sequence[str],
+    hubs: Sequence[str],
 ) -> int | None:
     """Return the primary that a request which stored nothing was first answered.
 
-    That of the first value that links; None if none does. Raises driver errors.
+    That of the first value that linked then, as those in `hubs` did; None if none is known. Raises
+    driver errors.
     """
-    row = connection.execute(_PRIMARY_AT, (run_id, run_line, list(values))).fetchone()
+    row = connection.execute(
+        _PRIMARY_AT,
+        {"values": list(values), "hubs": list(hubs), "run": run_id, "line": run_line},
+    ).fetchone()
     return None if row is None else row[0]
-
-
-_PRIMARY_AT = """
-    SELECT primary_at(contact.id, %s, %s)
-    FROM unnest(%s::text[]) WITH ORDINALITY AS own (value, place)
-    JOIN contact ON email = own.value AND anchors_email
-        OR phone_number = own.value AND anchors_phone
-    WHERE contact.id > 0
-    ORDER BY place LIMIT 1
-"""
 
 
 def are_unknown(connection: psycopg.Connection[Any], values: Sequence[str]) -> bool:

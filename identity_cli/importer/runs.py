@@ -244,12 +244,15 @@ class RunJournal:
         with translated():
             return read_records(self.connection, self.run_id, checkpoint.marks)
 
-    def primary_at(self, request: ContactRequest, run_line: int) -> int | None:
-        """Return the primary that a request which stored nothing was first answered."""
+    def primary_at(self, request: ContactRequest, run_line: int, hubs: Sequence[str]) -> int | None:
+        """Return the primary that a request which stored nothing was first answered.
+
+        `hubs` are values that have become hubs since.
+        """
         assert self.run_id is not None  # noqa: S101 - it is resumed
         values = (*request.emails, *request.phones)
         with translated():
-            return primary_at(self.connection, self.run_id, run_line, values)
+            return primary_at(self.connection, self.run_id, run_line, values, hubs)
 
     def are_unknown(self, values: Sequence[str]) -> bool:
         """Return whether no contact was ever stored with one of the values."""
