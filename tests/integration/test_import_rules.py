@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from steering import Player
 
+from identity_cli.errors import ForgetKeyError
 from identity_cli.importer import pipeline
 from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.plan import ImportPlan
@@ -149,3 +150,52 @@ def test_killed_import_among_rules_ends_as_an_undisturbed_one(
     assert counts.rejected >= 2
     assert import_with_kills("killed late", [25]) == expected
     assert import_with_kills("killed often", [6, 9, 15, 24]) == expected
+
+
+def read_runs(url: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT id, status, rows FROM import_run ORDER BY id").fetchall()
+
+
+def test_import_after_an_undo_is_a_new_run(
+    database_url: str, tmp_path: Path, connection: psycopg.Connection[Any]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("email\na@x.org\nb@x.org\n")
+    run_import(database_url, path)
+    # As if it had been interrupted: a run that has finished is not resumed anyway.
+    connection.execute("UPDATE import_run SET status = 'stopped'")
+    player = Player(connection)
+    player.runs = [1]
+    player.undo()
+    importer = run_import(database_url, path)
+    assert (importer.run_id, importer.counts.created) == (2, 2)
+    assert [row[:2] for row in read_runs(database_url)] == [(1, "undone"), (2, "finished")]
+
+
+def test_run_before_an_undone_one_is_resumed(
+    database_url: str, tmp_path: Path, connection: psycopg.Connection[Any]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("email\na@x.org\n")
+    run_import(database_url, path)
+    connection.execute("UPDATE import_run SET status = 'stopped'")
+    run_import(database_url, path, restart=True)
+    player = Player(connection)
+    player.runs = [2]
+    player.undo()
+    importer = run_import(database_url, path)
+    assert (importer.run_id, importer.counts.created) == (1, 1)
+
+
+def test_import_without_the_forget_key_ends(
+    database_url: str, tmp_path: Path, connection: psycopg.Connection[Any]
+) -> None:
+    with connection.transaction():
+        connection.execute("SELECT set_config('identity.forget_key', 'secret', true)")
+        Player(connection).forget(["a@x.org"])
+    path = tmp_path / "a.csv"
+    path.write_text("email\nb@x.org\n")
+    with pytest.raises(ForgetKeyError):
+        run_import(database_url, path)
+    assert [row[1] for row in read_runs(database_url)] == ["failed"]
