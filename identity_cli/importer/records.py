@@ -56,17 +56,16 @@ _PRIMARY_AT = """
     SELECT primary_id
     FROM unnest(%(values)s::text[]) WITH ORDINALITY AS own (value, place),
     LATERAL (
-        SELECT 1 AS rank, primary_at(contact.id, %(run)s, %(line)s) AS primary_id FROM contact
+        SELECT 0 AS rank, primary_at(contact.id, %(run)s, %(line)s) AS primary_id FROM contact
         WHERE (email = own.value AND anchors_email OR phone_number = own.value AND anchors_phone)
             AND id > 0
         UNION ALL
-        -- It has become a hub since: where the contact that anchored it was before.
-        SELECT 2, coalesce(
+        -- It has become a hub since: where a contact that showed it was before.
+        SELECT id, coalesce(
             (SELECT from_primary_id FROM contact_move WHERE contact_id = s.id ORDER BY id LIMIT 1),
             (SELECT coalesce(linked_id, id) FROM contact WHERE contact.id = s.id)
         )
-        FROM set_aside_contact AS s
-        WHERE email = own.value AND anchors_email OR phone_number = own.value AND anchors_phone
+        FROM set_aside_contact AS s WHERE email = own.value OR phone_number = own.value
     ) AS anchor
     WHERE primary_id IS NOT NULL AND (
         own.value = ANY (%(hubs)s)
