@@ -54,7 +54,10 @@ _TYPES = """
         was_phone_number text COLLATE "C",
         was_anchors_email boolean,
         was_anchors_phone boolean,
-        was_linked_id bigint
+        was_linked_id bigint,
+        email_label integer,
+        phone_label integer,
+        is_unlinked boolean
     );
     CREATE TYPE reworked_pair AS (
         evidence_id bigint,
@@ -63,7 +66,8 @@ _TYPES = """
         was_held boolean,
         run_id bigint,
         line bigint,
-        created_at timestamptz
+        created_at timestamptz,
+        label integer
     );
 """
 # A role that could reconcile before can reconcile afterwards, and one that could read can read.

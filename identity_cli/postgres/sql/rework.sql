@@ -17,10 +17,12 @@ CREATE OR REPLACE FUNCTION rework(
     gone_run bigint DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql
--- The arrays differ in size by orders of magnitude: each call is planned for its own.
+-- The arrays differ in size by orders of magnitude: each call is planned for its own. The planner knows their lengths, but
+-- nothing of what a join of two of them returns; so the steps are statements of their own.
 SET plan_cache_mode = 'force_custom_plan' SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
+    aside_ids bigint[];
     contacts reworked_contact[];
     pairs reworked_pair[];
     area text[];        -- the values of these identities, and more_values
@@ -46,18 +48,22 @@ BEGIN
         WHERE value IS NOT NULL
     );
 
+    aside_ids := ARRAY(
+        SELECT s.id FROM unnest(area) AS own (value),
+            LATERAL (SELECT id FROM set_aside_contact WHERE email = own.value OFFSET 0) AS s
+        UNION
+        SELECT s.id FROM unnest(area) AS own (value),
+            LATERAL (SELECT id FROM set_aside_contact WHERE phone_number = own.value OFFSET 0) AS s
+        UNION
+        SELECT s.id FROM contact AS c JOIN set_aside_contact AS s USING (id)
+        WHERE c.id = ANY (roots) OR c.linked_id = ANY (roots)
+    );
     WITH member AS MATERIALIZED (
         SELECT * FROM contact WHERE id = ANY (roots) AND id > 0
         UNION ALL
         SELECT * FROM contact WHERE linked_id = ANY (roots)
     ), aside AS MATERIALIZED (
-        SELECT s.* FROM unnest(area) AS own (value),
-            LATERAL (SELECT * FROM set_aside_contact WHERE email = own.value OFFSET 0) AS s
-        UNION
-        SELECT s.* FROM unnest(area) AS own (value),
-            LATERAL (SELECT * FROM set_aside_contact WHERE phone_number = own.value OFFSET 0) AS s
-        UNION
-        SELECT s.* FROM member, LATERAL (SELECT * FROM set_aside_contact WHERE id = member.id OFFSET 0) AS s
+        SELECT * FROM set_aside_contact WHERE id = ANY (aside_ids)
     ), stored AS (
         SELECT m.id,
                CASE WHEN s.id IS NULL THEN m.email ELSE s.email END AS email,
@@ -83,12 +89,13 @@ BEGIN
                CASE WHEN NOT is_gone AND email <> ALL (gone_values) THEN email END,
                CASE WHEN NOT is_gone AND phone_number <> ALL (gone_values) THEN phone_number END,
                anchors_email, anchors_phone, initial_linked_id, run_id, line, created_at, is_aside, is_elsewhere,
-               was_shown, was_email, was_phone_number, was_anchors_email, was_anchors_phone, was_linked_id
+               was_shown, was_email, was_phone_number, was_anchors_email, was_anchors_phone, was_linked_id,
+               NULL, NULL, NULL
            )::reworked_contact)
     INTO contacts
     FROM remaining;
 
-    SELECT array_agg(ROW(id, value, other_value, is_held, run_id, line, created_at)::reworked_pair)
+    SELECT array_agg(ROW(id, value, other_value, is_held, run_id, line, created_at, NULL)::reworked_pair)
     INTO pairs
     FROM (
         SELECT e.* FROM unnest(area) AS own (value),
@@ -148,6 +155,28 @@ BEGIN
         labels[i] := labels[labels[i]];
     END LOOP;
 
+    SELECT array_agg(ROW(
+               c.id, c.email, c.phone_number, anchors_email, anchors_phone, initial_linked_id, run_id, line, created_at,
+               is_aside, is_elsewhere, was_shown, was_email, was_phone_number, was_anchors_email, was_anchors_phone,
+               was_linked_id, e.label, p.label,
+               EXISTS (SELECT FROM unlinked_pair AS u WHERE u.value = c.email AND u.other_value = c.phone_number)
+           )::reworked_contact)
+    INTO contacts
+    FROM unnest(contacts) AS c
+    LEFT JOIN unnest(nodes, labels) AS e (value, label) ON e.value = c.email
+    LEFT JOIN unnest(nodes, labels) AS p (value, label) ON p.value = c.phone_number;
+
+    SELECT array_agg(ROW(
+               evidence_id, pair.value, pair.other_value, was_held, run_id, line, created_at,
+               CASE WHEN r.label IS NOT NULL AND NOT EXISTS (
+                   SELECT FROM unlinked_pair AS u WHERE u.value = pair.value AND u.other_value = pair.other_value
+               ) THEN l.label END
+           )::reworked_pair)
+    INTO pairs
+    FROM unnest(pairs) AS pair
+    LEFT JOIN unnest(nodes, labels) AS l (value, label) ON l.value = pair.value
+    LEFT JOIN unnest(nodes, labels) AS r (value, label) ON r.value = pair.other_value;
+
     -- The placeholders of values that link again: their contacts take over.
     DELETE FROM contact USING unnest(more_values) AS more (value)
     WHERE contact.id < 0 AND contact.email = more.value AND anchors_email AND more.value = ANY (nodes);
@@ -155,15 +184,8 @@ BEGIN
     WHERE contact.id < 0 AND contact.phone_number = more.value AND anchors_phone AND more.value = ANY (nodes);
 
     -- One statement replaces the contacts that change: constraints and guards see the graph before and after only.
-    WITH node AS MATERIALIZED (
-        SELECT value, label FROM unnest(nodes, labels) AS n (value, label)
-    ), fact AS MATERIALIZED (
-        SELECT c.*, e.label AS email_label, p.label AS phone_label,
-               EXISTS (SELECT FROM unlinked_pair AS u WHERE u.value = c.email AND u.other_value = c.phone_number)
-                   AS is_unlinked
-        FROM unnest(contacts) AS c
-        LEFT JOIN node AS e ON e.value = c.email
-        LEFT JOIN node AS p ON p.value = c.phone_number
+    WITH fact AS MATERIALIZED (
+        SELECT * FROM unnest(contacts)
     ), showing AS MATERIALIZED (
         -- Of two values that are kept apart it shows the one that it anchors, the email if both.
         SELECT *,
@@ -189,8 +211,8 @@ BEGIN
         UNION ALL SELECT phone_number, run_id, line, created_at FROM fact
     ), uncarried AS (
         SELECT DISTINCT ON (node.value) node.value, node.label, s.run_id, s.line, s.created_at
-        FROM node JOIN statement AS s ON s.value = node.value
-        WHERE node.value NOT IN (SELECT value FROM anchor)
+        FROM unnest(nodes, labels) AS node (value, label) JOIN statement AS s ON s.value = node.value
+        WHERE NOT EXISTS (SELECT FROM anchor WHERE anchor.value = node.value)
         ORDER BY node.value, s.created_at
     ), made AS MATERIALIZED (
         SELECT nextval(pg_get_serial_sequence('contact', 'id')) AS id, uncarried.* FROM uncarried
@@ -224,7 +246,8 @@ BEGIN
            OR email IS NOT NULL AND was_anchors_email <> anchors_email
            OR phone_number IS NOT NULL AND was_anchors_phone <> anchors_phone
     ), leaving AS MATERIALIZED (
-        SELECT id, was_linked_id FROM fact WHERE was_shown AND id NOT IN (SELECT id FROM placed)
+        SELECT id, was_linked_id FROM fact
+        WHERE was_shown AND NOT EXISTS (SELECT FROM placed WHERE placed.id = fact.id)
     ), deleted AS (
         DELETE FROM contact WHERE id IN (SELECT id FROM changed WHERE was_shown UNION ALL SELECT id FROM leaving)
         RETURNING id
@@ -250,20 +273,11 @@ BEGIN
         WHERE NOT is_elsewhere AND (email IS NOT NULL AND NOT shows_email OR phone_number IS NOT NULL AND NOT shows_phone)
         ON CONFLICT (id) DO UPDATE SET anchors_email = excluded.anchors_email, anchors_phone = excluded.anchors_phone
         WHERE (s.anchors_email, s.anchors_phone) <> (excluded.anchors_email, excluded.anchors_phone)
-    ), evidence AS (
-        SELECT pair.evidence_id, l.label,
-               l.label IS NULL OR r.label IS NULL OR EXISTS (
-                   SELECT FROM unlinked_pair AS u WHERE u.value = pair.value AND u.other_value = pair.other_value
-               ) AS is_held, pair.was_held
-        FROM unnest(pairs) AS pair
-        LEFT JOIN node AS l ON l.value = pair.value
-        LEFT JOIN node AS r ON r.value = pair.other_value
     ), held AS (
         UPDATE link_evidence AS e SET
-            is_held = evidence.is_held,
-            primary_id = coalesce(e.primary_id, CASE WHEN NOT evidence.is_held THEN root.primary_id END)
-        FROM evidence LEFT JOIN (SELECT DISTINCT label, primary_id FROM placed) AS root USING (label)
-        WHERE e.id = evidence.evidence_id AND evidence.is_held <> evidence.was_held
+            is_held = pair.label IS NULL, primary_id = coalesce(e.primary_id, root.primary_id)
+        FROM unnest(pairs) AS pair LEFT JOIN (SELECT DISTINCT label, primary_id FROM placed) AS root USING (label)
+        WHERE e.id = pair.evidence_id AND (pair.label IS NULL) <> pair.was_held
     )
     INSERT INTO contact (id, email, phone_number, linked_id, initial_linked_id, link_precedence,
                          anchors_email, anchors_phone, run_id, line, created_at, updated_at)

@@ -49,6 +49,7 @@ LANGUAGE sql AS $$
         UNION
         SELECT e.value FROM unnest(of_values) AS own (value),
             LATERAL (SELECT link_evidence.value FROM link_evidence WHERE other_value = own.value AND is_held OFFSET 0) AS e
+        ORDER BY 1
     )
 $$;
 
@@ -64,7 +65,7 @@ BEGIN
     FOR attempt IN 1 .. 50 LOOP
         touched := with_held_partners(of_values);
         roots := lock_identities(touched);
-        IF with_held_partners(of_values) <@ touched THEN
+        IF with_held_partners(of_values) = touched THEN
             RETURN roots;
         END IF;
     END LOOP;
