@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -157,6 +158,18 @@ def read_runs(url: str) -> list[tuple[Any, ...]]:
         return connection.execute("SELECT id, status, rows FROM import_run ORDER BY id").fetchall()
 
 
+def undo(connection: psycopg.Connection[Any], run_id: int) -> None:
+    """Take a run back that has ended; the server may still be closing its connection."""
+    deadline = time.monotonic() + 10
+    at_work = "SELECT FROM pg_locks JOIN import_run ON lock_key = (classid::bigint << 32) | objid"
+    at_work += "::bigint WHERE locktype = 'advisory' AND import_run.id = %s"
+    while connection.execute(at_work, (run_id,)).fetchone() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    player = Player(connection)
+    player.runs = [run_id]
+    player.undo()
+
+
 def test_import_after_an_undo_is_a_new_run(
     database_url: str, tmp_path: Path, connection: psycopg.Connection[Any]
 ) -> None:
@@ -165,9 +178,7 @@ def test_import_after_an_undo_is_a_new_run(
     run_import(database_url, path)
     # As if it had been interrupted: a run that has finished is not resumed anyway.
     connection.execute("UPDATE import_run SET status = 'stopped'")
-    player = Player(connection)
-    player.runs = [1]
-    player.undo()
+    undo(connection, 1)
     importer = run_import(database_url, path)
     assert (importer.run_id, importer.counts.created) == (2, 2)
     assert [row[:2] for row in read_runs(database_url)] == [(1, "undone"), (2, "finished")]
@@ -181,9 +192,7 @@ def test_run_before_an_undone_one_is_resumed(
     run_import(database_url, path)
     connection.execute("UPDATE import_run SET status = 'stopped'")
     run_import(database_url, path, restart=True)
-    player = Player(connection)
-    player.runs = [2]
-    player.undo()
+    undo(connection, 2)
     importer = run_import(database_url, path)
     assert (importer.run_id, importer.counts.created) == (1, 1)
 
