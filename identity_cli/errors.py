@@ -54,6 +54,26 @@ class RequestRefusedError(InvalidRequestError):
         self.sqlstate = sqlstate
 
 
+class RequestBlockedError(InvalidRequestError):
+    """A contact request whose values are all blocked; it is kept, but links nothing."""
+
+    code = "blocked"
+    hint = "identity block --list lists the rules; identity unblock lets the value link again"
+
+    def __init__(self) -> None:
+        super().__init__("blocked", "nothing was linked: every value of the request is blocked")
+
+
+class RequestForgottenError(InvalidRequestError):
+    """A contact request whose values are all forgotten; nothing of it is stored."""
+
+    code = "forgotten"
+    hint = "identity forget has erased these values for good: use other values"
+
+    def __init__(self) -> None:
+        super().__init__("forgotten", "nothing was stored: every value of the request is forgotten")
+
+
 class MergeTooLargeError(InvalidRequestError):
     """A merge has to move more contacts than a request over HTTP has time for."""
 
@@ -229,6 +249,14 @@ class ProfileMismatchError(DatabaseError):
 
     code = "profile_mismatch"
     message = "The database was written with another normalisation profile."
+
+
+class ForgetKeyError(DatabaseError):
+    """A forget key that is missing, or another one than that of the forgotten values."""
+
+    code = "forget_key"
+    message = "The key of the forgotten values is missing, or is another one."
+    hint = "set IDENTITY_FORGET_KEY to the key that identity forget was first run with"
 
 
 class RetryableError(DatabaseError):

@@ -17,6 +17,8 @@ from identity_cli.errors import (
     ContactSetAsideError,
     IdentityError,
     MergeTooLargeError,
+    RequestBlockedError,
+    RequestForgottenError,
     RequestRefusedError,
     ValueBlockedError,
 )
@@ -28,7 +30,7 @@ from identity_cli.graph.profile import (
     wanted_profile,
 )
 from identity_cli.postgres import schema, sqlstates
-from identity_cli.postgres.database import RETRYABLE, is_connection_lost, translate
+from identity_cli.postgres.database import is_connection_lost, is_retryable, translate
 from identity_cli.postgres.schema import Profile
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.normalize import ContactRequest
 
-OutcomeName = Literal["created", "linked", "merged", "unchanged"]
+OutcomeName = Literal["created", "linked", "merged", "unchanged", "blocked"]
 
 # How often one request is sent. By the next attempt the concurrent request has usually committed,
 # so more than five conflicts in a row are rare and 50 mean that the conflict does not end. The
@@ -103,14 +105,20 @@ Steps: TypeAlias = Generator[Query, Rows, _T]
 class Outcome(NamedTuple):
     """The outcome of one request.
 
-    `contact_id` is the first contact that was stored, None if there was none. `contact_ids` has all
-    of them if they were several.
+    `primary_id` is None if all values are blocked. `contact_id` is the first contact that was
+    stored, None if there was none. `contact_ids` has all of them if they were several.
     """
 
     name: OutcomeName
-    primary_id: int
+    primary_id: int | None
     contact_id: int | None
     contact_ids: tuple[int, ...] = ()
+
+    def require_primary(self) -> int:
+        """Return the id of the primary. Raises `RequestBlockedError` if there is none."""
+        if self.primary_id is None:
+            raise RequestBlockedError
+        return self.primary_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +197,7 @@ class Attempts:
         if reconnects and is_connection_lost(error):
             return 0.0
         self._failed += 1
-        if not isinstance(error, RETRYABLE) or self._failed >= ATTEMPTS:
+        if not is_retryable(error) or self._failed >= ATTEMPTS:
             return None
         # Random, so that two requests that collided do not collide again.
         longest = min(0.001 * 2 ** (self._failed - 1), 0.1)
@@ -219,7 +227,7 @@ class ProfileClaim:
 
 
 def reconcile(request: ContactRequest) -> Steps[Outcome]:
-    """Reconcile one request."""
+    """Reconcile one request. Raises `RequestForgottenError`; nothing is stored then."""
     [row] = yield Query(RECONCILE, _lists(request))
     return _outcome(*row)
 
@@ -227,17 +235,24 @@ def reconcile(request: ContactRequest) -> Steps[Outcome]:
 def identify(
     request: ContactRequest, *, at_most: int | None = None
 ) -> Steps[tuple[Outcome, Rows | None]]:
-    """Reconcile one request and return the rows of the identity; None if there are too many."""
+    """Reconcile one request and return the rows of the identity; None if there are too many.
+
+    A blocked request has no rows. Raises `RequestForgottenError`.
+    """
     rows = yield Query(IDENTIFY, (*_lists(request), None if at_most is None else at_most + 1))
     outcome = _outcome(*rows[0][4:])
+    if outcome.primary_id is None:
+        return outcome, []
     if rows[0][3] is not None:  # a merge has moved the identity, as in `read`
         return outcome, (yield from read(rows[0][3], at_most=at_most))
     return outcome, _limited(rows, at_most)
 
 
-def identify_counts(request: ContactRequest) -> Steps[tuple[Outcome, ContactCounts]]:
-    """Reconcile one request and count the values of the identity."""
+def identify_counts(request: ContactRequest) -> Steps[tuple[Outcome, ContactCounts | None]]:
+    """Reconcile one request and count the values of the identity; None if it is blocked."""
     outcome = yield from reconcile(request)
+    if outcome.primary_id is None:
+        return outcome, None
     return outcome, (yield from count(outcome.primary_id))
 
 
@@ -337,8 +352,16 @@ def _lists(request: ContactRequest) -> tuple[list[str], list[str]]:
 
 
 def _outcome(
-    name: OutcomeName, primary_id: int, contact_id: int | None, contact_ids: list[int] | None
+    name: OutcomeName | Literal["forgotten"],
+    primary_id: int | None,
+    contact_id: int | None,
+    contact_ids: list[int] | None,
 ) -> Outcome:
+    if name == "forgotten":
+        raise RequestForgottenError
+    if primary_id is None:
+        # It may have linked before its last pair made its values hubs.
+        return Outcome("blocked", None, None)
     return Outcome(name, primary_id, contact_id, tuple(contact_ids or ()))
 
 

@@ -19,11 +19,13 @@ from identity_cli.errors import (
     DatabaseReadOnlyError,
     DatabaseUnreachableError,
     DatabaseUnsuitableError,
+    ForgetKeyError,
     IdentityError,
     PermissionDeniedError,
     RetryableError,
     SchemaNotAtHeadError,
 )
+from identity_cli.postgres import sqlstates
 from identity_cli.postgres.session import (
     CONNECT_SECONDS,
     MIGRATE,
@@ -42,8 +44,8 @@ OLDEST_SERVER = 150000  # PostgreSQL 15
 
 # The same request can be sent again after these: a deadlock, a conflict with a concurrent
 # transaction, a primary that was merged between the look-up and the foreign key, a value that
-# another request stored, a lock that took too long.
-RETRYABLE = (
+# another request stored, a lock that took too long. `is_retryable` knows one more.
+_RETRYABLE = (
     pg.DeadlockDetected,
     pg.SerializationFailure,
     pg.ForeignKeyViolation,
@@ -200,8 +202,10 @@ def translate(error: psycopg.Error) -> IdentityError:
     """
     state = error.sqlstate or ""
     message = error.diag.message_primary or "the server gave no reason"
-    if isinstance(error, RETRYABLE):
+    if is_retryable(error):
         return RetryableError(f"a concurrent request got in the way ({state})")
+    if state == sqlstates.FORGET_KEY:
+        return ForgetKeyError()
     if isinstance(error, pg.ReadOnlySqlTransaction):
         return DatabaseReadOnlyError()
     if isinstance(error, (pg.UndefinedTable, pg.UndefinedFunction, pg.UndefinedColumn)):
@@ -218,6 +222,14 @@ def translate(error: psycopg.Error) -> IdentityError:
             hint="run the same command again when the server is back",
         )
     return DatabaseError(f"PostgreSQL refused: {message} ({state})")
+
+
+def is_retryable(error: psycopg.Error) -> bool:
+    """Return whether the same request can be sent again.
+
+    The guard is violated where a command has moved a value since it was looked up.
+    """
+    return isinstance(error, _RETRYABLE) or error.sqlstate == sqlstates.GUARD_VIOLATION
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:

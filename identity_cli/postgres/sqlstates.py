@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-# Raised by claim_profile.sql and reconcile.sql.
+# Raised by claim_profile.sql, reconcile.sql, forget.sql and guard_identifiers.sql.
 PROFILE_MISMATCH = "ID001"
 MERGE_TOO_LARGE = "ID002"
+FORGET_KEY = "ID003"
+GUARD_VIOLATION = "23G01"
 
 # A value or a trigger may cause any SQLSTATE, so the list names those that it does not cause.
 # Classes: connection, unsupported (a cached plan of an older schema), transaction state, prepared
@@ -16,6 +18,7 @@ _SERVER_CLASSES = frozenset(
 # A lock that took too long, a prepared statement that exists already, and what a schema lacks that
 # is not at head: column, function, table.
 _SERVER_STATES = frozenset({"55P03", "42P05", "42703", "42883", "42P01"})
+_OWN_STATES = frozenset({PROFILE_MISMATCH, MERGE_TOO_LARGE, FORGET_KEY})
 
 # 42501 is the server's answer to a role that may not write to the tables, and it is what a trigger
 # may raise by itself: only the role's privileges tell the two apart.
@@ -36,6 +39,6 @@ def is_about_request(sqlstate: str | None) -> bool:
 
     True for 42501: the caller has to check `MAY_WRITE`.
     """
-    if sqlstate is None or sqlstate in _SERVER_STATES | {PROFILE_MISMATCH, MERGE_TOO_LARGE}:
+    if sqlstate is None or sqlstate in _SERVER_STATES | _OWN_STATES:
         return False
     return sqlstate[:2] not in _SERVER_CLASSES

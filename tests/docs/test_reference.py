@@ -194,7 +194,7 @@ def test_outcomes_of_the_http_log_are_those_of_the_program() -> None:
     folder = ROOT / "identity_cli/http"
     text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
     found = set(re.findall(r'^    \d+: "(\w+)",$', text, flags=re.MULTILINE)) | {"found", "refused"}
-    found |= {"created", "linked", "merged", "unchanged"}
+    found |= {"created", "linked", "merged", "unchanged", "blocked", "forgotten"}
     listed = " ".join(first_cells(section(HTTP, "Log"), "outcome"))
     assert set(re.findall(r"`(\w+)`", listed)) == found
 

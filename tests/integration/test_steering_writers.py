@@ -113,7 +113,8 @@ def test_command_between_look_up_and_insert_is_obeyed(
             WHEN (NEW.id > 0) EXECUTE FUNCTION wait_here()
     """)
     connection.execute("SELECT pg_advisory_lock(7)")
-    emails, phones = ([v for v in (known, new) if ("@" in v) is is_email] for is_email in (True, False))
+    emails = [value for value in (known, new) if "@" in value]
+    phones = [value for value in (known, new) if "@" not in value]
     with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as other:
         second = Player(other)
         request = pool.submit(until_done, lambda: second.request(emails, phones))

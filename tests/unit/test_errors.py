@@ -11,7 +11,8 @@ import pytest
 from psycopg import errors as pg
 
 from identity_cli import errors, exit_codes, output
-from identity_cli.postgres.database import translate
+from identity_cli.postgres import sqlstates
+from identity_cli.postgres.database import is_retryable, translate
 
 CLASSES = [
     kind
@@ -34,6 +35,8 @@ EXPECTED = {
     "IdentityError": 1,
     "UsageError": 2,
     "InvalidRequestError": 2,
+    "RequestBlockedError": 4,
+    "RequestForgottenError": 4,
     "InputNotFoundError": 2,
     "ContactNotFoundError": 4,
     "InputUnreadableError": 4,
@@ -43,6 +46,7 @@ EXPECTED = {
     "ProfileMismatchError": 5,
     "RetryableError": 5,
     "EmbeddedServerError": 5,
+    "ForgetKeyError": 5,
     "InputBusyError": 6,
     "RunNotFoundError": 4,
     "TooManyRejectsError": 3,
@@ -133,3 +137,29 @@ def test_driver_errors_become_ours(
     driver: type[psycopg.Error], ours: type[errors.IdentityError]
 ) -> None:
     assert type(translate(driver())) is ours
+
+
+class GuardViolation(psycopg.IntegrityError):
+    """What psycopg raises for the guard's SQLSTATE, of which it knows only the class."""
+
+    sqlstate = sqlstates.GUARD_VIOLATION
+
+
+class MissingForgetKey(psycopg.DatabaseError):
+    """What psycopg raises for a SQLSTATE that it does not know."""
+
+    sqlstate = sqlstates.FORGET_KEY
+
+
+def test_violation_of_the_guard_is_tried_again_and_then_about_the_request() -> None:
+    assert is_retryable(GuardViolation())
+    assert isinstance(translate(GuardViolation()), errors.RetryableError)
+    assert sqlstates.is_about_request(sqlstates.GUARD_VIOLATION)
+
+
+def test_missing_forget_key_is_about_the_server() -> None:
+    assert not is_retryable(MissingForgetKey())
+    assert not sqlstates.is_about_request(sqlstates.FORGET_KEY)
+    error = translate(MissingForgetKey())
+    assert isinstance(error, errors.ForgetKeyError)
+    assert "IDENTITY_FORGET_KEY" in (error.hint or "")
