@@ -54,6 +54,26 @@ class RequestRefusedError(InvalidRequestError):
         self.sqlstate = sqlstate
 
 
+class RequestBlockedError(InvalidRequestError):
+    """A contact request whose values are all blocked; it is kept, but links nothing."""
+
+    code = "blocked"
+    hint = "identity block --list lists the rules; identity unblock lets the value link again"
+
+    def __init__(self) -> None:
+        super().__init__("blocked", "nothing was linked: every value of the request is blocked")
+
+
+class RequestForgottenError(InvalidRequestError):
+    """A contact request whose values are all forgotten; nothing of it is stored."""
+
+    code = "forgotten"
+    hint = "identity forget has erased these values for good: use other values"
+
+    def __init__(self) -> None:
+        super().__init__("forgotten", "nothing was stored: every value of the request is forgotten")
+
+
 class MergeTooLargeError(InvalidRequestError):
     """A merge has to move more contacts than a request over HTTP has time for."""
 
@@ -115,6 +135,22 @@ class ContactNotFoundError(IdentityError):
 
     code = "contact_not_found"
     message = "No such contact."
+
+
+class ValueBlockedError(ContactNotFoundError):
+    """An email or a phone number that belongs to no identity, because a rule blocks it."""
+
+    code = "blocked"
+    message = "The value is blocked."
+    hint = "identity block --list prints the values that are blocked"
+
+
+class ContactSetAsideError(ContactNotFoundError):
+    """A contact that belongs to no identity, because rules block all of its values."""
+
+    code = "set_aside"
+    message = "The contact is set aside: its values are blocked."
+    hint = "identity block --list prints the values that are blocked"
 
 
 class RunNotFoundError(IdentityError):

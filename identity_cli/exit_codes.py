@@ -12,6 +12,8 @@ EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
     (errors.TooManyRejectsError, 3),
     (errors.TooFewRowsError, 3),
     (errors.UsageError, 2),
+    (errors.RequestBlockedError, 4),
+    (errors.RequestForgottenError, 4),
     (errors.InvalidRequestError, 2),
     (errors.InputNotFoundError, 2),
     (errors.ContactNotFoundError, 4),

@@ -68,7 +68,7 @@ def annotate(
     """Add the identity of each row to files, without writing anything to the database.
 
     Adds the columns primary_contact_id and identity_status (known, split,
-    unknown or rejected). Inputs of one format become one output.
+    unknown, blocked or rejected). Inputs of one format become one output.
 
     \b
     Example:

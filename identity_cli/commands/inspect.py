@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +26,9 @@ from identity_cli.commands.reading import (
 )
 from identity_cli.commands.signals import orderly_end
 
+if TYPE_CHECKING:
+    from identity_cli.graph.effects import EffectCounter
+
 
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Input; - is standard input.")],
@@ -45,12 +49,22 @@ def inspect(
     key: Key = None,
     strict: Strict = False,
     json: Json = False,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            "--database-url",
+            metavar="URL",
+            help="Show what the rules of this database do to the rows.",
+            show_default=False,
+        ),
+    ] = None,
     _debug: Debug = False,
 ) -> None:
-    """Show how a file would be imported, without a database.
+    """Show how a file would be imported.
 
     Shows the format, the columns that are used, the first requests, the
-    rows that would be rejected, and the full import command.
+    rows that would be rejected, and the full import command. Needs no
+    database; with --database-url, also shows what its rules would do.
 
     \b
     Example:
@@ -74,13 +88,19 @@ def inspect(
         null_words=null_words,
         strict=strict,
     )
-    with orderly_end(), output.reading_progress(hidden=not all_rows) as show:
+    region = check_region(region)
+    with ExitStack() as stack:
+        stack.enter_context(orderly_end())
+        effects = None
+        if database_url is not None:
+            effects, region = _rules(stack, database_url, region)
         found = inspect_input(
             file,
             options,
-            region=check_region(region),
+            region=region,
             limit=None if all_rows else ROWS,
-            show=show,
+            effects=effects,
+            show=stack.enter_context(output.reading_progress(hidden=not all_rows)),
         )
     if json:
         output.document(found.as_json())
@@ -88,3 +108,21 @@ def inspect(
         inspection(found)
     if found.error is not None:
         raise found.error
+
+
+def _rules(
+    stack: ExitStack, database_url: str, region: str | None
+) -> tuple[EffectCounter, str | None]:
+    """Connect to a database until the stack ends; return its rules and its region."""
+    from identity_cli.graph.effects import EffectCounter
+    from identity_cli.graph.profile import check_profile, effective_region
+    from identity_cli.postgres import schema
+    from identity_cli.postgres.session import LOOK_UP
+    from identity_cli.settings import open_database
+
+    database = stack.enter_context(open_database(database_url))
+    connection, profile = schema.connect(database, session=LOOK_UP)
+    stack.enter_context(connection)
+    region = effective_region(region, profile)
+    check_profile(profile, region)
+    return EffectCounter(connection), region

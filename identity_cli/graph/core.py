@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from identity_cli.errors import (
     ContactNotFoundError,
+    ContactSetAsideError,
     IdentityError,
     MergeTooLargeError,
+    RequestBlockedError,
+    RequestForgottenError,
     RequestRefusedError,
+    ValueBlockedError,
 )
 from identity_cli.graph.profile import (
     CLAIM_PROFILE,
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.normalize import ContactRequest
 
-OutcomeName = Literal["created", "linked", "merged", "unchanged"]
+OutcomeName = Literal["created", "linked", "merged", "unchanged", "blocked"]
 
 # How often one request is sent. By the next attempt the concurrent request has usually committed,
 # so more than five conflicts in a row are rare and 50 mean that the conflict does not end. The
@@ -63,12 +67,27 @@ COUNTS = """
     FROM contact WHERE id = %(primary)s OR linked_id = %(primary)s
     HAVING count(*) > 0
 """
-ROOT_BY_ID = "SELECT coalesce(linked_id, id) FROM contact WHERE id = %s"
-ROOT_BY_EMAIL = "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AND anchors_email"
+# A contact with a negative id is a placeholder: it reserves a value that a rule names.
+ROOT_BY_ID = "SELECT coalesce(linked_id, id) FROM contact WHERE id = %s AND id > 0"
+ROOT_BY_EMAIL = (
+    "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AND anchors_email AND id > 0"
+)
 ROOT_BY_PHONE = (
-    "SELECT coalesce(linked_id, id) FROM contact WHERE phone_number = %s AND anchors_phone"
+    "SELECT coalesce(linked_id, id) FROM contact"
+    " WHERE phone_number = %s AND anchors_phone AND id > 0"
 )
 _NO_ROOT = 0  # ids begin at 1
+_IS_BLOCKED = "SELECT FROM blocked_value WHERE value = %s"
+# For each look-up: what explains that it found nothing, and the error then.
+_HIDDEN: dict[str, tuple[str, type[ContactNotFoundError], str]] = {
+    ROOT_BY_ID: (
+        "SELECT FROM set_aside_contact WHERE id = %s",
+        ContactSetAsideError,
+        "the contact is set aside: its values are blocked",
+    ),
+    ROOT_BY_EMAIL: (_IS_BLOCKED, ValueBlockedError, "the email is blocked"),
+    ROOT_BY_PHONE: (_IS_BLOCKED, ValueBlockedError, "the phone number is blocked"),
+}
 
 
 class Query(NamedTuple):
@@ -86,14 +105,20 @@ Steps: TypeAlias = Generator[Query, Rows, _T]
 class Outcome(NamedTuple):
     """The outcome of one request.
 
-    `contact_id` is the first contact that was stored, None if there was none. `contact_ids` has all
-    of them if they were several.
+    `primary_id` is None if all values are blocked. `contact_id` is the first contact that was
+    stored, None if there was none. `contact_ids` has all of them if they were several.
     """
 
     name: OutcomeName
-    primary_id: int
+    primary_id: int | None
     contact_id: int | None
     contact_ids: tuple[int, ...] = ()
+
+    def require_primary(self) -> int:
+        """Return the id of the primary. Raises `RequestBlockedError` if there is none."""
+        if self.primary_id is None:
+            raise RequestBlockedError
+        return self.primary_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +227,7 @@ class ProfileClaim:
 
 
 def reconcile(request: ContactRequest) -> Steps[Outcome]:
-    """Reconcile one request."""
+    """Reconcile one request. Raises `RequestForgottenError`; nothing is stored then."""
     [row] = yield Query(RECONCILE, _lists(request))
     return _outcome(*row)
 
@@ -210,32 +235,52 @@ def reconcile(request: ContactRequest) -> Steps[Outcome]:
 def identify(
     request: ContactRequest, *, at_most: int | None = None
 ) -> Steps[tuple[Outcome, Rows | None]]:
-    """Reconcile one request and return the rows of the identity; None if there are too many."""
+    """Reconcile one request and return the rows of the identity; None if there are too many.
+
+    A blocked request has no rows. Raises `RequestForgottenError`.
+    """
     rows = yield Query(IDENTIFY, (*_lists(request), None if at_most is None else at_most + 1))
     outcome = _outcome(*rows[0][4:])
+    if outcome.primary_id is None:
+        return outcome, []
     if rows[0][3] is not None:  # a merge has moved the identity, as in `read`
         return outcome, (yield from read(rows[0][3], at_most=at_most))
     return outcome, _limited(rows, at_most)
 
 
-def identify_counts(request: ContactRequest) -> Steps[tuple[Outcome, ContactCounts]]:
-    """Reconcile one request and count the values of the identity."""
+def identify_counts(request: ContactRequest) -> Steps[tuple[Outcome, ContactCounts | None]]:
+    """Reconcile one request and count the values of the identity; None if it is blocked."""
     outcome = yield from reconcile(request)
+    if outcome.primary_id is None:
+        return outcome, None
     return outcome, (yield from count(outcome.primary_id))
 
 
 def find_root(lookups: Sequence[tuple[str, object]]) -> Steps[int]:
     """Return the primary's id of the one identity that all look-ups lead to.
 
-    Raises `ContactNotFoundError`, also if they lead to several identities.
+    Raises `ContactNotFoundError`, also if they lead to several identities, or to none because a
+    rule blocks a value.
     """
     roots: set[int] = set()
     for text, value in lookups:
         rows = yield Query(text, (value,))
         roots.add(rows[0][0] if rows else _NO_ROOT)
     if len(roots) != 1 or _NO_ROOT in roots:
-        raise ContactNotFoundError(hint="run identity export to list all contacts")
+        raise (yield from not_found(lookups))
     return roots.pop()
+
+
+def not_found(lookups: Sequence[tuple[str, object]]) -> Steps[ContactNotFoundError]:
+    """Return the error of look-ups that do not lead to one identity.
+
+    It names the first of them that a rule keeps from leading to any.
+    """
+    for text, value in lookups:
+        query, error, message = _HIDDEN[text]
+        if (yield Query(query, (value,))):
+            return error(message)
+    return ContactNotFoundError(hint="run identity export to list all contacts")
 
 
 def find(
@@ -307,8 +352,16 @@ def _lists(request: ContactRequest) -> tuple[list[str], list[str]]:
 
 
 def _outcome(
-    name: OutcomeName, primary_id: int, contact_id: int | None, contact_ids: list[int] | None
+    name: OutcomeName | Literal["forgotten"],
+    primary_id: int | None,
+    contact_id: int | None,
+    contact_ids: list[int] | None,
 ) -> Outcome:
+    if name == "forgotten":
+        raise RequestForgottenError
+    if primary_id is None:
+        # It may have linked before its last pair made its values hubs.
+        return Outcome("blocked", None, None)
     return Outcome(name, primary_id, contact_id, tuple(contact_ids or ()))
 
 

@@ -57,6 +57,7 @@ REJECT_CODES = {
     "bad_row": "a row with more cells than the header, a vCard without an end",
     "bad_json": "a line that is not one JSON object with distinct keys",
     "refused": "a request that the database refuses",
+    "forgotten": "a request whose values are all forgotten",
 }
 
 

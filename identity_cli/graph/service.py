@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import psycopg
 from psycopg import IsolationLevel
 
-from identity_cli.errors import InvalidRequestError, RequestRefusedError, UsageError
+from identity_cli.errors import (
+    InvalidRequestError,
+    RequestForgottenError,
+    RequestRefusedError,
+    UsageError,
+)
 from identity_cli.graph import core
 from identity_cli.graph.core import (
     ATTEMPTS,
@@ -75,9 +80,19 @@ _T = TypeVar("_T")
 
 
 class Refusal(NamedTuple):
-    """A request that the database refused in every attempt."""
+    """A request of which nothing was stored.
 
-    sqlstate: str
+    The database refused it in every attempt; if there is no SQLSTATE, all of its values are
+    forgotten.
+    """
+
+    sqlstate: str | None
+
+    def as_error(self) -> InvalidRequestError:
+        """Return the error that says why."""
+        if self.sqlstate is None:
+            return RequestForgottenError()
+        return RequestRefusedError(self.sqlstate)
 
 
 class RunRequest(NamedTuple):
@@ -144,20 +159,28 @@ class IdentityService:
     def reconcile(self, request: ContactRequest) -> Outcome:
         """Reconcile one request in a transaction of its own.
 
-        Raises `RequestRefusedError`, `ProfileMismatchError`, `DatabaseError`.
+        Raises `RequestRefusedError`, `RequestForgottenError`, `ProfileMismatchError`,
+        `DatabaseError`.
         """
         return self._write(request, lambda: core.reconcile(request))
 
     def identify(self, request: ContactRequest) -> ConsolidatedContact:
-        """Reconcile one request and read the identity that it led to."""
-        _, rows = self._write(request, lambda: core.identify(request))
+        """Reconcile one request and read the identity that it led to.
+
+        Raises `RequestBlockedError` if it led to none; the request is kept all the same.
+        """
+        outcome, rows = self._write(request, lambda: core.identify(request))
+        outcome.require_primary()  # outside of the transaction, which is kept
         assert rows is not None  # noqa: S101 - without a limit there are never too many
         return consolidate(rows)
 
     @contextmanager
     def identify_stream(self, request: ContactRequest) -> Iterator[ContactStream]:
-        """Reconcile one request and stream the identity that it led to."""
-        primary_id = self.reconcile(request).primary_id
+        """Reconcile one request and stream the identity that it led to.
+
+        Raises `RequestBlockedError` if it led to none; the request is kept all the same.
+        """
+        primary_id = self.reconcile(request).require_primary()
         with self._stream([(core.ROOT_BY_ID, primary_id)]) as contact:
             yield contact
 
@@ -197,8 +220,8 @@ class IdentityService:
         """Reconcile requests in order, each in a transaction of its own; outcomes in order.
 
         They travel in batches, so an outcome comes out some hundreds of requests after its
-        request went in. Raises `RequestRefusedError` at a request that the database refuses; the
-        others of its batch are kept.
+        request went in. Raises `RequestRefusedError` at a request that the database refuses, and
+        `RequestForgottenError` at a forgotten one; the others of its batch are kept.
         """
         remaining = iter(requests)
         self._claim.check()
@@ -215,7 +238,7 @@ class IdentityService:
                 outcomes = self.reconcile_batch(numbered, run_id=None)
             for outcome in outcomes:
                 if isinstance(outcome, Refusal):
-                    raise RequestRefusedError(outcome.sqlstate)
+                    raise outcome.as_error()
                 yield outcome
 
     def reconcile_batch(
@@ -259,7 +282,7 @@ class IdentityService:
                 outcomes[i] = Outcome(names[i], primary_ids[i], contact_ids[i], stored)
         for i, primary_id in enumerate(primary_ids) if None in primary_ids else ():
             if primary_id is None:
-                outcomes[i] = Refusal(names[i].removeprefix("refused "))
+                outcomes[i] = _unlinked(names[i])
         return outcomes
 
     def _write(self, request: ContactRequest, steps: Callable[[], Steps[_T]]) -> _T:
@@ -345,3 +368,12 @@ class IdentityService:
                 f" the service has {self.region}",
                 hint="pass the same region to ContactRequest and to IdentityService",
             )
+
+
+def _unlinked(name: str) -> Outcome | Refusal:
+    """Return the result of a request without a primary, such as "refused P0001"."""
+    word, _, sqlstate = name.partition(" ")
+    if word in ("refused", "forgotten"):
+        return Refusal(sqlstate or None)
+    # It may have linked before its last pair made its values hubs.
+    return Outcome("blocked", None, None)

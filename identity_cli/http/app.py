@@ -70,8 +70,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": Rejected,
         "description": (
             "Not a contact request, refused by a trigger or a constraint of the database (type"
-            " `refused`), or an identity with too many contacts for one answer (type"
-            " `identity_too_large`): ask for it with `?summary=1`."
+            " `refused`), a request whose values are all blocked (type `blocked`; it is kept, but"
+            " links nothing) or forgotten (type `forgotten`), or an identity with too many contacts"
+            " for one answer (type `identity_too_large`): ask for it with `?summary=1`."
         ),
     },
     503: {
@@ -223,6 +224,8 @@ async def read_metrics(request: Request) -> Response:
 
 @app.exception_handler(errors.InvalidRequestError)
 async def _rejected(request: Request, error: errors.InvalidRequestError) -> Response:
+    if isinstance(error, (errors.RequestBlockedError, errors.RequestForgottenError)):
+        request.scope[OUTCOME] = error.code
     part = "body" if request.method == "POST" else "query"
     name = "phoneNumber" if part == "body" and error.field == "phone" else error.field
     status = 409 if isinstance(error, errors.MergeTooLargeError) else 422

@@ -132,17 +132,20 @@ class AsyncIdentityService:
     ) -> tuple[Outcome, ConsolidatedContact | ContactCounts | None]:
         """Reconcile one request and read the identity that it led to.
 
-        Raises `RequestRefusedError`, `MergeTooLargeError`, `DatabaseError`.
+        Raises `RequestRefusedError`, `RequestForgottenError`, `MergeTooLargeError`,
+        `DatabaseError`, and `RequestBlockedError` if it led to none: then it is kept all the same.
         """
         self._claim.check()
         if counts:
-            result = await self._run(lambda: core.identify_counts(request), writes=True)
+            outcome, counted = await self._run(lambda: core.identify_counts(request), writes=True)
             self._claim.succeed()
-            return result
+            outcome.require_primary()  # outside of the transaction, which is kept
+            return outcome, counted
         outcome, rows = await self._run(
             lambda: core.identify(request, at_most=self.contact_limit), writes=True
         )
         self._claim.succeed()
+        outcome.require_primary()  # outside of the transaction, which is kept
         return outcome, await _consolidated(rows)
 
     async def find(

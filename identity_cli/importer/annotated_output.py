@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from identity_cli.importer.formats import InputOptions, Layout, Row
 
-Status = Literal["known", "split", "unknown", "rejected"]
+Status = Literal["known", "split", "unknown", "blocked", "rejected"]
 
 ADDED_COLUMNS = ("primary_contact_id", "identity_status")
 

@@ -49,6 +49,7 @@ _BATCHES_AHEAD = 2
 
 _SPLIT = Annotation(None, "split")
 _UNKNOWN = Annotation(None, "unknown")
+_BLOCKED = Annotation(None, "blocked")
 _REJECTED = Annotation(None, "rejected")
 
 
@@ -227,9 +228,9 @@ class _Annotator:
 
     def _looked_up(
         self, batches: Iterator[_Batch], lookups: ThreadPoolExecutor
-    ) -> Iterator[tuple[_Batch, list[set[int]]]]:
+    ) -> Iterator[tuple[_Batch, list[set[int] | None]]]:
         """Yield the batches in order with what their requests lead to."""
-        waiting: deque[tuple[_Batch, Future[list[set[int]]]]] = deque()
+        waiting: deque[tuple[_Batch, Future[list[set[int] | None]]]] = deque()
         try:
             for batch in batches:
                 requests = [request for request in batch.requests if request is not None]
@@ -244,7 +245,7 @@ class _Annotator:
         for first, future in waiting:
             yield first, future.result()
 
-    def _annotations(self, batch: _Batch, found: Iterable[set[int]]) -> list[Annotation]:
+    def _annotations(self, batch: _Batch, found: Iterable[set[int] | None]) -> list[Annotation]:
         primaries = iter(found)
         annotations = [
             _REJECTED if request is None else _annotation(next(primaries))
@@ -254,7 +255,9 @@ class _Annotator:
         return annotations
 
 
-def _annotation(primaries: set[int]) -> Annotation:
+def _annotation(primaries: set[int] | None) -> Annotation:
+    if primaries is None:
+        return _BLOCKED
     if len(primaries) == 1:
         return Annotation(primaries.pop(), "known")
     return _SPLIT if primaries else _UNKNOWN

@@ -14,7 +14,7 @@ _VERSION = 2
 
 @dataclass(slots=True)
 class Counts:
-    """Rows by outcome: read = created + linked + merged + unchanged + rejected.
+    """Rows by outcome: read = created + linked + merged + unchanged + blocked + rejected.
 
     A `partial` row has its outcome, and a value that was left out.
     """
@@ -24,6 +24,7 @@ class Counts:
     linked: int = 0
     merged: int = 0
     unchanged: int = 0
+    blocked: int = 0
     rejected: int = 0
     partial: int = 0
 

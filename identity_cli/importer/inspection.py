@@ -1,6 +1,6 @@
 """How a file would be imported: its format, its columns, and what becomes of its rows.
 
-Nothing here needs a database.
+A database is needed only to find out what its rules would do to the rows.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from identity_cli.importer.sharing import SharedValue, SharingCounter
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from identity_cli.graph.effects import EffectCounter
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.importer.formats import ColumnReport, InputOptions, Layout, Reader, Row
 
@@ -32,6 +33,9 @@ ROWS = 10_000
 
 # How often the progress is shown, in rows.
 _SHOW_EVERY = 1_000
+
+# How many requests are compared with the rules of a database at a time.
+_BATCH_ROWS = 5_000
 
 _FIRST_REQUESTS = 10
 _FIRST_REJECTS = 10
@@ -71,7 +75,8 @@ class Inspection:
     rejects file, partial ones among them, by their first code. `without_country` is the number of
     phone numbers that have no country code although there is no region. `rows_missed` is by how
     much the rows of a shared value may be too few. `command` imports the file with all of this
-    passed explicitly. `error` is why the file cannot be read any further.
+    passed explicitly. `error` is why the file cannot be read any further. `effects` is what the
+    rules of a database do to its rows and values, None without a database.
     """
 
     path: str
@@ -90,6 +95,7 @@ class Inspection:
     without_country: int
     command: str
     error: InputUnreadableError | None = None
+    effects: Mapping[str, Mapping[str, int]] | None = None
 
     @property
     def encoding(self) -> str | None:
@@ -121,6 +127,7 @@ class Inspection:
             "shared_values": [shared.as_json() for shared in self.shared_values],
             "shared_rows_missed": self.rows_missed,
             "local_phone_numbers": self.without_country,
+            "rules": None if self.effects is None else dict(self.effects),
             "command": self.command,
             "error": None if self.error is None else RunError.of(self.error).as_json(),
         }
@@ -132,12 +139,14 @@ def inspect_input(
     *,
     region: str | None = None,
     limit: int | None = ROWS,
+    effects: EffectCounter | None = None,
     show: Callable[[int, int | None, int], None] = lambda _offset, _total, _rows: None,
 ) -> Inspection:
     """Read the first `limit` rows of an input, or all, and return how it would be imported.
 
     Where the input cannot be read any further, the inspection holds the error and what was read
-    before. `show` is called with the bytes that were read, those of the input, and the rows.
+    before. `effects` is asked what the rules of a database do to the requests. `show` is called
+    with the bytes that were read, those of the input, and the rows.
 
     Raises `InputNotFoundError`, `UsageError`, and `InputUnreadableError` if not even the header can
     be read.
@@ -150,7 +159,7 @@ def inspect_input(
             # A header with line breaks in it ends below the line that it begins on.
             header_line = reader.line - sum(name.count("\n") for name in layout.columns)
         normalizer = Normalizer(region, null_words=options.null_words)
-        tally = _Tally(normalizer, strict=options.strict)
+        tally = _Tally(normalizer, strict=options.strict, effects=effects)
         error = None
         is_complete = True
         try:
@@ -164,6 +173,7 @@ def inspect_input(
                     show(source.offset, source.size, tally.read)
         except InputUnreadableError as failure:
             error, is_complete = failure, False
+        tally.end()
         notes, error = _missing_keys(reader, path, is_complete=is_complete, error=error)
         command = import_command(
             path,
@@ -190,13 +200,16 @@ def inspect_input(
             without_country=tally.without_country,
             command=command,
             error=error,
+            effects=None if effects is None else effects.as_json(),
         )
 
 
 class _Tally:
     """What would become of the rows so far."""
 
-    def __init__(self, normalizer: Normalizer, *, strict: bool) -> None:
+    def __init__(
+        self, normalizer: Normalizer, *, strict: bool, effects: EffectCounter | None
+    ) -> None:
         self.read = 0
         self.partial = 0
         self.rejected = 0
@@ -207,6 +220,8 @@ class _Tally:
         self.sharing = SharingCounter()
         self._normalizer = normalizer
         self._strict = strict
+        self._effects = effects
+        self._uncounted: list[ContactRequest] = []
 
     @property
     def rows(self) -> dict[str, int]:
@@ -239,6 +254,16 @@ class _Tally:
         if self._normalizer.region is None:
             self.without_country += sum(not phone.startswith("+") for phone in request.phones)
         self.sharing.add((*request.emails, *request.phones))
+        if self._effects is not None:
+            self._uncounted.append(request)
+            if len(self._uncounted) == _BATCH_ROWS:
+                self.end()
+
+    def end(self) -> None:
+        """Count what the rules do to the requests since the last time."""
+        if self._effects is not None and self._uncounted:
+            self._effects.add(self._uncounted)
+            self._uncounted.clear()
 
 
 def import_command(

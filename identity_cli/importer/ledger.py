@@ -131,6 +131,8 @@ class Ledger:
                 counts.merged += 1
             case "unchanged":
                 counts.unchanged += 1
+            case "blocked":
+                counts.blocked += 1
             case _:
                 assert_never(outcome.name)
         if self._outcomes is not None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from identity_cli.importer.checkpoints import Checkpoint
 from identity_cli.importer.clock import RunClock
-from identity_cli.importer.runs import InputIdentity, Records
+from identity_cli.importer.records import Records
+from identity_cli.importer.runs import InputIdentity
 from identity_cli.importer.source import STDIN, file_size, fingerprint, is_file
 from identity_cli.postgres.clock import ServerClock
 from identity_cli.postgres.database import translated

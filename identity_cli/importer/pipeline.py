@@ -291,8 +291,8 @@ class Pipeline:
             run_line = window.lines_before + row.line
             answer = self._as_first_answered(next(answers), request, run_line)
             if isinstance(answer, Refusal):
-                reason = f"the database refuses it ({answer.sqlstate})"
-                ledger.reject(index, row, "refused", reason)
+                error = answer.as_error()
+                ledger.reject(index, row, error.code, error.reason)
                 continue
             ledger.answer(index, row, answer)
             if problem is not None:
@@ -303,20 +303,24 @@ class Pipeline:
     ) -> Outcome | Refusal:
         """Return what was answered before an interruption, if the request was stored then.
 
-        A request that had stored nothing was unchanged then too, but later merges may have moved
-        its identity.
+        A request that had stored nothing was unchanged then too, but later merges and hubs may have
+        moved its identity.
         """
         if run_line > self._records.until:
             return answer
-        if isinstance(answer, Outcome) and answer.name != "unchanged":
+        hubs = self._records.hubs_since(run_line, request)
+        if isinstance(answer, Outcome) and not (
+            answer.name == "unchanged" or (answer.name == "blocked" and hubs)
+        ):
             return answer
-        recorded = self._records.outcome(run_line, request)
-        if recorded is not None:
-            return recorded
-        if isinstance(answer, Refusal) or not self._ledger.writes_outcomes:
-            return answer
-        primary_id = self._journal.primary_at(request.email, request.phone, run_line)
-        return answer._replace(primary_id=primary_id)
+        first = self._records.outcome(run_line, request, self._journal.are_unknown)
+        if first is None:
+            if isinstance(answer, Refusal):
+                return answer
+            first = Outcome("unchanged", None, None)
+        if first.primary_id is None and self._ledger.writes_outcomes:
+            return first._replace(primary_id=self._journal.primary_at(request, run_line, hubs))
+        return first
 
     # Durability.
 

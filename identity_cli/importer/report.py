@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from identity_cli.graph.hubs import Hubs
 
 SCHEMA_VERSION = 1
-ROWS = ("read", "created", "linked", "merged", "unchanged", "rejected", "partial")
+ROWS = ("read", "created", "linked", "merged", "unchanged", "blocked", "rejected", "partial")
 Status = Literal["finished", "stopped", "failed"]
 
 

@@ -131,6 +131,7 @@ def outcome_line(
 
     `path` is passed if a run has several inputs, `key` holds the row's key if the rows have one.
     """
+    primary_id = "null" if outcome.primary_id is None else outcome.primary_id
     contact_id = "null" if outcome.contact_id is None else outcome.contact_id
     several = f', "contactIds": {list(outcome.contact_ids)}' if outcome.contact_ids else ""
     where = "" if path is None else f', "input": {json.dumps(path)}'
@@ -138,7 +139,7 @@ def outcome_line(
         where += f', "key": {json.dumps(key[0], default=str)}'
     return (
         f'{{"line": {line}, "outcome": "{outcome.name}", '
-        f'"primaryContactId": {outcome.primary_id}, "contactId": {contact_id}{several}{where}}}\n'
+        f'"primaryContactId": {primary_id}, "contactId": {contact_id}{several}{where}}}\n'
     ).encode()
 
 

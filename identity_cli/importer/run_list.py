@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from identity_cli.errors import RunNotFoundError
+from identity_cli.importer.report import ROWS
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
@@ -74,4 +75,6 @@ def find_run(connection: psycopg.Connection[Any], run_id: int) -> Run:
 
 
 def _run(row: Sequence[Any]) -> Run:
-    return Run(*row)
+    run = Run(*row)
+    # Older releases counted fewer outcomes.
+    return replace(run, rows={**dict.fromkeys(ROWS, 0), **run.rows})

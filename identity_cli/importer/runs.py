@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import defaultdict
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
 from identity_cli.errors import InputBusyError
-from identity_cli.graph.service import Outcome
 from identity_cli.importer.checkpoints import Checkpoint
+from identity_cli.importer.records import Records, are_unknown, primary_at, read_records
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from identity_cli.graph.core import OutcomeName
     from identity_cli.graph.normalize import ContactRequest
 
 
@@ -39,82 +37,6 @@ class InterruptedRun(NamedTuple):
     run_id: int
     options: dict[str, Any] | None
     checkpoint: Checkpoint | None
-
-
-class StoredContact(NamedTuple):
-    """A contact that a line of a run has stored, and its primary at that time."""
-
-    contact_id: int
-    primary_id: int
-    values: frozenset[str]
-
-
-class StoredEvidence(NamedTuple):
-    """A pair of values that a line of a run has stored, and whether it merged two identities."""
-
-    primary_id: int
-    is_merge: bool
-    values: frozenset[str]
-
-
-@dataclass(slots=True)
-class LineRecord:
-    """What one line of a run has stored, in the order in which it was stored."""
-
-    contacts: list[StoredContact] = field(default_factory=list)
-    evidence: list[StoredEvidence] = field(default_factory=list)
-
-
-class Records:
-    """What a run has stored beyond its checkpoint, by run line.
-
-    `until` is the last of these lines, -1 if there is none.
-    """
-
-    def __init__(self, records: Mapping[int, LineRecord] | None = None) -> None:
-        self._records = records or {}
-        self.until = max(self._records, default=-1)
-
-    def outcome(self, run_line: int, request: ContactRequest) -> Outcome | None:
-        """Return what the line's request was answered when it was stored; None if it was not.
-
-        The line may have been another request's at that time: only what is made of this request's
-        values counts.
-        """
-        record = self._records.get(run_line)
-        if record is None:
-            return None
-        values = {*request.emails, *request.phones}
-        # Its contacts show a pair, or one value if there is no other of another kind.
-        width = bool(request.emails) + bool(request.phones)
-        contacts = [
-            one for one in record.contacts if one.values <= values and len(one.values) == width
-        ]
-        evidence = [one for one in record.evidence if one.values <= values]
-        return _first_answer(contacts, evidence) if contacts or evidence else None
-
-
-def _first_answer(contacts: list[StoredContact], evidence: list[StoredEvidence]) -> Outcome:
-    """Return the outcome of a request that has stored these: the strongest of its pairs."""
-    merges = [one for one in evidence if one.is_merge]
-    name: OutcomeName = "unchanged"
-    if any(one.contact_id == one.primary_id for one in contacts):
-        name = "created"
-    elif merges:
-        name = "merged"
-    elif contacts:
-        name = "linked"
-    # All of its values are in one identity in the end: its last merge has made that.
-    primaries = [one.primary_id for one in merges[::-1]]
-    primaries += [one.primary_id for one in contacts]
-    primaries += [one.primary_id for one in evidence]
-    stored = tuple(one.contact_id for one in contacts)
-    return Outcome(
-        name,
-        primaries[0],
-        stored[0] if stored else None,
-        stored if len(stored) > 1 else (),
-    )
 
 
 def fingerprint(inputs: Sequence[InputIdentity]) -> str:
@@ -203,13 +125,16 @@ class RunJournal:
             self.connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
 
     def find_interrupted(self) -> InterruptedRun | None:
-        """Return the newest run of these inputs, by content or by path, if it did not finish."""
+        """Return the newest run of these inputs, by content or by path, if it did not finish.
+
+        Of a run that was undone nothing is left to resume.
+        """
         with translated():
             row = self.connection.execute(
                 "SELECT id, status, options, checkpoint FROM import_run"
-                " WHERE fingerprint = %s"
+                " WHERE status <> 'undone' AND (fingerprint = %s"
                 " OR (SELECT jsonb_agg(one -> 'path') FROM jsonb_array_elements(inputs) AS one)"
-                " = %s ORDER BY id DESC LIMIT 1",
+                " = %s) ORDER BY id DESC LIMIT 1",
                 (self._fingerprint, json.dumps([one.path for one in self._inputs])),
             ).fetchone()
         if row is None or row[1] == "finished" or row[3] is None:
@@ -315,39 +240,24 @@ class RunJournal:
 
     def records(self, checkpoint: Checkpoint) -> Records:
         """Return what the run has stored since the checkpoint."""
-        records: defaultdict[int, LineRecord] = defaultdict(LineRecord)
+        assert self.run_id is not None  # noqa: S101 - it is resumed
         with translated():
-            contacts = self.connection.execute(
-                "SELECT line, id, coalesce(initial_linked_id, id), email, phone_number"
-                " FROM contact WHERE run_id = %s AND id > %s ORDER BY id",
-                (self.run_id, checkpoint.marks[0]),
-            )
-            for line, contact_id, primary_id, *values in contacts:
-                known = frozenset(value for value in values if value is not None)
-                records[line].contacts.append(StoredContact(contact_id, primary_id, known))
-            evidence = self.connection.execute(
-                "SELECT line, primary_id, merged_id IS NOT NULL, value, other_value"
-                " FROM link_evidence WHERE run_id = %s AND id > %s ORDER BY id",
-                (self.run_id, checkpoint.marks[1]),
-            )
-            for line, primary_id, is_merge, *values in evidence:
-                records[line].evidence.append(
-                    StoredEvidence(primary_id, is_merge, frozenset(values))
-                )
-        return Records(records)
+            return read_records(self.connection, self.run_id, checkpoint.marks)
 
-    def primary_at(self, email: str | None, phone: str | None, run_line: int) -> int:
-        """Return the primary that a request which stored nothing was first answered."""
-        primary_id: int = self._one(
-            "SELECT primary_at(id, %s, %s) FROM contact"
-            " WHERE (email = %s AND anchors_email) OR (phone_number = %s AND anchors_phone)"
-            " LIMIT 1",
-            self.run_id,
-            run_line,
-            email,
-            phone,
-        )
-        return primary_id
+    def primary_at(self, request: ContactRequest, run_line: int, hubs: Sequence[str]) -> int | None:
+        """Return the primary that a request which stored nothing was first answered.
+
+        `hubs` are values that have become hubs since.
+        """
+        assert self.run_id is not None  # noqa: S101 - it is resumed
+        values = (*request.emails, *request.phones)
+        with translated():
+            return primary_at(self.connection, self.run_id, run_line, values, hubs)
+
+    def are_unknown(self, values: Sequence[str]) -> bool:
+        """Return whether no contact was ever stored with one of the values."""
+        with translated():
+            return are_unknown(self.connection, values)
 
     def _progress(self, checkpoint: Checkpoint, first_lines: Sequence[int]) -> tuple[Any, ...]:
         # A thousand inputs are a long document, which changes only when one of them begins.

@@ -9,7 +9,7 @@ from identity_cli.output.streams import line, printable
 from identity_cli.output.tables import fields, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from identity_cli.importer.inspection import Inspection
 
@@ -37,6 +37,8 @@ def inspection(found: Inspection) -> None:
             for reject in found.first_rejects
         ],
     )
+    if found.effects is not None:
+        _section("rules of the database", ("what", "count"), _effects(found.effects))
     _section(
         "values shared by most rows",
         ("value", "rows", "other values"),
@@ -44,6 +46,14 @@ def inspection(found: Inspection) -> None:
     )
     # Not in a table, which would break it into several lines.
     line(f"\nimport it with\n  {printable(found.command)}")
+
+
+def _effects(effects: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
+    return [
+        (f"{kind} {name.replace('_', ' ')}", str(count))
+        for kind, counts in effects.items()
+        for name, count in counts.items()
+    ]
 
 
 _GOOD_VALUES = " (the other values are used)"

@@ -200,7 +200,8 @@ block_pattern = Table(
     UniqueConstraint("pattern", name="block_pattern_pattern_key"),
 )
 
-# Values that link nobody, and why: blocked by a command, by a pattern, or seen with too many others.
+# Values that link nobody, and why: blocked by a command, by a pattern, or seen with too many
+# others.
 blocked_value = Table(
     "blocked_value",
     metadata,
@@ -295,7 +296,7 @@ import_run = Table(
     # How the inputs are read: {"input_format", "delimiter", "encoding", "mapping", "region"}.
     Column("options", JSONB),
     Column("checkpoint", JSONB),
-    # {"read", "created", "linked", "merged", "unchanged", "rejected"}
+    # {"read", "created", "linked", "merged", "unchanged", "blocked", "rejected", "partial"}
     Column("rows", JSONB, nullable=False),
     # Seconds of work, summed over the attempts of a resumed run.
     Column("seconds", Double, nullable=False, server_default=text("0")),

@@ -35,7 +35,7 @@ def test_rows_go_to_standard_output_and_the_counts_to_standard_error(
         "email,phone,primary_contact_id,identity_status\n"
         "a@x.org,1,1,known\nb@x.org,,,unknown\nbad,,,rejected\n"
     )
-    assert done.stderr.startswith("read 3  known 1  split 0  unknown 1  rejected 1\n")
+    assert done.stderr.startswith("read 3  known 1  split 0  unknown 1  blocked 0  rejected 1\n")
 
 
 def test_quiet_prints_nothing_but_the_rows(run_identity: Any, contacts: str) -> None:
@@ -59,7 +59,14 @@ def test_output_file_is_written_with_a_summary(
     done = run_identity("annotate", contacts, "-o", "out.csv", "--json")
     assert done.returncode == 0
     document = json.loads(done.stdout)
-    assert document["rows"] == {"read": 3, "known": 1, "split": 0, "unknown": 1, "rejected": 1}
+    assert document["rows"] == {
+        "read": 3,
+        "known": 1,
+        "split": 0,
+        "unknown": 1,
+        "blocked": 0,
+        "rejected": 1,
+    }
     assert document["rejected_by_code"] == {"bad_email": 1}
     assert (tmp_path / "out.csv").read_text() == run_identity("annotate", contacts).stdout
 

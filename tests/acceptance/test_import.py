@@ -107,6 +107,7 @@ def test_the_document(run_identity: Run, tmp_path: Path) -> None:
         "linked": 1,
         "merged": 0,
         "unchanged": 0,
+        "blocked": 0,
         "rejected": 2,
         "partial": 5,
     }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from steering import Player
 
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import Database
@@ -105,18 +106,22 @@ class Command:
         with psycopg.connect(url) as connection:
             contacts = connection.execute(
                 "SELECT id, email, phone_number, linked_id, link_precedence, initial_linked_id,"
-                " line, anchors_email, anchors_phone FROM contact ORDER BY id"
+                " line, anchors_email, anchors_phone FROM contact WHERE id > 0 ORDER BY id"
+            ).fetchall()
+            aside = connection.execute(
+                "SELECT id, email, phone_number, line FROM set_aside_contact ORDER BY id"
             ).fetchall()
             evidence = connection.execute(
-                "SELECT value, other_value, primary_id, merged_id, line"
+                "SELECT value, other_value, primary_id, merged_id, line, is_held"
                 " FROM link_evidence ORDER BY id"
             ).fetchall()
             [(run_id, counts)] = connection.execute("SELECT id, rows FROM import_run").fetchall()
             in_order = connection.execute(
                 "SELECT count(*) FROM (SELECT created_at <= lag(created_at) OVER (ORDER BY line)"
-                " AS back FROM contact) AS times WHERE back"
+                " AS back FROM contact WHERE id > 0) AS times WHERE back"
             ).fetchone()
-        rank = {row[0]: number for number, row in enumerate(contacts, 1)}
+        ids = sorted({row[0] for row in (*contacts, *aside)})
+        rank: dict[int | None, int | None] = {id_: number for number, id_ in enumerate(ids, 1)}
         rank[None] = None
         outcomes = [
             json.loads(line) for line in (self.folder / "outcomes.jsonl").read_text().splitlines()
@@ -130,7 +135,8 @@ class Command:
                 for one, *values, linked, word, initial, line, a, b in contacts
                 for rest in [(line, a, b)]
             ],
-            "evidence": [(e, p, rank[one], rank[two], line) for e, p, one, two, line in evidence],
+            "aside": [(rank[one], *rest) for one, *rest in aside],
+            "evidence": [(e, p, rank[one], rank[two], *rest) for e, p, one, two, *rest in evidence],
             "outcomes": outcomes,
             "rejects": (self.folder / f"rows.csv.{run_id}.rejects").read_text(),
             "counts": counts,
@@ -172,6 +178,40 @@ def test_client_killed_at_random_moments(
     kill_often(command, rnd, database_url)
     command.end(database_url)
     assert command.result(database_url) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [7, 8])
+def test_client_killed_among_rules(
+    seed: int, tmp_path: Path, cloned_database: Callable[[], AbstractContextManager[str]]
+) -> None:
+    """A value in the middle is blocked, a pair is unlinked, and many values become hubs."""
+    text = mixed_rows(seed)
+    rows = [line.split(",") for line in text.splitlines()]
+    pairs = [(row[0], row[1]) for row in rows if len(row) == 2 and "@" in row[0] and row[1]]
+    results = []
+    for name, kills in (("undisturbed", False), ("disturbed", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "rows.csv").write_text(text)
+        with cloned_database() as url:
+            with psycopg.connect(url, autocommit=True) as connection:
+                player = Player(connection)
+                player.block(pairs[ROWS // 2])
+                player.unlink(*pairs[ROWS // 3])
+                player.limit(30, 30)
+            command = Command(folder, {"DATABASE_URL": url})
+            if kills:
+                kill_often(command, random.Random(seed), url)
+            command.end(url)
+            result = command.result(url)
+        # A hub may have moved the identity of a request since.
+        for outcome in result["outcomes"]:
+            outcome["primaryContactId"] = outcome["primaryContactId"] is not None
+        results.append(result)
+    assert results[0]["counts"]["blocked"] > 0
+    assert results[0]["aside"] != []
+    assert results[1] == results[0]
 
 
 def kill_often(command: Command, rnd: random.Random, url: str) -> None:

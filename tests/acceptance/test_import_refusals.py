@@ -56,7 +56,7 @@ def test_refused_row_is_a_reject_with_its_line(
     summary = json.loads(done.stdout)
     assert (summary["status"], summary["rows"]["created"]) == ("finished", 7)
     assert summary["rejected_by_code"] == {"refused": 1}
-    reject = f"a.csv:4: rejected: refused: the database refuses it ({state})"
+    reject = f"a.csv:4: rejected: refused: the database refused the request (SQLSTATE {state})"
     assert reject in done.stderr
     assert "c@x.org" not in done.stderr
 

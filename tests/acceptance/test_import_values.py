@@ -38,6 +38,7 @@ def test_bad_value_does_not_cost_the_row_and_its_correction_completes_it(
         "linked": 0,
         "merged": 0,
         "unchanged": 0,
+        "blocked": 0,
         "rejected": 1,
         "partial": 2,
     }

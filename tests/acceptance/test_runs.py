@@ -60,6 +60,7 @@ def test_runs(run_identity: Run, tmp_path: Path) -> None:
         "linked": 0,
         "merged": 0,
         "unchanged": 0,
+        "blocked": 0,
         "rejected": 1,
         "partial": 0,
     }

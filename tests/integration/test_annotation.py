@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from steering import Player
 
 from identity_cli import ContactRequest, IdentityService
 from identity_cli.errors import ContactNotFoundError, InputUnreadableError, UsageError
@@ -183,3 +184,39 @@ def test_a_million_rows_take_no_more_memory_than_twenty_thousand(
     many = write(tmp_path / "many.csv", *(f"{n}@x.org,{n}" for n in range(1_000_000)))
     before = _peak_memory(database_url, few)
     assert _peak_memory(database_url, many) < before * 1.1
+
+
+def test_blocked_values_are_ignored_beside_others(
+    service: IdentityService, annotated: Annotate, tmp_path: Path, connection: Any
+) -> None:
+    player = Player(connection)
+    player.block(["info@x.org", "0"])
+    player.add_pattern("spam.*")
+    player.unlink("later@x.org", "77")
+    service.reconcile(ContactRequest("a@x.org", "1"))
+    service.reconcile(ContactRequest("info@x.org", "2"))
+    path = write(
+        tmp_path / "a.csv",
+        "info@x.org,1",
+        "info@x.org,2",
+        "info@x.org,00",
+        "info@x.org,",
+        "spam1@x.org,",
+        "spam1@x.org,1",
+        "spam1@x.org,9",
+        "later@x.org,77",
+        "new@x.org,9",
+        "a@x.org,1",
+    )
+    assert [row[2:] for row in annotated(path)[1:]] == [
+        ["1", "known"],
+        ["2", "known"],
+        ["", "unknown"],
+        ["", "blocked"],
+        ["", "blocked"],
+        ["1", "known"],
+        ["", "unknown"],
+        ["", "unknown"],
+        ["", "unknown"],
+        ["1", "known"],
+    ]

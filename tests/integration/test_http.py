@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from serving import Served, components, load, metric, serving, stored
+from steering import Player
 
 from identity_cli import errors
 from identity_cli.http import app
@@ -238,6 +239,19 @@ def test_look_up_writes_nothing(served: Served, connection: psycopg.Connection[A
     assert connection.execute("SELECT * FROM contact").fetchall() == before
 
 
+def test_blocked_values_are_not_found(served: Served, connection: psycopg.Connection[Any]) -> None:
+    player = Player(connection)
+    player.request(["a@x.org"], ["1111111"])
+    player.block(["a@x.org", "1111111"])
+    for path, detail in (
+        ("/contacts?email=a@x.org", "the email is blocked"),
+        ("/contacts?phone=1111111&summary=1", "the phone number is blocked"),
+        ("/contacts/1", "the contact is set aside: its values are blocked"),
+    ):
+        answer = served.get(path)
+        assert (answer.status_code, answer.json()) == (404, {"detail": detail})
+
+
 def test_identity_of_10000_contacts_is_answered_quickly(
     served: Served, connection: psycopg.Connection[Any]
 ) -> None:
@@ -384,6 +398,43 @@ def test_64_clients_with_overlapping_values_store_a_correct_graph(
     exposition = served.get("/metrics").text
     answered = metric(exposition, "identity_http_requests_total", path="/identify", status="200")
     assert answered == 1280
+
+
+def test_blocked_and_forgotten_requests_are_rejected(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    player = Player(connection)
+    player.block(["info@x.org"])
+    player.forget(["gone@x.org"])
+
+    for path in ("", "?summary=1"):
+        for email, code in (("info@x.org", "blocked"), ("gone@x.org", "forgotten")):
+            answer = served.client.post(f"{served.url}/identify{path}", json={"email": email})
+            assert answer.status_code == 422
+            [problem] = answer.json()["detail"]
+            assert (problem["loc"], problem["type"]) == (["body"], code)
+            assert email not in answer.text
+    assert logged_outcomes(served, 4) == ["blocked", "forgotten"] * 2
+    text = served.get("/metrics").text
+    for outcome in ("blocked", "forgotten"):
+        assert metric(text, "identity_http_requests_total", outcome=outcome, status="422") == 2
+    kept = connection.execute("SELECT email FROM set_aside_contact").fetchall()
+    assert kept == [("info@x.org",)]
+
+    answer = served.identify("info@x.org", "5")
+    assert answer.json()["contact"]["emails"] == []
+    player.unblock(["info@x.org"])
+    assert served.identify(phone="5").json()["contact"]["emails"] == ["info@x.org"]
+
+
+def test_missing_forget_key_is_a_condition_of_the_server(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    with connection.transaction():
+        connection.execute("SELECT set_config('identity.forget_key', 'secret', true)")
+        Player(connection).forget(["gone@x.org"])
+    answer = served.identify("new@x.org")
+    assert (answer.status_code, answer.json()) == (503, {"detail": errors.ForgetKeyError.message})
 
 
 def test_health_metrics_and_unknown_paths(served: Served) -> None:

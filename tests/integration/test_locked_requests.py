@@ -96,7 +96,7 @@ def test_import_rejects_the_row_that_never_gets_its_lock(
     assert (report.status, report.rejected_by_code) == ("finished", {"refused": 1})
     assert (importer.counts.created, importer.counts.linked) == (2, 1)
     [rejects] = report.rejects
-    reason = "the database refuses it (55P03)"
+    reason = "the database refused the request (SQLSTATE 55P03)"
     assert Path(rejects).read_text() == (
         f"email,phone,_line,_code,_reason\na@x.org,2,3,refused,{reason}\n"
     )

@@ -11,8 +11,8 @@ import pytest
 from psycopg import errors as pg
 
 from identity_cli import errors, exit_codes, output
-from identity_cli.postgres.database import translate
-from identity_cli.postgres.sqlstates import is_about_request
+from identity_cli.postgres import sqlstates
+from identity_cli.postgres.database import is_retryable, translate
 
 CLASSES = [
     kind
@@ -35,6 +35,8 @@ EXPECTED = {
     "IdentityError": 1,
     "UsageError": 2,
     "InvalidRequestError": 2,
+    "RequestBlockedError": 4,
+    "RequestForgottenError": 4,
     "InputNotFoundError": 2,
     "ContactNotFoundError": 4,
     "InputUnreadableError": 4,
@@ -44,11 +46,11 @@ EXPECTED = {
     "ProfileMismatchError": 5,
     "RetryableError": 5,
     "EmbeddedServerError": 5,
+    "ForgetKeyError": 5,
     "InputBusyError": 6,
     "RunBusyError": 6,
     "RunNotFoundError": 4,
     "RuleNotFoundError": 4,
-    "ForgetKeyError": 5,
     "TooManyRejectsError": 3,
     "TooFewRowsError": 3,
     "OutputError": 7,
@@ -139,16 +141,27 @@ def test_driver_errors_become_ours(
     assert type(translate(driver())) is ours
 
 
-@pytest.mark.parametrize(
-    ("sqlstate", "ours"),
-    [("ID003", errors.ForgetKeyError), ("23G01", errors.RetryableError)],
-)
-def test_errors_of_the_databases_functions_become_ours(
-    sqlstate: str, ours: type[errors.IdentityError]
-) -> None:
-    raised = type("RaisedBySql", (psycopg.Error,), {"sqlstate": sqlstate})()
-    assert type(translate(raised)) is ours
+class GuardViolation(psycopg.IntegrityError):
+    """What psycopg raises for the guard's SQLSTATE, of which it knows only the class."""
+
+    sqlstate = sqlstates.GUARD_VIOLATION
 
 
-def test_missing_key_is_not_about_one_request() -> None:
-    assert not is_about_request("ID003")
+class MissingForgetKey(psycopg.DatabaseError):
+    """What psycopg raises for a SQLSTATE that it does not know."""
+
+    sqlstate = sqlstates.FORGET_KEY
+
+
+def test_violation_of_the_guard_is_tried_again_and_then_about_the_request() -> None:
+    assert is_retryable(GuardViolation())
+    assert isinstance(translate(GuardViolation()), errors.RetryableError)
+    assert sqlstates.is_about_request(sqlstates.GUARD_VIOLATION)
+
+
+def test_missing_forget_key_is_about_the_server() -> None:
+    assert not is_retryable(MissingForgetKey())
+    assert not sqlstates.is_about_request(sqlstates.FORGET_KEY)
+    error = translate(MissingForgetKey())
+    assert isinstance(error, errors.ForgetKeyError)
+    assert "IDENTITY_FORGET_KEY" in (error.hint or "")

@@ -547,6 +547,11 @@ def test_the_summary_does_not_replace_a_device() -> None:
             b' "contactIds": [2, 3]}\n',
         ),
         (
+            Outcome("blocked", None, None),
+            None,
+            b'{"line": 2, "outcome": "blocked", "primaryContactId": null, "contactId": null}\n',
+        ),
+        (
             Outcome("merged", 3, None),
             'a"b.csv',
             b'{"line": 2, "outcome": "merged", "primaryContactId": 3, "contactId": null,'
