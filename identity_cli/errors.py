@@ -161,6 +161,21 @@ class RunNotFoundError(IdentityError):
     hint = "identity runs lists them"
 
 
+class RunBusyError(IdentityError):
+    """An import run that is still at work, so that it cannot be taken back."""
+
+    code = "run_busy"
+    message = "The run is at work."
+    hint = "wait until it has ended, or stop it"
+
+
+class RuleNotFoundError(IdentityError):
+    """A rule that does not exist: a value that is not blocked, a pair that is not unlinked."""
+
+    code = "rule_not_found"
+    message = "No such rule."
+
+
 class OutputError(IdentityError):
     """A result file, or standard output, that cannot be written."""
 

@@ -77,6 +77,12 @@ class ImportReport:
         return round(self.rows.get("read", 0) / self.seconds, 1) if self.seconds > 0 else 0.0
 
     @property
+    def has_stored(self) -> bool:
+        """Whether the run has left anything in the graph that an undo would take back."""
+        stored = ("created", "linked", "merged", "blocked")
+        return not self.dry_run and any(self.rows.get(name, 0) for name in stored)
+
+    @property
     def rejects_text(self) -> str | None:
         """How many rows are in the rejects file, and where that is; None if there are none."""
         if not self.rows["rejected"] and not self.rows["partial"]:

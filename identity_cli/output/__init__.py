@@ -9,10 +9,12 @@ from identity_cli.output.progress import (
     import_report,
     reading_progress,
 )
+from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (
     document,
     error,
     install,
+    is_confirmed,
     line,
     note,
     printable,
@@ -22,14 +24,20 @@ from identity_cli.output.tables import fields, run, runs, table
 
 __all__ = [
     "annotation_report",
+    "blocked",
+    "change",
+    "cut",
     "document",
     "error",
     "fields",
+    "history",
     "import_progress",
     "import_report",
     "install",
+    "is_confirmed",
     "line",
     "note",
+    "policy",
     "print_contact",
     "printable",
     "reading_progress",
@@ -37,4 +45,5 @@ __all__ = [
     "run",
     "runs",
     "table",
+    "unlinked",
 ]

@@ -79,6 +79,8 @@ def import_report(report: ImportReport, *, quiet: bool) -> None:
     _counts(report.rows, rate)
     dry_run = ", dry run: nothing was kept" if report.dry_run else ""
     note(f"{report.status} in {report.seconds:.1f} s, {rate}{dry_run}")
+    if report.run_id is not None and report.has_stored:
+        remark(f"to undo this run: identity undo {report.run_id}")
 
 
 def annotation_report(report: AnnotationReport) -> None:

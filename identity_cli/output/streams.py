@@ -105,6 +105,16 @@ def remark(text: str) -> None:
     note(f"note: {text}")
 
 
+def is_confirmed(question: str) -> bool:
+    """Ask on standard error and return whether the answer is yes; the default is no.
+
+    Typer's own question writes to standard output, too.
+    """
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def error(failure: IdentityError) -> None:
     """Write an error and its hint; for a place in a file `PATH:LINE: error: …`."""
     location = getattr(failure, "location", None)

@@ -29,6 +29,8 @@ COMMANDS = [
     ("export",),
     ("verify",),
     ("runs",),
+    ("block", "a@x.org", "--yes"),
+    ("history",),
     ("db", "check"),
     ("db", "current"),
     ("db", "upgrade"),
