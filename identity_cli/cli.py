@@ -12,6 +12,7 @@ from identity_cli import errors, output
 from identity_cli.commands import (
     annotate,
     db,
+    explain,
     export,
     identify,
     import_,
@@ -36,6 +37,7 @@ app.command("show")(show.show)
 app.command("inspect")(inspect.inspect)
 app.command("import")(import_.import_files)
 app.command("annotate")(annotate.annotate)
+app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)

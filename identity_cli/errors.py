@@ -117,6 +117,13 @@ class ContactNotFoundError(IdentityError):
     message = "No such contact."
 
 
+class NotOneIdentityError(IdentityError):
+    """Two values or contacts of which nothing that is stored makes one identity."""
+
+    code = "not_one_identity"
+    message = "They are not one identity."
+
+
 class RunNotFoundError(IdentityError):
     """An import run that does not exist."""
 

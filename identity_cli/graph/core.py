@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from identity_cli.graph.normalize import ContactRequest
+    from identity_cli.graph.references import Reference
 
 OutcomeName = Literal["created", "linked", "merged", "unchanged"]
 
@@ -68,6 +69,7 @@ ROOT_BY_EMAIL = "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AN
 ROOT_BY_PHONE = (
     "SELECT coalesce(linked_id, id) FROM contact WHERE phone_number = %s AND anchors_phone"
 )
+ROOTS = {"id": ROOT_BY_ID, "email": ROOT_BY_EMAIL, "phone": ROOT_BY_PHONE}
 _NO_ROOT = 0  # ids begin at 1
 
 
@@ -236,6 +238,36 @@ def find_root(lookups: Sequence[tuple[str, object]]) -> Steps[int]:
     if len(roots) != 1 or _NO_ROOT in roots:
         raise ContactNotFoundError(hint="run identity export to list all contacts")
     return roots.pop()
+
+
+class Found(NamedTuple):
+    """A reference that leads to an identity.
+
+    `is_ambiguous` reports whether the same text stands for another identity, too.
+    """
+
+    reference: Reference
+    primary_id: int
+    is_ambiguous: bool = False
+
+
+def resolve(references: Sequence[Reference]) -> Steps[Found]:
+    """Return the first of the references that leads to an identity.
+
+    Raises `ContactNotFoundError`.
+    """
+    found: Found | None = None
+    for reference in references:
+        if reference.kind == "id" and int(reference.value) <= _NO_ROOT:
+            continue
+        rows = yield Query(ROOTS[reference.kind], (reference.value,))
+        if rows and found is None:
+            found = Found(reference, rows[0][0])
+        elif rows and found is not None and rows[0][0] != found.primary_id:
+            found = found._replace(is_ambiguous=True)
+    if found is None:
+        raise ContactNotFoundError(hint="run identity export to list all contacts")
+    return found
 
 
 def find(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
+from identity_cli.output.explanation import explanation
 from identity_cli.output.progress import (
     annotation_report,
     import_progress,
@@ -24,6 +25,7 @@ __all__ = [
     "annotation_report",
     "document",
     "error",
+    "explanation",
     "fields",
     "import_progress",
     "import_report",
