@@ -6,6 +6,7 @@ Values are the nodes, rows that show two values are the edges. Nothing here need
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -148,16 +149,17 @@ class _Components:
         return value
 
 
-def nearest(links: Links, starts: Iterable[str], limit: int) -> list[str]:
+def nearest(links: Links, starts: Iterable[str], *, limit: int, breadth: int) -> list[str]:
     """Return the starts and the values that are nearest to them, ordered by the distance.
 
-    They are at most `limit`, except that all starts are among them.
+    They are at most `limit`, except that all starts are among them, and none of them leads to more
+    than `breadth` others: a value that thousands share would crowd out everything else.
     """
     found = dict.fromkeys(starts)
     waiting = deque(found)
     while waiting and len(found) < limit:
-        for other, _ in links.get(waiting.popleft(), ()):
-            if other not in found and len(found) < limit:
-                found[other] = None
-                waiting.append(other)
+        fresh = (other for other, _ in links.get(waiting.popleft(), ()) if other not in found)
+        added = dict.fromkeys(islice(fresh, min(breadth, limit - len(found))))
+        found |= added
+        waiting += added
     return list(found)

@@ -115,6 +115,11 @@ class IdentityExplanation:
         """Whether the reference may mean another identity, too."""
         return self.found.is_ambiguous
 
+    @property
+    def values(self) -> list[str]:
+        """The values of the identity in the order of the tree."""
+        return [branch.value for branch in self.tree]
+
     @cached_property
     def links(self) -> Links:
         return links_of(self.evidence.rows())

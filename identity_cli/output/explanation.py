@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from identity_cli.output.provenance import one_line, place_of, time_of
+from identity_cli.output.provenance import one_line, place_of, size_of, time_of
 from identity_cli.output.streams import remark
 
 if TYPE_CHECKING:
@@ -163,10 +163,7 @@ def _draw_tree(explained: IdentityExplanation, sources: Sources) -> None:
     from rich.tree import Tree
 
     evidence = explained.evidence
-    tree = Tree(
-        f"identity {evidence.primary_id}: {len(evidence.contacts):,} contacts,"
-        f" {len(explained.tree):,} values, {len(evidence.pairs):,} more pairs"
-    )
+    tree = Tree(size_of(evidence, len(explained.tree)))
     drawn = list(_drawable(explained.tree))
     parents: list[Tree] = [tree]
     for branch in drawn:
@@ -194,7 +191,7 @@ def _branch_text(branch: Branch, sources: Sources) -> Text:
     text = Text(one_line(branch.value), style="bold")
     row = branch.link or branch.origin
     if row is not None:
-        text.append("  ")
+        text.append("\n")
         text.append_text(_details(row, sources))
     if branch.link is not None and branch.origin is not None and branch.link != branch.origin:
         text.append("\nbrought by ", style="not bold")

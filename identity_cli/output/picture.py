@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from identity_cli.graph.chains import first_links, nearest
 from identity_cli.graph.explanation import ChainExplanation
-from identity_cli.output.provenance import one_line, place_of, time_of
+from identity_cli.output.provenance import one_line, place_of, size_of, time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from identity_cli.graph.chains import Hop, Links
     from identity_cli.graph.evidence import Evidence, Sources
     from identity_cli.graph.explanation import IdentityExplanation
 
 # A person reads no more than this, and a layout of several hundred values takes seconds.
-VALUES_DRAWN = 60
+_VALUES_DRAWN = 60
+_BREADTH_DRAWN = 12
 _JOINS_DRAWN = 90
 _HOPS_DRAWN_AT_AN_END = 15
 _LABEL_MAX = 44
 
-LEGEND = "line: a contact with both values; dashed: both in one later request; thick: the chain"
+_LEGEND = "solid: a contact shows both values; dashed: a later request had both"
 
 
 class Node(NamedTuple):
@@ -61,41 +62,41 @@ class Picture(NamedTuple):
 def picture_of(explained: ChainExplanation | IdentityExplanation) -> Picture:
     """Return the picture of the chain and what is near it, or of the identity from its primary."""
     evidence, links = explained.evidence, explained.links
-    hops: tuple[Hop, ...] = ()
-    skipped: tuple[Hop, ...] = ()
-    if isinstance(explained, ChainExplanation):
-        hops, marked = explained.hops, explained.values
-        if len(hops) > 2 * _HOPS_DRAWN_AT_AN_END:
-            skipped = hops[_HOPS_DRAWN_AT_AN_END:-_HOPS_DRAWN_AT_AN_END]
-            hops = hops[:_HOPS_DRAWN_AT_AN_END] + hops[-_HOPS_DRAWN_AT_AN_END:]
-        ends = {marked[0], marked[-1]}
-        # A list keeps the order of the chain, which the layout follows.
-        starts = [value for hop in hops for value in hop[:2]] or marked
-    else:
-        starts = [explained.tree[0].value]
-        ends = set(starts)
-    shown = nearest(links, starts, VALUES_DRAWN)
+    is_chain = isinstance(explained, ChainExplanation)
+    hops = explained.hops if isinstance(explained, ChainExplanation) else ()
+    hops, skipped = _cut(hops)
+    # From the left to the right: the layout follows the order of the values.
+    along = [value for hop in hops for value in hop[:2]] or explained.values[:1]
+    shown = nearest(links, along, limit=_VALUES_DRAWN, breadth=_BREADTH_DRAWN)
+    order = {value: place for place, value in enumerate(shown)}
     rows = _joining_rows(shown, hops, evidence.rows())
     drawn = rows[:_JOINS_DRAWN]
-    joins = [_join(row, hops, evidence.sources) for row in drawn]
+    hop_rows = {hop.row for hop in hops}
+    joins = [_join(row, order, evidence.sources, is_hop=row in hop_rows) for row in drawn]
     if skipped:
         joins.append(_gap(skipped))
     origins = evidence.origins
-    nodes = tuple(
-        _node(value, origins.get(value), links, set(shown), evidence.sources, value in ends)
+    nodes = [
+        _node(value, origins.get(value), links, order, evidence.sources, {along[0], along[-1]})
         for value in shown
-    )
-    is_pruned = bool(skipped) or len(shown) < len(links) or len(drawn) < len(rows)
-    caption = [
-        f"Identity {evidence.primary_id}: {len(evidence.contacts):,} contacts,"
-        f" {len(links):,} values, {len(evidence.pairs):,} more pairs"
     ]
+    is_pruned = bool(skipped) or len(shown) < len(links) or len(drawn) < len(rows)
+    caption = [size_of(evidence, len(links))]
     if is_pruned:
-        around = "chain" if isinstance(explained, ChainExplanation) else "primary"
         caption.append(
-            f"Pruned to {len(shown):,} values and {len(drawn):,} rows nearest to the {around}"
+            f"pruned to {len(shown):,} values and {len(drawn):,} rows"
+            f" nearest to the {'chain' if is_chain else 'primary'}"
         )
-    return Picture((*caption, LEGEND), nodes, tuple(joins), is_pruned)
+    caption.append(_LEGEND + ("; thick: the chain" if is_chain else ""))
+    return Picture(tuple(caption), tuple(nodes), tuple(joins), is_pruned)
+
+
+def _cut(hops: tuple[Hop, ...]) -> tuple[tuple[Hop, ...], tuple[Hop, ...]]:
+    """Return the hops at both ends of a chain, and those between if there are too many."""
+    if len(hops) <= 2 * _HOPS_DRAWN_AT_AN_END:
+        return hops, ()
+    ends = hops[:_HOPS_DRAWN_AT_AN_END] + hops[-_HOPS_DRAWN_AT_AN_END:]
+    return ends, hops[_HOPS_DRAWN_AT_AN_END:-_HOPS_DRAWN_AT_AN_END]
 
 
 def _joining_rows(
@@ -119,46 +120,45 @@ def _node(
     value: str,
     origin: Evidence | None,
     links: Links,
-    shown: set[str],
+    shown: Container[str],
     sources: Sources,
-    is_marked: bool,
+    ends: Container[str],
 ) -> Node:
     lines = [_short(value)]
     title = [value]
     if origin is not None:
-        lines.append(_named(origin, sources, with_place=origin.other_value is None))
-        title.append(f"brought by {_named(origin, sources)}, {time_of(origin)}")
-    hidden = len({other for other, _ in links.get(value, ())} - shown)
+        place = place_of(origin, sources)
+        # The line of a contact with two values shows where it comes from.
+        is_alone = origin.other_value is None
+        lines.append(f"{origin.name}, {_short_place(place)}" if is_alone else origin.name)
+        title.append(f"brought by {origin.name}, {place}, {time_of(origin)}")
+    hidden = len({other for other, _ in links.get(value, ()) if other not in shown})
     if hidden:
-        lines.append(f"and {hidden:,} more values")
-    return Node(value, tuple(map(one_line, lines)), one_line("; ".join(title)), is_marked)
+        lines.append(f"and {hidden:,} more value{'' if hidden == 1 else 's'}")
+    return Node(value, tuple(map(one_line, lines)), one_line("; ".join(title)), value in ends)
 
 
-def _join(row: Evidence, hops: Iterable[Hop], sources: Sources) -> Join:
-    lines = [row.name, _short_place(place_of(row, sources))]
+def _join(row: Evidence, order: Mapping[str, int], sources: Sources, *, is_hop: bool) -> Join:
+    place = place_of(row, sources)
+    lines = [row.name, _short_place(place)]
     if row.merged_id is not None:
         lines.append(f"merged {row.merged_id} into {row.primary_id}")
     run = "" if row.run_id is None else f", run {row.run_id}"
-    hop = next((hop for hop in hops if hop.row == row), None)
-    value, other = (row.value, str(row.other_value)) if hop is None else hop[:2]
+    value, other = sorted((row.value, str(row.other_value)), key=order.__getitem__)
     return Join(
         value,
         other,
         tuple(map(one_line, lines)),
-        one_line(f"{row.name}{run}, {place_of(row, sources)}, {time_of(row)}"),
+        one_line(f"{row.name}{run}, {place}, {time_of(row)}"),
         is_contact=row.contact_id is not None,
         is_merge=row.merged_id is not None,
-        is_hop=hop is not None,
+        is_hop=is_hop,
     )
 
 
 def _gap(skipped: Sequence[Hop]) -> Join:
     text = f"{len(skipped):,} more hops"
     return Join(skipped[0].value, skipped[-1].other_value, (text,), text, False, False, is_hop=True)
-
-
-def _named(row: Evidence, sources: Sources, *, with_place: bool = True) -> str:
-    return f"{row.name}, {_short_place(place_of(row, sources))}" if with_place else row.name
 
 
 def _short(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from identity_cli.output.streams import printable
 
 if TYPE_CHECKING:
-    from identity_cli.graph.evidence import Evidence, Sources
+    from identity_cli.graph.evidence import Evidence, IdentityEvidence, Sources
 
 _NO_RUN = "identify or HTTP"
 
@@ -25,6 +25,20 @@ def place_of(row: Evidence, sources: Sources) -> str:
 def time_of(row: Evidence) -> str:
     """Return the time of a row to the second."""
     return row.time.isoformat(sep=" ", timespec="seconds")
+
+
+def size_of(evidence: IdentityEvidence, values: int) -> str:
+    """Return how many contacts, values and pairs an identity has."""
+    parts = [
+        f"{count:,} {name}{'' if count == 1 else 's'}"
+        for count, name in (
+            (len(evidence.contacts), "contact"),
+            (values, "value"),
+            (len(evidence.pairs), "more pair"),
+        )
+        if count
+    ]
+    return f"identity {evidence.primary_id}: {', '.join(parts)}"
 
 
 def one_line(text: str) -> str:

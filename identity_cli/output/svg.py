@@ -92,7 +92,8 @@ def _lay_out(picture: Picture, nodes: Sequence[_Box], joins: Sequence[_Box]) -> 
             for i, box in enumerate(boxes)
         ]
     for i, join in enumerate(picture.joins):
-        lines.append(f"{ids[join.value]} -- e{i}; e{i} -- {ids[join.other_value]};")
+        weight = " [weight=8]" if join.is_hop else ""
+        lines.append(f"{ids[join.value]} -- e{i} -- {ids[join.other_value]}{weight};")
     graph = AGraph(string="\n".join((*lines, "}")))
     try:
         return _read_plain(graph.draw(format="plain", prog="dot").decode())
