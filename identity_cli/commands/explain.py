@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +16,8 @@ from identity_cli.output.explanation import PictureFormat, check_svg
 from identity_cli.settings import open_database
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from identity_cli.graph.references import Reference
 
 
@@ -74,7 +78,7 @@ def explain(
     from identity_cli.postgres import schema
     from identity_cli.postgres.snapshot import snapshot
 
-    with orderly_end():
+    with orderly_end(), _without_collector():
         with open_database(database_url) as database:
             connection, profile = schema.connect(database)
             with connection:
@@ -91,6 +95,17 @@ def explain(
                 output.document(explained.as_json())
             raise explained.error
         output.explanation(explained, as_json=json, picture_format=picture_format)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    # A large identity is a million small objects without a cycle: looking for cycles among them
+    # would take as long as everything else.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _references(

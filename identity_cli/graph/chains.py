@@ -145,7 +145,10 @@ class _Components:
     def _of(self, value: str) -> str:
         parents = self._parents
         while (parent := parents.get(value)) is not None:
-            value = parent
+            grandparent = parents.get(parent)
+            if grandparent is None:
+                return parent
+            parents[value] = value = grandparent
         return value
 
 

@@ -270,6 +270,15 @@ def resolve(references: Sequence[Reference]) -> Steps[Found]:
     return found
 
 
+def resolve_all(references: Sequence[Reference]) -> Steps[Found]:
+    """Return the one identity that all of the references lead to.
+
+    Raises `ContactNotFoundError`, also if they lead to several identities.
+    """
+    primary_id = yield from find_root([(ROOTS[kind], value) for kind, value in references])
+    return Found(references[0], primary_id)
+
+
 def find(
     lookups: Sequence[tuple[str, object]], *, at_most: int | None = None
 ) -> Steps[Rows | None]:

@@ -131,16 +131,7 @@ class IdentityExplanation:
             "primary_id": self.evidence.primary_id,
             "contacts": len(self.evidence.contacts),
             "pairs": len(self.evidence.pairs),
-            "tree": [
-                {
-                    "value": branch.value,
-                    "depth": branch.depth,
-                    "parent": branch.parent,
-                    "origin": _optional_row(branch.origin, sources),
-                    "link": _optional_row(branch.link, sources),
-                }
-                for branch in self.tree
-            ],
+            "tree": [_branch(branch, sources) for branch in self.tree],
         }
 
 
@@ -245,5 +236,16 @@ def _row(row: Evidence, sources: Sources) -> dict[str, Any]:
     }
 
 
-def _optional_row(row: Evidence | None, sources: Sources) -> dict[str, Any] | None:
-    return None if row is None else _row(row, sources)
+def _branch(branch: Branch, sources: Sources) -> dict[str, Any]:
+    origin = None if branch.origin is None else _row(branch.origin, sources)
+    if branch.link is branch.origin:
+        link = origin
+    else:
+        link = None if branch.link is None else _row(branch.link, sources)
+    return {
+        "value": branch.value,
+        "depth": branch.depth,
+        "parent": branch.parent,
+        "origin": origin,
+        "link": link,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
 from identity_cli.output.explanation import explanation
+from identity_cli.output.likeness import matches
 from identity_cli.output.progress import (
     annotation_report,
     import_progress,
@@ -31,6 +32,7 @@ __all__ = [
     "import_report",
     "install",
     "line",
+    "matches",
     "note",
     "print_contact",
     "printable",

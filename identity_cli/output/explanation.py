@@ -8,7 +8,7 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from identity_cli.output.provenance import one_line, place_of, size_of, time_of
-from identity_cli.output.streams import remark
+from identity_cli.output.streams import AMBIGUOUS, remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +27,7 @@ _BRANCHES_DRAWN = 500
 _DEPTH_DRAWN = 25
 
 _HOP_HEADER = ("value", "other value", "row", "run", "source", "time")
+_NO_ROW = ("-", "-", "-", "-")
 _TREE_HEADER = (
     "depth",
     "value",
@@ -61,7 +62,7 @@ def explanation(
     else:
         _print_identity(explained)
     if explained.is_ambiguous:
-        remark("a bare number was read as the id of a contact; use --phone for a phone number")
+        remark(AMBIGUOUS)
 
 
 def check_svg() -> None:
@@ -126,14 +127,13 @@ def _cells(row: Evidence, sources: Sources) -> tuple[str, ...]:
 
 
 def _branch_cells(branch: Branch, sources: Sources) -> tuple[str, ...]:
-    origin = ("-",) * 4 if branch.origin is None else _cells(branch.origin, sources)
-    link: tuple[str, ...] = ("-",) * 5
-    merged = "-"
-    if branch.link is not None and branch.parent is not None:
-        link = (branch.parent, *_cells(branch.link, sources))
-        if branch.link.merged_id is not None:
-            merged = f"contact {branch.link.merged_id}"
-    return str(branch.depth), branch.value, *origin, *link, merged
+    link, origin = branch.link, branch.origin
+    origin_cells = _NO_ROW if origin is None else _cells(origin, sources)
+    if link is None or branch.parent is None:
+        return str(branch.depth), branch.value, *origin_cells, "-", *_NO_ROW, "-"
+    link_cells = origin_cells if link is origin else _cells(link, sources)
+    merged = "-" if link.merged_id is None else f"contact {link.merged_id}"
+    return str(branch.depth), branch.value, *origin_cells, branch.parent, *link_cells, merged
 
 
 def _write_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -143,6 +143,10 @@ def _write_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _tabbed(cells: Sequence[str]) -> str:
+    line = "\t".join(cells)
+    # Two tests of the whole line cost less than one of each cell.
+    if line.count("\t") == len(cells) - 1 and line.replace("\t", "").isprintable():
+        return f"{line}\n"
     return "\t".join(map(one_line, cells)) + "\n"
 
 
