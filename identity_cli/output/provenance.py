@@ -28,16 +28,14 @@ def time_of(row: Evidence) -> str:
 
 
 def size_of(evidence: IdentityEvidence, values: int) -> str:
-    """Return how many contacts, values and pairs an identity has."""
+    """Return how many contacts, values and rows of evidence an identity has."""
+    contacts, pairs = len(evidence.contacts), len(evidence.pairs)
     parts = [
-        f"{count:,} {name}{'' if count == 1 else 's'}"
-        for count, name in (
-            (len(evidence.contacts), "contact"),
-            (values, "value"),
-            (len(evidence.pairs), "more pair"),
-        )
-        if count
+        f"{contacts:,} contact{'' if contacts == 1 else 's'}",
+        f"{values:,} value{'' if values == 1 else 's'}",
     ]
+    if pairs:
+        parts.append(f"{pairs:,} row{'' if pairs == 1 else 's'} of evidence")
     return f"identity {evidence.primary_id}: {', '.join(parts)}"
 
 
