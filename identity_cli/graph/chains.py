@@ -123,7 +123,7 @@ def _tree_of(
 
 
 class _Components:
-    """A union-find over values."""
+    """A union-find over values. Sizes leave out the values that came alone."""
 
     def __init__(self) -> None:
         self._parents: dict[str, str] = {}
@@ -131,15 +131,22 @@ class _Components:
 
     def join(self, left: str, right: str) -> bool:
         """Join the components of two values; return whether they were two."""
+        sizes = self._sizes
+        # Most rows bring in a value: nothing has to be searched for it.
+        if left not in sizes:
+            left, right = right, left
+        if right not in sizes:
+            sizes.setdefault(left, 1)
+            sizes[right] = 1
+            self._parents[right] = left
+            return True
         left, right = self._of(left), self._of(right)
         if left == right:
             return False
-        sizes = self._sizes
-        left_size, right_size = sizes.get(left, 1), sizes.get(right, 1)
-        if left_size < right_size:
+        if sizes[left] < sizes[right]:
             left, right = right, left
         self._parents[right] = left
-        sizes[left] = left_size + right_size
+        sizes[left] += sizes[right]
         return True
 
     def _of(self, value: str) -> str:
