@@ -173,6 +173,7 @@ def test_every_hop_is_a_line_of_an_input_and_no_chain_is_shorter(world: World) -
             value = start
             for hop in explained.hops:
                 assert hop.value == value
+                assert {value, hop.other_value} == {hop.row.value, hop.row.other_value}
                 check_row(hop.row, explained.evidence.sources, {value, hop.other_value}, world)
                 value = hop.other_value
             assert value == goal
@@ -202,6 +203,7 @@ def test_chain_between_contacts_begins_and_ends_with_their_own_rows(world: World
             assert len(explained.hops) == between + (len(starts) == 2) + (len(ends) == 2)
             for hop in explained.hops:
                 pair = {hop.value, hop.other_value}
+                assert pair == {hop.row.value, hop.row.other_value}
                 check_row(hop.row, explained.evidence.sources, pair, world)
             for hop, later in zip(explained.hops, explained.hops[1:], strict=False):
                 assert hop.other_value == later.value

@@ -1,11 +1,11 @@
-"""From the line of a run to the line of a file."""
+"""The rows of an identity, and from the line of a run to the line of a file."""
 
 from __future__ import annotations
 
 import pytest
 from evidence import contact, pair
 
-from identity_cli.graph.evidence import Place, Sources
+from identity_cli.graph.evidence import IdentityEvidence, Place, Sources
 
 A, B, C = (
     {"path": "a.csv", "size": 1, "sha256": "", "first_line": 0},
@@ -44,3 +44,27 @@ def test_row_beyond_the_checkpoint_of_an_interrupted_run_may_be_of_the_next_inpu
     assert sources.of(contact(8, "a@x", line=9)) == Place("a.csv", 9)
     # Nothing follows the last input.
     assert Sources([(1, [A, B], False, [7, 4])]).of(contact(8, "a@x", line=13)) is not None
+
+
+def test_rows_are_in_the_order_of_their_times_and_contacts_come_first() -> None:
+    contacts = [contact(1, "a@x", "1"), contact(4, "b@x", "2"), contact(5, "c@x")]
+    pairs = [pair(1, "a@x", "2", second=3), pair(2, "a@x", "c@x", second=5)]
+    evidence = IdentityEvidence(1, contacts, pairs, Sources())
+    assert [row.name for row in evidence.rows()] == [
+        "contact 1",
+        "evidence 1",
+        "contact 4",
+        "contact 5",
+        "evidence 2",
+    ]
+
+
+def test_origin_of_a_value_is_the_contact_that_brought_it() -> None:
+    contacts = [contact(1, "a@x", "1"), contact(2, "a@x", "2", brings="2"), contact(3, "3")]
+    origins = IdentityEvidence(1, contacts, [], Sources()).origins
+    assert {value: row.contact_id for value, row in origins.items()} == {
+        "a@x": 1,
+        "1": 1,
+        "2": 2,
+        "3": 3,
+    }
