@@ -235,7 +235,7 @@ def find_root(lookups: Sequence[tuple[str, object]]) -> Steps[int]:
     for text, value in lookups:
         rows = yield Query(text, (value,))
         roots.add(rows[0][0] if rows else _NO_ROOT)
-    if len(roots) != 1 or _NO_ROOT in roots:
+    if len(roots) != 1 or min(roots) <= _NO_ROOT:
         raise ContactNotFoundError(hint="run identity export to list all contacts")
     return roots.pop()
 
@@ -261,9 +261,11 @@ def resolve(references: Sequence[Reference]) -> Steps[Found]:
         if reference.kind == "id" and int(reference.value) <= _NO_ROOT:
             continue
         rows = yield Query(ROOTS[reference.kind], (reference.value,))
-        if rows and found is None:
+        if not rows or rows[0][0] <= _NO_ROOT:  # a placeholder belongs to no identity
+            continue
+        if found is None:
             found = Found(reference, rows[0][0])
-        elif rows and found is not None and rows[0][0] != found.primary_id:
+        elif rows[0][0] != found.primary_id:
             found = found._replace(is_ambiguous=True)
     if found is None:
         raise ContactNotFoundError(hint="run identity export to list all contacts")

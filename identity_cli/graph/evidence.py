@@ -34,7 +34,7 @@ _PAIRS = """
     )
     SELECT NULL::bigint, e.id, e.primary_id, e.merged_id, e.value, e.other_value, false, false,
            e.run_id, e.line, e.created_at
-    FROM own JOIN link_evidence e USING (value)
+    FROM own JOIN link_evidence e USING (value) WHERE NOT e.is_held
     ORDER BY e.created_at, e.id
 """
 # Of an interrupted run, what it has stored beyond its checkpoint may come from an input of which
@@ -48,9 +48,9 @@ _RUNS = """
 class Evidence(NamedTuple):
     """A stored row that shows one value or two: a contact, or else a row of link evidence.
 
-    `merged_id` is the primary that the row made a secondary of `primary_id`. `is_first` and
-    `is_other_first` report whether a contact brought its value in. `line` is counted through the
-    inputs of the run; a row without a run comes from `identify` or HTTP.
+    `merged_id` is the primary that the row made a secondary of `primary_id` when it linked.
+    `is_first` and `is_other_first` report whether a contact brought its value in. `line` is counted
+    through the inputs of the run; a row without a run comes from `identify` or HTTP.
     """
 
     contact_id: int | None

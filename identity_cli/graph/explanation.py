@@ -13,6 +13,7 @@ from identity_cli.errors import ContactNotFoundError, NotOneIdentityError
 from identity_cli.graph import core
 from identity_cli.graph.chains import Branch, Hop, first_links, links_of, shortest_chain
 from identity_cli.graph.evidence import read_evidence
+from identity_cli.graph.separation import blocking_rule, separating_rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from identity_cli.graph.core import Found, Steps
     from identity_cli.graph.evidence import Evidence, IdentityEvidence, Sources
     from identity_cli.graph.references import Reference
+    from identity_cli.graph.separation import Rule
     from identity_cli.postgres.snapshot import Snapshot
 
 SCHEMA_VERSION = 1
@@ -70,22 +72,38 @@ class ChainExplanation:
 
 @dataclass(frozen=True)
 class Separation:
-    """Two values or contacts that are not one identity."""
+    """Two values or contacts that are not one identity, and the rules that keep them apart.
+
+    Without any one of the rules, the two would be one identity. If there is none, nothing that was
+    stored joins them, or only what several rules take out.
+    """
 
     start: Found
     end: Found
+    rules: tuple[Rule, ...] = ()
 
     @property
     def error(self) -> NotOneIdentityError:
-        """What keeps them apart."""
+        """The error that reports it, without the values."""
         if self.start.primary_id == self.end.primary_id:
             return NotOneIdentityError(
                 f"no evidence joins them, although both belong to contact {self.end.primary_id}",
                 hint="run identity verify, which lists what is wrong with the graph",
             )
+        message = (
+            "they are two identities, and nothing that links joins them: their primaries are the"
+            f" contacts {self.start.primary_id} and {self.end.primary_id}"
+        )
+        if self.rules:
+            rule = self.rules[0]
+            subject = "the pair" if rule.kind == "unlinked" else "the value"
+            more = f", and {len(self.rules) - 1} more rules" if len(self.rules) > 1 else ""
+            return NotOneIdentityError(
+                f"{message}; {subject} that would join them {rule.effect}{more}",
+                hint="use --json for the values and the reason",
+            )
         return NotOneIdentityError(
-            "they are two identities, and no evidence joins them: their primaries are the contacts"
-            f" {self.start.primary_id} and {self.end.primary_id}",
+            message,
             hint=f"run identity explain {self.start.primary_id} for the evidence of the first one",
         )
 
@@ -96,6 +114,7 @@ class Separation:
             "from": _endpoint(self.start),
             "to": _endpoint(self.end),
             "hops": None,
+            "rules": [rule.as_json() for rule in self.rules],
         }
 
 
@@ -137,7 +156,7 @@ class IdentityExplanation:
 
 def explain_identity(graph: Snapshot, references: Sequence[Reference]) -> IdentityExplanation:
     """Explain the identity that the references lead to. Raises `ContactNotFoundError`."""
-    found = _run(graph, core.resolve(references))
+    found = _resolve(graph, references, "")
     evidence = read_evidence(graph, found.primary_id)
     root = next(
         (row for row in evidence.contacts if row.contact_id == found.primary_id),
@@ -153,10 +172,11 @@ def explain_chain(
 
     Raises `ContactNotFoundError`.
     """
-    start = _endpoint_of(graph, start_references, "first")
-    end = _endpoint_of(graph, end_references, "second")
+    start = _resolve(graph, start_references, ": the first one of the two")
+    end = _resolve(graph, end_references, ": the second one of the two")
     if start.primary_id != end.primary_id:
-        return Separation(start, end)
+        rules = separating_rules(graph, start.primary_id, end.primary_id)
+        return Separation(start, end, rules)
     evidence = read_evidence(graph, start.primary_id)
     links = links_of(evidence.rows())
     if start.reference == end.reference:
@@ -170,13 +190,17 @@ def explain_chain(
     return ChainExplanation(start, end, evidence, links, tuple(hops))
 
 
-def _endpoint_of(graph: Snapshot, references: Sequence[Reference], place: str) -> Found:
+def _resolve(graph: Snapshot, references: Sequence[Reference], which: str) -> Found:
     try:
         return _run(graph, core.resolve(references))
     except ContactNotFoundError as error:
-        raise ContactNotFoundError(
-            f"no such contact: the {place} one of the two", hint=error.hint
-        ) from None
+        rule = blocking_rule(graph, str(references[-1].value))
+        if rule is None:
+            message, hint = f"no such contact{which}", error.hint
+        else:
+            message = f"no identity has the value{which}: it {rule.effect}"
+            hint = "a value that is blocked belongs to no identity until it is unblocked"
+        raise ContactNotFoundError(message, hint=hint) from None
 
 
 def _values(found: Found, evidence: IdentityEvidence) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from identity_cli.output.masking import masked
+from identity_cli.graph.masking import masked
 from identity_cli.output.streams import document, line, printable, remark
 from identity_cli.output.tables import table
 

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import jsonschema_rs
 import pytest
+from steering import Player
 
 from identity_cli import ContactRequest
 
@@ -163,7 +164,7 @@ def test_two_identities_are_reported_with_exit_code_4(hill_valley: Run) -> None:
     done = hill_valley("explain", "lorraine@hillvalley.edu", "4")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
-        "error: they are two identities, and no evidence joins them: their primaries are the"
+        "error: they are two identities, and nothing that links joins them: their primaries are the"
         " contacts 1 and 3\n\nhint: run identity explain 1 for the evidence of the first one\n"
     )
     done = hill_valley("explain", "lorraine@hillvalley.edu", "4", "--json")
@@ -173,6 +174,26 @@ def test_two_identities_are_reported_with_exit_code_4(hill_valley: Run) -> None:
     assert document["to"] == {"kind": "id", "value": 4, "primary_id": 3}
     done = hill_valley("explain", "lorraine@hillvalley.edu", "4", "--format", "dot")
     assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_rule_between_two_identities_is_named_and_in_the_document(
+    hill_valley: Run, connection: psycopg.Connection[Any]
+) -> None:
+    player = Player(connection)
+    player.block(["123456"])
+    done = hill_valley("explain", "lorraine@hillvalley.edu", "mcfly@hillvalley.edu")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "; the value that would join them was blocked (command 1)\n" in done.stderr
+    assert "123456" not in done.stderr
+    done = hill_valley("explain", "1", "2", "--json")
+    assert done.returncode == 4
+    [rule] = valid(done.stdout)["rules"]
+    assert rule.pop("time") is not None
+    assert rule == {"kind": "blocked", "values": ["123456"], "command_id": 1, "reason": None}
+    done = hill_valley("explain", "123456")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith("error: no identity has the value: it was blocked (command 1)\n")
+    assert hill_valley("show", "123456").returncode == 4
 
 
 def test_the_same_value_twice_needs_no_chain(hill_valley: Run) -> None:
