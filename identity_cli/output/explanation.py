@@ -73,7 +73,7 @@ def check_svg() -> None:
 
 
 def _write_json(document: dict[str, Any]) -> None:
-    # Some ten times as fast as Python's own for a hundred thousand values.
+    # A tenth of the time of Python's own, which counts for a hundred thousand values.
     from msgspec import json
 
     sys.stdout.write(f"{json.encode(document).decode()}\n")
