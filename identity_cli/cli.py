@@ -13,6 +13,7 @@ from identity_cli.commands import (
     annotate,
     block,
     db,
+    explain,
     export,
     forget,
     history,
@@ -42,6 +43,7 @@ app.command("show")(show.show)
 app.command("inspect")(inspect.inspect)
 app.command("import")(import_.import_files)
 app.command("annotate")(annotate.annotate)
+app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("serve")(serve.serve)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
+from identity_cli.output.explanation import explanation
+from identity_cli.output.likeness import matches
 from identity_cli.output.progress import (
     annotation_report,
     import_progress,
@@ -29,6 +31,7 @@ __all__ = [
     "cut",
     "document",
     "error",
+    "explanation",
     "fields",
     "history",
     "import_progress",
@@ -36,6 +39,7 @@ __all__ = [
     "install",
     "is_confirmed",
     "line",
+    "matches",
     "note",
     "policy",
     "print_contact",

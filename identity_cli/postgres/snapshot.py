@@ -12,7 +12,7 @@ from psycopg.rows import tuple_row
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
     from typing import LiteralString
 
     import psycopg
@@ -36,9 +36,11 @@ class Snapshot:
         self.connection = connection
         self._streams: list[Generator[tuple[Any, ...]]] = []
 
-    def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
+    def rows(
+        self, query: LiteralString, parameters: Mapping[str, object] | None = None
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as the server sends them; read all before the next query."""
-        stream = self._stream(query)
+        stream = self._stream(query, parameters)
         self._streams.append(stream)
         return stream
 
@@ -47,11 +49,13 @@ class Snapshot:
         for stream in self._streams:
             stream.close()
 
-    def _stream(self, query: LiteralString) -> Generator[tuple[Any, ...]]:
+    def _stream(
+        self, query: LiteralString, parameters: Mapping[str, object] | None
+    ) -> Generator[tuple[Any, ...]]:
         # Older client libraries return the rows one by one.
         size = _CHUNK if capabilities.has_stream_chunked() else 1
         with self.connection.cursor(row_factory=tuple_row) as cursor:
-            yield from cursor.stream(query, binary=True, size=size)
+            yield from cursor.stream(query, parameters, binary=True, size=size)
 
 
 @contextmanager
