@@ -19,6 +19,7 @@ from identity_cli.commands import (
     runs,
     serve,
     show,
+    stats,
     verify,
 )
 from identity_cli.commands.options import HELP_NAMES, Invocation
@@ -38,6 +39,7 @@ app.command("import")(import_.import_files)
 app.command("annotate")(annotate.annotate)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("stats")(stats.stats)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")

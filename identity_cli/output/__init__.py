@@ -8,7 +8,9 @@ from identity_cli.output.progress import (
     import_progress,
     import_report,
     reading_progress,
+    step_progress,
 )
+from identity_cli.output.statistics import statistics
 from identity_cli.output.streams import (
     document,
     error,
@@ -36,5 +38,7 @@ __all__ = [
     "remark",
     "run",
     "runs",
+    "statistics",
+    "step_progress",
     "table",
 ]
