@@ -16,6 +16,7 @@ from identity_cli.commands import (
     identify,
     import_,
     inspect,
+    report,
     runs,
     serve,
     show,
@@ -40,6 +41,7 @@ app.command("annotate")(annotate.annotate)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("stats")(stats.stats)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")

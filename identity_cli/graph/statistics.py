@@ -58,26 +58,38 @@ _VALUES_OF_IDENTITIES = """
     ) AS own
 """
 
-# How many values have more partners than a hub needs; then the values with the most of them.
+# How many values have more partners than a hub needs, and how many of these had not at a time;
+# then the values with the most partners, and the most shared ones of the new hubs.
 _SHARED_VALUES = """
     WITH pair AS (
-        SELECT email AS value, phone_number AS partner FROM contact
-        WHERE email IS NOT NULL AND phone_number IS NOT NULL AND id > 0
-        UNION
-        SELECT value, other_value FROM link_evidence
+        SELECT email AS value, phone_number AS partner, created_at <= %(since)s AS is_old
+        FROM contact WHERE email IS NOT NULL AND phone_number IS NOT NULL AND id > 0
+        UNION ALL
+        SELECT value, other_value, created_at <= %(since)s FROM link_evidence
+        WHERE NOT EXISTS (SELECT FROM contact
+                          WHERE email = value AND phone_number = other_value AND id > 0)
     ),
     shared AS MATERIALIZED (
-        SELECT value, count(*) AS partners
-        FROM (SELECT value FROM pair UNION ALL SELECT partner FROM pair) AS ways
+        SELECT value, count(*) AS partners, count(*) FILTER (WHERE is_old) AS partners_before
+        FROM (SELECT value, is_old FROM pair UNION ALL SELECT partner, is_old FROM pair) AS ways
         GROUP BY value HAVING count(*) > 1
     ),
-    most_shared AS (SELECT * FROM shared ORDER BY partners DESC, value LIMIT %(top)s)
-    SELECT NULL, count(*), NULL FROM shared WHERE partners > %(most)s
+    new_hub AS (
+        SELECT * FROM shared WHERE partners > %(most)s AND partners_before <= %(most)s
+    ),
+    listed AS (
+        (SELECT *, false AS is_new FROM shared ORDER BY partners DESC, value LIMIT %(top)s)
+        UNION ALL
+        (SELECT *, true FROM new_hub ORDER BY partners DESC, value LIMIT %(top)s)
+    )
+    SELECT NULL, (SELECT count(*) FROM shared WHERE partners > %(most)s),
+           (SELECT count(*) FROM new_hub), NULL, NULL
     UNION ALL
-    SELECT value, partners,
+    SELECT value, partners, partners_before,
            (SELECT coalesce(linked_id, id) FROM contact WHERE id > 0
-            AND (email = value AND anchors_email OR phone_number = value AND anchors_phone))
-    FROM most_shared
+            AND (email = value AND anchors_email OR phone_number = value AND anchors_phone)),
+           is_new
+    FROM listed
 """
 
 _ROWS_OF_RUNS = """
@@ -116,18 +128,19 @@ class LargeIdentity(NamedTuple):
 
 
 class SharedValue(NamedTuple):
-    """A value, how many others it occurred with, and its identity's primary."""
+    """A value, how many others it occurs with now and did before, and its identity's primary."""
 
     value: str
     partners: int
+    partners_before: int
     primary_id: int | None
 
-    @property
-    def is_hub(self) -> bool:
-        return self.partners > MOST_PARTNERS
-
     def as_json(self, *, with_values: bool) -> dict[str, Any]:
-        return self._asdict() | ({} if with_values else {"value": masked(self.value)})
+        return {
+            "value": self.value if with_values else masked(self.value),
+            "partners": self.partners,
+            "primary_id": self.primary_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,8 @@ class Statistics:
     """The statistics of one snapshot.
 
     `evidence_in_contacts` are the pairs of values that contacts show, `evidence` those that only
-    `link_evidence` holds; `merges` are the ones among these that joined two identities. `rows` are
+    `link_evidence` holds; `merges` are the ones among these that joined two identities. `new_hubs`
+    are those of the `hubs` that were none at the time that `statistics` was asked for. `rows` are
     the counts of all runs, and `runs` the newest of these.
     """
 
@@ -194,6 +208,8 @@ class Statistics:
     largest: tuple[LargeIdentity, ...]
     hubs: int
     most_shared: tuple[SharedValue, ...]
+    new_hubs: int
+    most_shared_new_hubs: tuple[SharedValue, ...]
     rows: dict[str, int]
     runs: tuple[Growth, ...]
 
@@ -246,11 +262,16 @@ class Statistics:
 
 
 def statistics(
-    graph: Snapshot, *, top: int = 10, on_step: Callable[[str], None] | None = None
+    graph: Snapshot,
+    *,
+    top: int = 10,
+    since: datetime | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> Statistics:
     """Return the statistics of a snapshot, with `top` identities, shared values and runs.
 
-    `on_step` is called with the name of each of the `STEPS` before it begins.
+    What had not happened by `since` is new; None: everything is. `on_step` is called with the name
+    of each of the `STEPS` before it begins.
     """
     begin = on_step or (lambda _step: None)
     begin("contacts")
@@ -260,7 +281,7 @@ def statistics(
     begin("identities")
     sizes, largest = _sizes(graph, identities, top)
     begin("shared values")
-    hubs, most_shared = _shared_values(graph, top)
+    shared = _shared_values(graph, top, since)
     begin("runs")
     return Statistics(
         taken_at=taken_at,
@@ -273,8 +294,7 @@ def statistics(
         merges=merges,
         sizes=sizes,
         largest=largest,
-        hubs=hubs,
-        most_shared=most_shared,
+        **shared,
         rows=dict(_all(graph, _ROWS_OF_RUNS)),
         runs=_growth(graph, list_runs(graph.connection, limit=top)),
     )
@@ -308,19 +328,25 @@ def _sizes(
     )
 
 
-def _shared_values(graph: Snapshot, top: int) -> tuple[int, tuple[SharedValue, ...]]:
-    """Return how many values are hubs, and the values with the most partners."""
-    hubs = 0
-    shared = []
-    for value, count, primary_id in _all(
-        graph, _SHARED_VALUES, {"top": top, "most": MOST_PARTNERS}
-    ):
-        if value is None:
-            hubs = count
+def _shared_values(graph: Snapshot, top: int, since: datetime | None) -> dict[str, Any]:
+    """Return the fields of `Statistics` about values that others share."""
+    hubs = new_hubs = 0
+    listed: dict[bool, list[SharedValue]] = {False: [], True: []}
+    parameters = {"top": top, "most": MOST_PARTNERS, "since": since}
+    for *found, is_new in _all(graph, _SHARED_VALUES, parameters):
+        if is_new is None:
+            _, hubs, new_hubs, _ = found
         else:
-            shared.append(SharedValue(value, count, primary_id))
-    # Encoded, they are in the order of the database.
-    return hubs, tuple(sorted(shared, key=lambda one: (-one.partners, one.value.encode())))
+            listed[is_new].append(SharedValue(*found))
+    for values in listed.values():
+        # Encoded, they are in the order of the database.
+        values.sort(key=lambda one: (-one.partners, one.value.encode()))
+    return {
+        "hubs": hubs,
+        "most_shared": tuple(listed[False]),
+        "new_hubs": new_hubs,
+        "most_shared_new_hubs": tuple(listed[True]),
+    }
 
 
 def _growth(graph: Snapshot, runs: Sequence[Run]) -> tuple[Growth, ...]:

@@ -47,8 +47,12 @@ def statistics(found: Statistics, *, with_values: bool) -> None:
         "values shared by the most others",
         ("value", "others", "primary"),
         (
-            (value if with_values else masked(value), partners, str(primary_id or "-"))
-            for value, partners, primary_id in found.most_shared
+            (
+                shared.value if with_values else masked(shared.value),
+                shared.partners,
+                str(shared.primary_id or "-"),
+            )
+            for shared in found.most_shared
         ),
     )
     _print(
