@@ -90,7 +90,7 @@ def notices(found: Report) -> list[Notice]:
         notices.append(
             Notice(
                 "warn",
-                f"{_count(len(doubled), 'identity has', 'identities have')} doubled."
+                f"{_count(len(doubled), 'identity has', 'identities have')} at least doubled."
                 f" The largest, of primary {largest.primary_id}, has {largest.contacts:,} contacts"
                 f" and had {largest.contacts_before:,}.",
                 "doubled",

@@ -189,7 +189,8 @@ def test_warnings_come_first_and_the_worst_before_the_others() -> None:
         (
             "warn",
             "doubled",
-            "1 identity has doubled. The largest, of primary 5, has 40 contacts and had 3.",
+            "1 identity has at least doubled."
+            " The largest, of primary 5, has 40 contacts and had 3.",
         ),
         (
             "warn",
