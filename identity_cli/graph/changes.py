@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from identity_cli.postgres.database import translated
@@ -30,8 +32,17 @@ _ADDED = """
     GROUP BY run_id
 """
 
-# The contacts of each large identity that has changed, by the primary that they were first linked
-# to: how many there are, and how many there were before.
+# Of what rules have done: primaries that became secondaries, and secondaries that became primaries.
+_MOVED_BY_RULES = """
+    SELECT count(*) FILTER (WHERE contact_id = from_primary_id),
+           count(*) FILTER (WHERE contact_id = to_primary_id)
+    FROM contact_move WHERE command_id IS NOT NULL AND from_primary_id <> to_primary_id
+        AND moved_at > coalesce(%(since)s::timestamptz, '-infinity')
+"""
+
+# The contacts of each large identity that has changed, by the last primary that is known of them
+# before, and since when: how many there are, and how many there were before. Without rules, the
+# time does not matter: no primary was merged twice.
 _CHANGED = """
     WITH changed AS (
         SELECT coalesce(linked_id, id) AS primary_id FROM contact
@@ -39,24 +50,47 @@ _CHANGED = """
         UNION
         SELECT coalesce(c.linked_id, c.id)
         FROM link_evidence e JOIN contact c ON c.id = e.merged_id WHERE e.created_at > %(since)s
+        UNION
+        SELECT coalesce(c.linked_id, c.id)
+        FROM contact_move m JOIN contact c ON c.id = m.contact_id WHERE m.moved_at > %(since)s
     ),
     large AS MATERIALIZED (
         SELECT primary_id FROM changed
         WHERE EXISTS (SELECT FROM contact WHERE linked_id = primary_id OFFSET %(at_least)s - 2)
     ),
     member AS (
-        SELECT primary_id, coalesce(initial_linked_id, id) AS first_primary_id, created_at
+        SELECT primary_id, id, initial_linked_id, created_at
         FROM large JOIN contact ON id = primary_id
         UNION ALL
-        SELECT primary_id, coalesce(initial_linked_id, id), created_at
+        SELECT primary_id, id, initial_linked_id, created_at
         FROM large JOIN contact ON linked_id = primary_id WHERE id > 0
+    ),
+    moved AS (
+        SELECT member.*, last_move.*, next_move.*
+        FROM member
+        LEFT JOIN LATERAL (
+            SELECT to_primary_id AS moved_to, moved_at FROM contact_move
+            WHERE contact_id = member.id AND command_id IS NOT NULL AND moved_at <= %(since)s
+            ORDER BY contact_move.id DESC LIMIT 1
+        ) AS last_move ON (SELECT true FROM contact_move LIMIT 1)
+        LEFT JOIN LATERAL (
+            SELECT from_primary_id IS NULL AS has_come FROM contact_move
+            WHERE contact_id = member.id AND command_id IS NOT NULL AND moved_at > %(since)s
+            ORDER BY contact_move.id LIMIT 1
+        ) AS next_move ON (SELECT true FROM contact_move LIMIT 1)
     )
-    SELECT primary_id, first_primary_id, count(*), count(*) FILTER (WHERE created_at <= %(since)s)
-    FROM member GROUP BY 1, 2
+    SELECT primary_id, coalesce(moved_to, initial_linked_id, id),
+           CASE WHEN EXISTS (SELECT FROM contact_move) THEN coalesce(moved_at, created_at) END,
+           count(*), count(*) FILTER (WHERE created_at <= %(since)s AND has_come IS NOT TRUE)
+    FROM moved GROUP BY 1, 2, 3
 """
+# Those of evidence that was taken back are in contact_move.
 _MERGES_BEFORE = """
-    SELECT merged_id, primary_id FROM link_evidence
+    SELECT merged_id, primary_id, created_at, id FROM link_evidence
     WHERE merged_id = ANY(%(merged)s::bigint[]) AND created_at <= %(since)s
+    UNION ALL
+    SELECT contact_id, to_primary_id, moved_at, id FROM contact_move
+    WHERE contact_id = ANY(%(merged)s::bigint[]) AND command_id IS NULL AND moved_at <= %(since)s
 """
 
 
@@ -68,6 +102,13 @@ class Added:
     new_identities: int
     linked_contacts: int
     merges: int
+
+
+class MovedByRules(NamedTuple):
+    """How many identities rules have merged and split, those of `identity undo` included."""
+
+    merges: int
+    splits: int
 
 
 class DoubledIdentity(NamedTuple):
@@ -89,6 +130,7 @@ class Changes:
     previous_run_id: int | None
     since: datetime | None
     added: tuple[Added, ...]
+    moved_by_rules: MovedByRules
     doubled: tuple[DoubledIdentity, ...]
 
 
@@ -111,6 +153,7 @@ def find_changes(graph: Snapshot, runs: Sequence[Run]) -> Changes:
         previous,
         since,
         tuple(_added(graph, since)),
+        _moved_by_rules(graph, since),
         () if since is None else tuple(_doubled(graph, since)),
     )
 
@@ -125,43 +168,82 @@ def _added(graph: Snapshot, since: datetime | None) -> list[Added]:
     return [Added(run_id, *found) for run_id, found in by_run]
 
 
+def _moved_by_rules(graph: Snapshot, since: datetime | None) -> MovedByRules:
+    with translated():
+        row = graph.connection.execute(_MOVED_BY_RULES, {"since": since}).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate returns one row
+    return MovedByRules(*row)
+
+
 def _doubled(graph: Snapshot, since: datetime) -> list[DoubledIdentity]:
     parameters = {"since": since, "at_least": DOUBLED_AT_LEAST}
     with translated():
         members = graph.connection.execute(_CHANGED, parameters).fetchall()
-        first_primaries = [first_primary_id for _, first_primary_id, *_ in members]
-        merges = graph.connection.execute(
-            _MERGES_BEFORE, {"since": since, "merged": first_primaries}
-        ).fetchall()
-    primary_before = _Primaries(merges)
+    history = _Merges(_merges_before(graph, since, {before for _, before, *_ in members}))
     contacts: Counter[int] = Counter()
     parts: defaultdict[int, Counter[int]] = defaultdict(Counter)
-    for primary_id, first_primary_id, count, count_before in members:
+    for primary_id, primary_before, known_at, count, count_before in members:
         contacts[primary_id] += count
-        parts[primary_id][primary_before.of(first_primary_id)] += count_before
+        if count_before:
+            parts[primary_id][history.follow(primary_before, known_at)] += count_before
     doubled = (
-        DoubledIdentity(primary_id, count, max(parts[primary_id].values()))
-        for primary_id, count in contacts.items()
+        DoubledIdentity(primary_id, contacts[primary_id], max(counts.values()))
+        for primary_id, counts in parts.items()
     )
     return sorted(
-        (one for one in doubled if one.contacts >= 2 * one.contacts_before > 0),
+        (one for one in doubled if one.contacts >= 2 * one.contacts_before),
         key=lambda one: (-one.contacts, one.primary_id),
     )
 
 
-class _Primaries:
-    """The primaries that others had been merged into by a time."""
+def _merges_before(
+    graph: Snapshot, since: datetime, primaries: set[int]
+) -> list[tuple[int, int, datetime]]:
+    """Return the merges of these primaries, and of those that they were merged into."""
+    merges: list[tuple[int, int, datetime, int]] = []
+    asked: set[int] = set()
+    # Without rules every primary of an identity is among its contacts: one query finds all.
+    while wanted := primaries - asked:
+        with translated():
+            found = graph.connection.execute(
+                _MERGES_BEFORE, {"since": since, "merged": list(wanted)}
+            ).fetchall()
+        merges += found
+        asked |= wanted
+        primaries = {winner for _, winner, *_ in found}
+    merges.sort(key=itemgetter(2, 3))
+    return [(merged, winner, moment) for merged, winner, moment, _ in merges]
 
-    def __init__(self, merges: Sequence[tuple[int, int]]) -> None:
-        self._merged_into = dict(merges)
 
-    def of(self, primary_id: int) -> int:
-        """Return the primary that this one had been merged into, directly or through others."""
-        merged_into = self._merged_into
-        path = []
-        while (above := merged_into.get(primary_id)) is not None:
-            path.append(primary_id)
-            primary_id = above
-        for passed in path:
-            merged_into[passed] = primary_id
+class _Merges:
+    """Merges in the order of their times: a primary became a secondary of another one.
+
+    A primary that a rule has split off again may be merged again.
+    """
+
+    def __init__(self, merges: Sequence[tuple[int, int, datetime]]) -> None:
+        self._winners = [winner for _, winner, _ in merges]
+        self._times = [time for _, _, time in merges]
+        self._by_merged: defaultdict[int, list[int]] = defaultdict(list)
+        for place, (merged, _, _) in enumerate(merges):
+            self._by_merged[merged].append(place)
+        # By the place of a merge, the primary that it has led to in the end.
+        self._last_primaries: dict[int, int] = {}
+
+    def follow(self, primary_id: int, known_at: datetime | None) -> int:
+        """Return what has become of a primary after a time, None: from the beginning."""
+        first = 0 if known_at is None else bisect_left(self._times, known_at)
+        path: list[int] = []
+        while (place := self._next(primary_id, first)) is not None:
+            if place in self._last_primaries:
+                primary_id = self._last_primaries[place]
+                break
+            path.append(place)
+            primary_id, first = self._winners[place], place + 1
+        self._last_primaries.update(dict.fromkeys(path, primary_id))
         return primary_id
+
+    def _next(self, primary_id: int, first: int) -> int | None:
+        places = self._by_merged.get(primary_id, [])
+        index = bisect_left(places, first)
+        return places[index] if index < len(places) else None

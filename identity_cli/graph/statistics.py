@@ -34,7 +34,14 @@ _CONTACTS = """
            count(*) FILTER (WHERE email IS NOT NULL AND phone_number IS NOT NULL)
     FROM contact WHERE id > 0
 """
-_EVIDENCE = "SELECT count(*), count(merged_id) FROM link_evidence"
+# Each pair is stored once: as a contact, as one that a rule has set aside, or as evidence.
+_EVIDENCE = """
+    SELECT evidence.pairs + aside.pairs, evidence.held + aside.pairs, evidence.merges
+    FROM (SELECT count(*) AS pairs, count(*) FILTER (WHERE is_held) AS held,
+                 count(merged_id) AS merges FROM link_evidence) AS evidence,
+         (SELECT count(*) AS pairs FROM set_aside_contact
+          WHERE email IS NOT NULL AND phone_number IS NOT NULL) AS aside
+"""
 
 # The number of identities of each size, then the largest ones. Identities of one contact are left
 # out: they are the other primaries, and grouping the secondaries alone is faster.
@@ -65,9 +72,10 @@ _SHARED_VALUES = """
         SELECT email AS value, phone_number AS partner, created_at <= %(since)s AS is_old
         FROM contact WHERE email IS NOT NULL AND phone_number IS NOT NULL AND id > 0
         UNION ALL
+        SELECT email, phone_number, created_at <= %(since)s FROM set_aside_contact
+        WHERE email IS NOT NULL AND phone_number IS NOT NULL
+        UNION ALL
         SELECT value, other_value, created_at <= %(since)s FROM link_evidence
-        WHERE NOT EXISTS (SELECT FROM contact
-                          WHERE email = value AND phone_number = other_value AND id > 0)
     ),
     shared AS MATERIALIZED (
         SELECT value, count(*) AS partners, count(*) FILTER (WHERE is_old) AS partners_before
@@ -94,9 +102,11 @@ _SHARED_VALUES = """
 
 _ROWS_OF_RUNS = """
     SELECT name, sum(number::bigint)::bigint
-    FROM import_run, jsonb_each_text(rows) AS counts (name, number) GROUP BY name
+    FROM import_run, jsonb_each_text(rows) AS counts (name, number)
+    WHERE status <> 'undone' GROUP BY name
 """
-# What was stored between the ends of two runs, and by which run.
+# What was stored between the ends of two runs, and by which run. A rule that moves a primary merges
+# its identity, and one that makes a primary of a secondary splits one.
 _STORED = """
     SELECT width_bucket(created_at, %(ends)s::timestamptz[]),
            CASE WHEN run_id = ANY(%(runs)s::bigint[]) THEN run_id END,
@@ -106,6 +116,11 @@ _STORED = """
     SELECT width_bucket(created_at, %(ends)s::timestamptz[]),
            CASE WHEN run_id = ANY(%(runs)s::bigint[]) THEN run_id END, 0, 0, count(*)
     FROM link_evidence WHERE merged_id IS NOT NULL GROUP BY 1, 2
+    UNION ALL
+    SELECT width_bucket(moved_at, %(ends)s::timestamptz[]), NULL, 0, 0,
+           count(*) FILTER (WHERE contact_id = from_primary_id)
+           - count(*) FILTER (WHERE contact_id = to_primary_id)
+    FROM contact_move WHERE from_primary_id <> to_primary_id GROUP BY 1
 """
 
 
@@ -190,10 +205,10 @@ class Growth(NamedTuple):
 class Statistics:
     """The statistics of one snapshot.
 
-    `evidence_in_contacts` are the pairs of values that contacts show, `evidence` those that only
-    `link_evidence` holds; `merges` are the ones among these that joined two identities. `new_hubs`
-    are those of the `hubs` that were none at the time that `statistics` was asked for. `rows` are
-    the counts of all runs, and `runs` the newest of these.
+    `pairs` are the distinct pairs of values that were ever in one request; of these, rules keep
+    `held_pairs` from linking, and `merges` joined two identities. `new_hubs` are those of the
+    `hubs` that were none at the time that `statistics` was asked for. `rows` are the counts of all
+    runs that were not undone, and `runs` the newest of all.
     """
 
     taken_at: datetime
@@ -201,8 +216,8 @@ class Statistics:
     identities: int
     emails: int
     phone_numbers: int
-    evidence_in_contacts: int
-    evidence: int
+    pairs: int
+    held_pairs: int
     merges: int
     sizes: tuple[SizeClass, ...]
     largest: tuple[LargeIdentity, ...]
@@ -238,9 +253,8 @@ class Statistics:
             "identities": self.identities,
             "values": {"emails": self.emails, "phone_numbers": self.phone_numbers},
             "evidence": {
-                "pairs": self.evidence_in_contacts + self.evidence,
-                "in_contacts": self.evidence_in_contacts,
-                "in_link_evidence": self.evidence,
+                "pairs": self.pairs,
+                "held": self.held_pairs,
                 "merges": self.merges,
             },
             "sizes": [size._asdict() for size in self.sizes],
@@ -275,9 +289,9 @@ def statistics(
     """
     begin = on_step or (lambda _step: None)
     begin("contacts")
-    taken_at, contacts, identities, emails, phone_numbers, pairs = _one(graph, _CONTACTS)
+    taken_at, contacts, identities, emails, phone_numbers, shown_pairs = _one(graph, _CONTACTS)
     begin("evidence")
-    evidence, merges = _one(graph, _EVIDENCE)
+    other_pairs, held_pairs, merges = _one(graph, _EVIDENCE)
     begin("identities")
     sizes, largest = _sizes(graph, identities, top)
     begin("shared values")
@@ -289,8 +303,8 @@ def statistics(
         identities=identities,
         emails=emails,
         phone_numbers=phone_numbers,
-        evidence_in_contacts=pairs,
-        evidence=evidence,
+        pairs=shown_pairs + other_pairs,
+        held_pairs=held_pairs,
         merges=merges,
         sizes=sizes,
         largest=largest,

@@ -9,10 +9,10 @@ from identity_cli.graph.hubs import MOST_PARTNERS
 from identity_cli.graph.masking import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from identity_cli.graph.changes import Added, Changes
+    from identity_cli.graph.changes import Changes
     from identity_cli.graph.report import Report
     from identity_cli.graph.run_list import Run
     from identity_cli.graph.statistics import SizeClass, Statistics
@@ -111,7 +111,8 @@ def notices(found: Report) -> list[Notice]:
 def _figures(graph: Statistics, changes: Changes) -> list[Figure]:
     new_contacts = sum(one.new_identities + one.linked_contacts for one in changes.added)
     new_identities = sum(one.new_identities - one.merges for one in changes.added)
-    is_compared = changes.since is not None
+    # What rules take out of the graph and put back is not counted.
+    is_compared = changes.since is not None and not any(changes.moved_by_rules)
     return [
         Figure("Contacts", f"{graph.contacts:,}", _difference(new_contacts) * is_compared),
         Figure("Identities", f"{graph.identities:,}", _difference(new_identities) * is_compared),
@@ -138,12 +139,18 @@ def _changes(found: Report, show: Callable[[str], str]) -> dict[str, Any]:
         if changes.since is None
         else f"Since run {changes.previous_run_id} ended, {_moment(changes.since)} UTC"
     )
-    total = _sum(changes.added)
+    moved = changes.moved_by_rules
+    added = [
+        (_origin(one.run_id), one.new_identities, one.linked_contacts, one.merges, 0)
+        for one in changes.added
+    ]
+    if any(moved):
+        added.append(("Rules", 0, 0, *moved))
     doubled = changes.doubled[: found.top]
     return {
         "added_caption": since,
-        "added": [(_origin(one.run_id), *_numbers(one)) for one in changes.added],
-        "added_total": ("Together", *total) if len(changes.added) > 1 else None,
+        "added": [(origin, *map(_number, counts)) for origin, *counts in added],
+        "added_total": ("Together", *map(_number, _sum(added))) if len(added) > 1 else None,
         "doubled_caption": f"Identities of {DOUBLED_AT_LEAST} contacts or more that have at least"
         f" doubled{_first(len(doubled), len(changes.doubled))}",
         "doubled": [
@@ -249,15 +256,13 @@ def _origin(run_id: int | None) -> str:
     return "Single requests" if run_id is None else f"Run {run_id}"
 
 
-def _numbers(added: Added) -> tuple[str, str, str]:
-    return f"{added.new_identities:,}", f"{added.linked_contacts:,}", f"{added.merges:,}"
+def _sum(rows: Iterable[tuple[str, int, int, int, int]]) -> Iterator[int]:
+    _, *columns = zip(*rows, strict=True)
+    return map(sum, columns)
 
 
-def _sum(added: Iterable[Added]) -> tuple[str, ...]:
-    columns = zip(
-        *((one.new_identities, one.linked_contacts, one.merges) for one in added), strict=True
-    )
-    return tuple(f"{sum(column):,}" for column in columns)
+def _number(number: int) -> str:
+    return f"{number:,}"
 
 
 def _first(listed: int, count: int) -> str:

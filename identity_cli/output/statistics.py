@@ -30,7 +30,8 @@ def statistics(found: Statistics, *, with_values: bool) -> None:
             "identities": _cell(found.identities),
             "emails": _cell(found.emails),
             "phone numbers": _cell(found.phone_numbers),
-            "pairs of values": _cell(found.evidence_in_contacts + found.evidence),
+            "pairs of values": _cell(found.pairs)
+            + (f" ({_cell(found.held_pairs)} held by rules)" if found.held_pairs else ""),
             "merges": _cell(found.merges),
             "imported requests": _cell(found.requests),
             "deduplication rate": percentage(found.deduplication_rate),

@@ -92,7 +92,7 @@ def test_stats_as_json_has_the_documented_schema(run_identity: Run) -> None:
         "contacts": 4,
         "identities": 2,
         "values": {"emails": 4, "phone_numbers": 3},
-        "evidence": {"pairs": 5, "in_contacts": 4, "in_link_evidence": 1, "merges": 1},
+        "evidence": {"pairs": 5, "held": 0, "merges": 1},
         "sizes": [
             {"least": 1, "most": 1, "identities": 0, "contacts": 0},
             {"least": 2, "most": 3, "identities": 2, "contacts": 4},

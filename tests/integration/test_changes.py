@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from steering import Player
 
 from identity_cli.graph.changes import (
     DOUBLED_AT_LEAST,
     Added,
     DoubledIdentity,
+    MovedByRules,
     beginning_of_changes,
 )
 from identity_cli.graph.hubs import MOST_PARTNERS
@@ -64,7 +66,7 @@ def identities(connection: psycopg.Connection[Any]) -> dict[int, set[int]]:
     """The contacts of each identity, by the primary."""
     members: defaultdict[int, set[int]] = defaultdict(set)
     for contact_id, primary_id in connection.execute(
-        "SELECT id, coalesce(linked_id, id) FROM contact"
+        "SELECT id, coalesce(linked_id, id) FROM contact WHERE id > 0"
     ):
         members[primary_id].add(contact_id)
     return members
@@ -127,6 +129,74 @@ def test_changes_are_those_between_two_graphs(
     assert added.new_identities + added.linked_contacts == grown
     assert added.new_identities - added.merges == len(identities_now) - len(identities_before)
     assert found.verification.ok
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_doubled_identities_are_found_although_rules_move_contacts(
+    connection: psycopg.Connection[Any], seed: int
+) -> None:
+    """Random requests and rules in real time; the graph in between was recorded."""
+    chosen = random.Random(seed)
+    player = Player(connection)
+    emails = [f"p{number}@x.org" for number in range(40)]
+    phones = [str(1000 + number) for number in range(30)]
+    rules: list[tuple[str, ...]] = []
+
+    def play(steps: int) -> None:
+        for _ in range(steps):
+            kind = chosen.random()
+            if kind < 0.85:
+                store(connection, chosen.choice(emails), chosen.choice(phones), now(connection))
+            elif kind < 0.92 and rules:
+                rule = rules.pop(chosen.randrange(len(rules)))
+                player.relink(*rule) if len(rule) == 2 else player.unblock(rule)
+            elif kind < 0.96:
+                rules.append((chosen.choice(phones),))
+                player.block(rules[-1])
+            else:
+                rules.append((chosen.choice(emails), chosen.choice(phones)))
+                player.unlink(*rules[-1])
+
+    add_run(connection, now(connection), None)
+    play(30)
+    before = identities(connection)
+    connection.execute("UPDATE import_run SET finished_at = clock_timestamp()")
+    add_run(connection, now(connection), None)
+    play(60)
+    expected = []
+    for primary_id, members in identities(connection).items():
+        largest = max((len(part & members) for part in before.values()), default=0)
+        if len(members) >= DOUBLED_AT_LEAST and 0 < 2 * largest <= len(members):
+            expected.append(DoubledIdentity(primary_id, len(members), largest))
+
+    found = read(connection).changes
+
+    assert list(found.doubled) == sorted(expected, key=lambda one: (-one.contacts, one.primary_id))
+
+
+def now(connection: psycopg.Connection[Any]) -> datetime:
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_rules_split_and_merge_identities(connection: psycopg.Connection[Any]) -> None:
+    player = Player(connection)
+    for email in ("a@x.org", "b@x.org", "c@x.org"):
+        store(connection, email, "1", FIRST_RUN[0])
+    player.block(["1"])  # three identities of one contact each
+    split = read(connection)
+    assert split.statistics.identities == 3
+    assert split.changes.moved_by_rules == MovedByRules(merges=0, splits=2)
+    assert split.statistics.held_pairs == split.statistics.pairs == 3
+    assert [(one.value, one.partners) for one in split.statistics.most_shared] == [("1", 3)]
+    player.unblock(["1"])
+    merged = read(connection)
+    assert merged.statistics.identities == 1
+    assert merged.changes.moved_by_rules == MovedByRules(merges=2, splits=2)
+    assert merged.statistics.held_pairs == 0
 
 
 @pytest.mark.usefixtures("two_runs")

@@ -55,8 +55,8 @@ def test_counts_are_those_of_the_rows(connection: psycopg.Connection[Any]) -> No
     assert found.identities == len(members)
     assert found.emails == sum("@" in value for value in all_values)
     assert found.phone_numbers == sum("@" not in value for value in all_values)
-    assert found.evidence_in_contacts + found.evidence == len(pairs)
-    assert found.evidence == len(evidence)
+    assert found.pairs == len(pairs)
+    assert found.held_pairs == 0
     largest = sorted(members, key=lambda primary_id: (-members[primary_id], primary_id))[:7]
     assert [tuple(one) for one in found.largest] == [
         (
@@ -107,8 +107,8 @@ def test_placeholders_with_negative_ids_are_not_counted(
     service.reconcile(ContactRequest("lorraine@hillvalley.edu", "123456"))
     before = read(connection).as_json(with_values=True)
     connection.execute(
-        "INSERT INTO contact (id, email, phone_number, link_precedence)"
-        " VALUES (-1, 'info@hillvalley.edu', '919191', 'primary')"
+        "INSERT INTO contact (id, email, link_precedence)"
+        " VALUES (-1, 'info@hillvalley.edu', 'primary')"
     )
     after = read(connection).as_json(with_values=True)
     assert after | {"taken_at": None} == before | {"taken_at": None}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from identity_cli.graph.changes import Added, Changes, DoubledIdentity
+from identity_cli.graph.changes import Added, Changes, DoubledIdentity, MovedByRules
 from identity_cli.graph.report import Report
 from identity_cli.graph.run_list import Run
 from identity_cli.graph.statistics import (
@@ -64,8 +64,8 @@ def a_report(**changes: Any) -> Report:
         identities=700000,
         emails=900000,
         phone_numbers=800000,
-        evidence_in_contacts=1,
-        evidence=2,
+        pairs=3,
+        held_pairs=0,
         merges=3,
         sizes=(SizeClass(1, 1, 699999, 699999), SizeClass(2, 3, 0, 0), SizeClass(4, 7, 1, 5)),
         largest=(LargeIdentity(5, 40, 39, 1),),
@@ -79,7 +79,13 @@ def a_report(**changes: Any) -> Report:
     return Report(
         10,
         replace(found, **changes),
-        Changes(1, NIGHT, (Added(2, 1, 30, 2), Added(None, 0, 3, 1)), (DoubledIdentity(5, 40, 3),)),
+        Changes(
+            1,
+            NIGHT,
+            (Added(2, 1, 30, 2), Added(None, 0, 3, 1)),
+            MovedByRules(0, 0),
+            (DoubledIdentity(5, 40, 3),),
+        ),
         Verification(1234567, 700000, "sha256:abc", (), {}),
     )
 
@@ -172,9 +178,18 @@ def test_numbers_are_readable() -> None:
     assert "Contacts 1,234,567 +34" in text
     assert "Identities 700,000 \N{MINUS SIGN}2" in text
     assert "Deduplication rate 65.0% of 2,000,000 imported requests" in text
-    assert "Run 2 1 30 2 Single requests 0 3 1 Together 1 33 3" in text
+    assert "Run 2 1 30 2 0 Single requests 0 3 1 0 Together 1 33 3 0" in text
     assert "Since run 1 ended, 2026-03-01 02:15 UTC" in text
     assert "Written by identity 1.2.3." in text
+
+
+def test_rules_have_a_row_and_no_difference_is_shown() -> None:
+    """Contacts that rules take out and put back would have to be counted too."""
+    found = a_report()
+    found = replace(found, changes=replace(found.changes, moved_by_rules=MovedByRules(4, 5)))
+    text = " ".join(Structure(page(found)).text.split())
+    assert "Rules 0 0 4 5 Together 1 33 7 5" in text
+    assert "Contacts 1,234,567 Identities 700,000 Emails" in text
 
 
 def test_warnings_come_first_and_the_worst_before_the_others() -> None:
@@ -233,7 +248,7 @@ def test_page_of_an_empty_graph() -> None:
     found = Report(
         10,
         Statistics(NIGHT, 0, 0, 0, 0, 0, 0, 0, (), (), 0, (), 0, (), {}, ()),
-        Changes(None, None, (), ()),
+        Changes(None, None, (), MovedByRules(0, 0), ()),
         Verification(0, 0, "sha256:abc", (), {}),
     )
     text = page(found)
