@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from identity_cli.graph.verify import Verification
 
 _OUTCOMES = ("read", "created", "linked", "merged", "unchanged", "rejected")
+_LEVELS = {"finished": "good", "stopped": "warn", "failed": "bad", "died": "bad"}
 _BAD_STATES = {
     "failed": "failed",
     "died": "was interrupted; import the same input again to resume it",
@@ -148,7 +149,9 @@ def _changes(found: Report, show: Callable[[str], str]) -> dict[str, Any]:
         added.append(("Rules", 0, 0, *moved))
     doubled = changes.doubled[: found.top]
     return {
-        "added_caption": since,
+        "since": since,
+        "added_caption": f"{since}: identities that are new, were merged or were split, and linked"
+        " contacts",
         "added": [(origin, *map(_number, counts)) for origin, *counts in added],
         "added_total": ("Together", *map(_number, _sum(added))) if len(added) > 1 else None,
         "doubled_caption": f"Identities of {DOUBLED_AT_LEAST} contacts or more that have at least"
@@ -173,7 +176,7 @@ def _runs(runs: list[Run]) -> dict[str, Any]:
                 "id": run.id,
                 "started_at": _moment(run.started_at),
                 "status": run.state,
-                "level": {"finished": "good", "running": ""}.get(run.state, "bad"),
+                "level": _LEVELS.get(run.state, ""),
                 "counts": [_outcome(run, name) for name in _OUTCOMES],
                 "rate": f"{run.rows_per_second:,.0f}",
                 "input": ", ".join(run.paths),
