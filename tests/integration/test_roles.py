@@ -11,12 +11,14 @@ from psycopg import errors
 
 from identity_cli.errors import DatabaseError, PermissionDeniedError
 from identity_cli.graph.normalize import ContactRequest
+from identity_cli.graph.report import compile_report
 from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer
 from identity_cli.postgres import roles, schema
 from identity_cli.postgres.database import Database
+from identity_cli.postgres.snapshot import snapshot
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ def test_reading_role_reads_only(
         reader = IdentityService(plain, profile=profile)
         assert reader.find(email="a@x").phone_numbers == ["1"]
         assert verify(plain).ok
+        with snapshot(plain) as graph:
+            assert compile_report(graph).statistics.contacts == 1
         with pytest.raises(PermissionDeniedError):
             reader.reconcile(ContactRequest("b@x", "1"))
         with pytest.raises(errors.InsufficientPrivilege):
