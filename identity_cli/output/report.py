@@ -97,15 +97,11 @@ def notices(found: Report) -> list[Notice]:
                 "doubled",
             )
         )
-    if found.statistics.new_hubs:
-        notices.append(
-            Notice(
-                "warn",
-                f"{_count(found.statistics.new_hubs, 'value has become a hub', 'values have become hubs')}:"  # noqa: E501
-                f" shared by more than {MOST_PARTNERS} others, it may join strangers.",
-                "new-hubs",
-            )
-        )
+    new_hubs = found.statistics.new_hubs
+    if new_hubs:
+        became = _count(new_hubs, "value has become a hub", "values have become hubs")
+        text = f"{became}: shared by more than {MOST_PARTNERS} others, it may join strangers."
+        notices.append(Notice("warn", text, "new-hubs"))
     return notices
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser.nights import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,32 +34,10 @@ def report(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Path]:
     """A report with something in every part: warnings, rejects of several files, hubs, sizes."""
-    folder = tmp_path_factory.mktemp("report")
-    people = [f"person{i}@hillvalley.edu,+1202555{i % 90:04d}" for i in range(200)]
-    callers = [f"caller{i}@a-long-name-of-a-domain.example,+12025550007" for i in range(40)]
-    inputs = {
-        "contacts-of-2026-11-28.csv": people,
-        "contacts-of-2026-11-29.csv": [*people, *callers, "not an email,", ",not a number"],
-        "<b>an export & its very long name from the customer database.csv": ["bad,", "doc@x.org,1"],
-    }
+    odd_name = "<b>an export & its very long name from the customer database.csv"
     with cloned_database() as url:
-
-        def identity(*arguments: str) -> None:
-            subprocess.run(
-                [sys.executable, "-m", "identity_cli", *arguments],
-                env={"PATH": os.environ["PATH"], "HOME": str(folder), "DATABASE_URL": url},
-                cwd=folder,
-                check=True,
-            )
-
-        for name, rows in inputs.items():
-            (folder / name).write_text("\n".join(["email,phone", *rows, ""]))
-        first, *others = inputs
-        identity("import", first, "-q")
-        identity("import", *others, "-q", "--max-rejects", "9")
-        identity("identify", "--email", "late@x.org", "--phone", "+12025550007")
-        identity("report", "-o", "report.html")
-        yield folder / "report.html"
+        folder = tmp_path_factory.mktemp("report")
+        yield write_report(folder, {"DATABASE_URL": url}, odd_name=odd_name)
 
 
 def opened(browser: Any, report: Path, width: int, scheme: str = "light") -> Any:
