@@ -21,6 +21,7 @@ NAMES = {
     "startup": "identity identify against a Python that does one SELECT",
     "export": "export of contacts against COPY TO STDOUT",
     "explain": "explain in a graph of a million contacts against show",
+    "report": "stats and report against the seconds that they may take more than a COPY",
     "annotate": "annotate against a loop that reads and writes the CSV file",
     "http": "POST /identify against pgbench and a bare endpoint",
 }

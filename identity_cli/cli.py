@@ -21,9 +21,11 @@ from identity_cli.commands import (
     import_,
     inspect,
     policy,
+    report,
     runs,
     serve,
     show,
+    stats,
     undo,
     unlink,
     verify,
@@ -46,6 +48,8 @@ app.command("annotate")(annotate.annotate)
 app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("stats")(stats.stats)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("block")(block.block)
 app.command("unblock")(block.unblock)

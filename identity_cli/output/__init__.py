@@ -10,7 +10,9 @@ from identity_cli.output.progress import (
     import_progress,
     import_report,
     reading_progress,
+    step_progress,
 )
+from identity_cli.output.statistics import statistics
 from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (
     document,
@@ -48,6 +50,8 @@ __all__ = [
     "remark",
     "run",
     "runs",
+    "statistics",
+    "step_progress",
     "table",
     "unlinked",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Error, capabilities
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Literal
 
 from identity_cli.postgres.database import translated
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 # Times look the same whatever the server and the role are set to. The first statement that reads,
 # the empty SELECT, takes the snapshot.
-_SETTINGS = """
-    SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+_ISOLATION = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
+_FORMATS = """
     SET LOCAL TimeZone = 'UTC';
     SET LOCAL DateStyle = 'ISO, YMD';
     SELECT
@@ -44,6 +45,11 @@ class Snapshot:
         self._streams.append(stream)
         return stream
 
+    def cancel(self) -> None:
+        """Cancel the query that another thread is waiting for, if there is one."""
+        with suppress(Error):
+            self.connection.cancel_safe(timeout=_CANCEL_SECONDS)
+
     def close(self) -> None:
         """End queries that were not read to the end; the connection would wait for them."""
         for stream in self._streams:
@@ -62,13 +68,31 @@ class Snapshot:
 def snapshot(connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
     """Open a read-only transaction; the connection must not be in one already."""
     with translated(), connection.transaction():
-        connection.execute(_SETTINGS)
+        connection.execute(_ISOLATION + _FORMATS)
         graph = Snapshot(connection)
         try:
             yield graph
         finally:
             graph.close()
             _leave_idle(connection)
+
+
+@contextmanager
+def same_snapshot(graph: Snapshot, connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
+    """Open a transaction over another connection that sees the graph as of the same moment."""
+    with translated():
+        row = graph.connection.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
+        with connection.transaction():
+            connection.execute(_ISOLATION)
+            connection.execute(SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(row[0])))
+            connection.execute(_FORMATS)
+            other = Snapshot(connection)
+            try:
+                yield other
+            finally:
+                other.close()
+                _leave_idle(connection)
 
 
 def _leave_idle(connection: psycopg.Connection[Any]) -> None:

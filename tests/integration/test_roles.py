@@ -16,6 +16,7 @@ from identity_cli.exporter.export import export
 from identity_cli.graph.explanation import explain_identity
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.references import Reference
+from identity_cli.graph.report import compile_report
 from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
@@ -157,6 +158,7 @@ def test_reading_role_reads_only(
         assert verify(plain).ok
         with snapshot(plain) as graph:
             assert explain_identity(graph, (Reference("id", 1),)).values == ["a@x", "1"]
+            assert compile_report(graph).statistics.contacts == 1
         with pytest.raises(PermissionDeniedError):
             reader.reconcile(ContactRequest("b@x", "1"))
         with pytest.raises(errors.InsufficientPrivilege):
