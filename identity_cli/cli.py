@@ -13,6 +13,7 @@ from identity_cli.commands import (
     annotate,
     block,
     db,
+    explain,
     export,
     forget,
     history,
@@ -20,9 +21,11 @@ from identity_cli.commands import (
     import_,
     inspect,
     policy,
+    report,
     runs,
     serve,
     show,
+    stats,
     undo,
     unlink,
     verify,
@@ -42,8 +45,11 @@ app.command("show")(show.show)
 app.command("inspect")(inspect.inspect)
 app.command("import")(import_.import_files)
 app.command("annotate")(annotate.annotate)
+app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("stats")(stats.stats)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("block")(block.block)
 app.command("unblock")(block.unblock)

@@ -153,6 +153,13 @@ class ContactSetAsideError(ContactNotFoundError):
     hint = "identity block --list prints the values that are blocked"
 
 
+class NotOneIdentityError(IdentityError):
+    """Two values or contacts of which nothing that is stored makes one identity."""
+
+    code = "not_one_identity"
+    message = "They are not one identity."
+
+
 class RunNotFoundError(IdentityError):
     """An import run that does not exist."""
 

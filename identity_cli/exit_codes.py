@@ -17,6 +17,7 @@ EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
     (errors.InvalidRequestError, 2),
     (errors.InputNotFoundError, 2),
     (errors.ContactNotFoundError, 4),
+    (errors.NotOneIdentityError, 4),
     (errors.RunNotFoundError, 4),
     (errors.RuleNotFoundError, 4),
     (errors.InputUnreadableError, 4),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from identity_cli.graph.run_list import ROWS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from identity_cli.graph.hubs import Hubs
 
 SCHEMA_VERSION = 1
-ROWS = ("read", "created", "linked", "merged", "unchanged", "blocked", "rejected", "partial")
 Status = Literal["finished", "stopped", "failed"]
 
 

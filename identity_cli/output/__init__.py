@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
+from identity_cli.output.explanation import explanation
+from identity_cli.output.likeness import matches
 from identity_cli.output.progress import (
     annotation_report,
     import_progress,
     import_report,
     reading_progress,
+    step_progress,
 )
+from identity_cli.output.statistics import statistics
 from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (
     document,
@@ -29,6 +33,7 @@ __all__ = [
     "cut",
     "document",
     "error",
+    "explanation",
     "fields",
     "history",
     "import_progress",
@@ -36,6 +41,7 @@ __all__ = [
     "install",
     "is_confirmed",
     "line",
+    "matches",
     "note",
     "policy",
     "print_contact",
@@ -44,6 +50,8 @@ __all__ = [
     "remark",
     "run",
     "runs",
+    "statistics",
+    "step_progress",
     "table",
     "unlinked",
 ]

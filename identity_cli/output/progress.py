@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 from identity_cli.output.streams import note, remark
@@ -50,6 +51,32 @@ def reading_progress(*, hidden: bool) -> Iterator[Callable[[int, int | None, int
     with bar:
         task = bar.add_task("reading", total=None, rows=0)
         yield lambda offset, total, rows: bar.update(task, completed=offset, total=total, rows=rows)
+
+
+@contextmanager
+def step_progress(steps: int) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal how many of the steps of a command are done.
+
+    Yields a function that takes the name of each step before it begins.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _name: None
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    bar = rich_progress.Progress(
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("connecting", total=steps)
+        done = count()
+        yield lambda name: bar.update(task, description=name, completed=next(done))
 
 
 def import_report(report: ImportReport, *, quiet: bool) -> None:

