@@ -273,6 +273,16 @@ def test_undo_of_a_run_at_work_is_refused(
         steering.apply(Undo(run_id))
 
 
+def test_undo_waits_for_a_run_that_is_about_to_end(
+    steering: Steering, connection: Connection, run_id: int
+) -> None:
+    connection.execute("SELECT pg_advisory_lock(lock_key) FROM import_run WHERE id = %s", (run_id,))
+    end = threading.Timer(0.3, connection.execute, ("SELECT pg_advisory_unlock_all()",))
+    end.start()
+    assert steering.apply(Undo(run_id)).removed == 2
+    end.join()
+
+
 def test_receipt_counts_what_is_erased(
     steering: Steering, connection: Connection, run_id: int
 ) -> None:
