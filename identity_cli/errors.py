@@ -137,6 +137,22 @@ class ContactNotFoundError(IdentityError):
     message = "No such contact."
 
 
+class ValueBlockedError(ContactNotFoundError):
+    """An email or a phone number that belongs to no identity, because a rule blocks it."""
+
+    code = "blocked"
+    message = "The value is blocked."
+    hint = "identity block --list prints the values that are blocked"
+
+
+class ContactSetAsideError(ContactNotFoundError):
+    """A contact that belongs to no identity, because rules block all of its values."""
+
+    code = "set_aside"
+    message = "The contact is set aside: its values are blocked."
+    hint = "identity block --list prints the values that are blocked"
+
+
 class RunNotFoundError(IdentityError):
     """An import run that does not exist."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from steered import Everything, Request, ordered
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterable, Sequence
 
     import psycopg
@@ -149,8 +150,9 @@ class Player:
     def undo(self) -> None:
         """Take the newest run back, if there is one."""
         if self.runs:
-            run = self.runs.pop()
+            run = self.runs[-1]
             self._command("undo_run(%s, %s)", run)
+            self.runs.pop()
             self.truth.requests = [r for r in self.truth.requests if r.run != run]
 
     def forget(self, values: Iterable[str]) -> None:
@@ -180,10 +182,13 @@ class Player:
         return set(map(frozenset, shown.values()))
 
     def check(self) -> None:
-        assert self.identities() == self.truth.identities()
+        identities, wanted = self.identities(), self.truth.identities()
+        assert identities == wanted, f"{identities - wanted} instead of {wanted - identities}"
         facts = self.truth.facts()
         stated = self.connection.execute("SELECT value, other_value FROM stated_pairs()")
-        assert {fact for fact in facts if len(fact) == 2} == set(stated.fetchall())
+        pairs = {fact for fact in facts if len(fact) == 2}
+        found = set(stated.fetchall())
+        assert pairs == found, f"missing: {pairs - found}, never stated: {found - pairs}"
         known = self.connection.execute("""
             SELECT email FROM contact WHERE email IS NOT NULL AND id > 0
             UNION SELECT phone_number FROM contact WHERE phone_number IS NOT NULL AND id > 0
@@ -196,3 +201,78 @@ class Player:
             assert self.truth.partners() == dict(counts.fetchall())
         for problem, query in _PROBLEMS.items():
             assert self.connection.execute(query).fetchall() == [], problem  # type: ignore[arg-type]
+
+
+EMAILS = tuple(f"e{number}@x.org" for number in range(5))
+PHONES = tuple(f"10{number}" for number in range(5))
+VALUES = EMAILS + PHONES
+PATTERNS = ("e[12]@x.org", "10[34]", "e0.*")
+
+# The name of a method of `Player` and its arguments.
+Step = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+_TABLES = (
+    "contact, link_evidence, set_aside_contact, restatement, steering_command, contact_move,"
+    " block_pattern, blocked_value, unlinked_pair, hub_exemption, partner_count, forgotten_value,"
+    " forget_key, import_run, normalization_profile"
+)
+
+
+def empty(connection: psycopg.Connection[Any]) -> None:
+    """Take everything out of a database, rules too."""
+    connection.execute("SET synchronous_commit = off")
+    connection.execute(f"TRUNCATE {_TABLES} RESTART IDENTITY")  # type: ignore[arg-type]
+    connection.execute("UPDATE link_policy SET email_limit = NULL, phone_limit = NULL")
+    connection.execute("SELECT set_rules_in_force()")
+
+
+def random_request(draw: random.Random) -> Step:
+    emails, phones = draw.choices(
+        [(1, 1), (1, 0), (0, 1), (2, 0), (0, 2), (2, 1), (1, 2), (2, 2)],
+        [12, 2, 1, 1, 1, 1, 1, 1],
+    )[0]
+    return (
+        "request",
+        (draw.sample(EMAILS, emails), draw.sample(PHONES, phones)),
+        {"in_run": draw.random() < 0.5},
+    )
+
+
+def random_rule(draw: random.Random) -> Step:
+    limits = [None, 1, 2, 3]
+    steps: list[Step] = [
+        ("block", (draw.sample(VALUES, draw.choice([1, 1, 2])),), {}),
+        ("unblock", (draw.sample(VALUES, draw.choice([1, 1, 3])),), {}),
+        ("unlink", tuple(draw.sample(VALUES, 2)), {}),
+        ("relink", tuple(draw.sample(VALUES, 2)), {}),
+        ("limit", (draw.choice(limits), draw.choice(limits)), {}),
+        ("add_pattern", (draw.choice(PATTERNS),), {}),
+        ("remove_pattern", (draw.choice(PATTERNS),), {}),
+        ("exempt", (draw.choice(VALUES),), {"is_exempt": draw.random() < 0.5}),
+    ]
+    return draw.choice(steps)
+
+
+def random_script(draw: random.Random, *, forgets: bool = True) -> list[Step]:
+    """Return 5 to 45 steps: requests in runs and outside of them, and every command."""
+    script = []
+    for _ in range(draw.randint(5, 45)):
+        chance = draw.random()
+        if chance < 0.45:
+            script.append(random_request(draw))
+        elif chance < 0.8:
+            script.append(random_rule(draw))
+        elif chance < 0.88:
+            script.append(("start_run", (), {}))
+        elif chance < 0.97 or not forgets:
+            script.append(("undo", (), {}))
+        else:
+            script.append(("forget", ([draw.choice(VALUES)],), {}))
+    return script
+
+
+def play(player: Player, script: Iterable[Step]) -> None:
+    """Play the steps; check after each of them."""
+    for name, arguments, named in script:
+        getattr(player, name)(*arguments, **named)
+        player.check()

@@ -38,21 +38,23 @@ _SUFFIXES: dict[str, FileFormat] = {
     ".graphml": "graphml",
 }
 
-# The driver returns an enum as bytes, so it is read as text.
+# A negative id is a placeholder's, which is no contact. The driver returns an enum as bytes, so it
+# is read as text.
 _CONTACTS = """
     SELECT id, email, phone_number, linked_id, link_precedence::text,
            created_at, updated_at, deleted_at
-    FROM contact ORDER BY id
+    FROM contact WHERE id > 0 ORDER BY id
 """
 # Ordered within an identity as in the consolidated contact.
 _MEMBERS = """
-    SELECT id, email, phone_number, coalesce(linked_id, id) AS identity FROM contact
+    SELECT id, email, phone_number, coalesce(linked_id, id) AS identity
+    FROM contact WHERE id > 0
     ORDER BY identity, linked_id IS NOT NULL, created_at, id
 """
 _COPY = """
     COPY (SELECT id, {email} AS email, {phone_number} AS phone_number, linked_id, link_precedence,
                  created_at, updated_at, deleted_at
-          FROM contact ORDER BY id) TO STDOUT (FORMAT csv, HEADER)
+          FROM contact WHERE id > 0 ORDER BY id) TO STDOUT (FORMAT csv, HEADER)
 """
 _LINKS = "SELECT id, linked_id FROM contact WHERE linked_id IS NOT NULL ORDER BY id"
 # Values that a spreadsheet would calculate instead of show.

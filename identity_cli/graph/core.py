@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from identity_cli.errors import (
     ContactNotFoundError,
+    ContactSetAsideError,
     IdentityError,
     MergeTooLargeError,
     RequestBlockedError,
     RequestForgottenError,
     RequestRefusedError,
+    ValueBlockedError,
 )
 from identity_cli.graph.profile import (
     CLAIM_PROFILE,
@@ -65,12 +67,27 @@ COUNTS = """
     FROM contact WHERE id = %(primary)s OR linked_id = %(primary)s
     HAVING count(*) > 0
 """
-ROOT_BY_ID = "SELECT coalesce(linked_id, id) FROM contact WHERE id = %s"
-ROOT_BY_EMAIL = "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AND anchors_email"
+# A contact with a negative id is a placeholder: it reserves a value that a rule names.
+ROOT_BY_ID = "SELECT coalesce(linked_id, id) FROM contact WHERE id = %s AND id > 0"
+ROOT_BY_EMAIL = (
+    "SELECT coalesce(linked_id, id) FROM contact WHERE email = %s AND anchors_email AND id > 0"
+)
 ROOT_BY_PHONE = (
-    "SELECT coalesce(linked_id, id) FROM contact WHERE phone_number = %s AND anchors_phone"
+    "SELECT coalesce(linked_id, id) FROM contact"
+    " WHERE phone_number = %s AND anchors_phone AND id > 0"
 )
 _NO_ROOT = 0  # ids begin at 1
+_IS_BLOCKED = "SELECT FROM blocked_value WHERE value = %s"
+# For each look-up: what explains that it found nothing, and the error then.
+_HIDDEN: dict[str, tuple[str, type[ContactNotFoundError], str]] = {
+    ROOT_BY_ID: (
+        "SELECT FROM set_aside_contact WHERE id = %s",
+        ContactSetAsideError,
+        "the contact is set aside: its values are blocked",
+    ),
+    ROOT_BY_EMAIL: (_IS_BLOCKED, ValueBlockedError, "the email is blocked"),
+    ROOT_BY_PHONE: (_IS_BLOCKED, ValueBlockedError, "the phone number is blocked"),
+}
 
 
 class Query(NamedTuple):
@@ -242,15 +259,28 @@ def identify_counts(request: ContactRequest) -> Steps[tuple[Outcome, ContactCoun
 def find_root(lookups: Sequence[tuple[str, object]]) -> Steps[int]:
     """Return the primary's id of the one identity that all look-ups lead to.
 
-    Raises `ContactNotFoundError`, also if they lead to several identities.
+    Raises `ContactNotFoundError`, also if they lead to several identities, or to none because a
+    rule blocks a value.
     """
     roots: set[int] = set()
     for text, value in lookups:
         rows = yield Query(text, (value,))
         roots.add(rows[0][0] if rows else _NO_ROOT)
     if len(roots) != 1 or _NO_ROOT in roots:
-        raise ContactNotFoundError(hint="run identity export to list all contacts")
+        raise (yield from not_found(lookups))
     return roots.pop()
+
+
+def not_found(lookups: Sequence[tuple[str, object]]) -> Steps[ContactNotFoundError]:
+    """Return the error of look-ups that do not lead to one identity.
+
+    It names the first of them that a rule keeps from leading to any.
+    """
+    for text, value in lookups:
+        query, error, message = _HIDDEN[text]
+        if (yield Query(query, (value,))):
+            return error(message)
+    return ContactNotFoundError(hint="run identity export to list all contacts")
 
 
 def find(

@@ -21,7 +21,7 @@ _HUBS = """
         UNION
         SELECT coalesce(c.linked_id, c.id)
         FROM link_evidence e JOIN contact c ON c.id = e.primary_id
-        WHERE e.id > %(evidence_id)s
+        WHERE e.id > %(evidence_id)s AND NOT e.is_held
     ),
     large AS MATERIALIZED (
         SELECT root FROM grown
@@ -39,6 +39,7 @@ _HUBS = """
         SELECT e.value, e.other_value
         FROM (SELECT email AS value FROM member UNION SELECT phone_number FROM member) AS own
         JOIN link_evidence e USING (value)
+        WHERE NOT e.is_held
     ),
     hub AS (
         SELECT value, count(*) AS partners

@@ -200,7 +200,8 @@ block_pattern = Table(
     UniqueConstraint("pattern", name="block_pattern_pattern_key"),
 )
 
-# Values that link nobody, and why: blocked by a command, by a pattern, or seen with too many others.
+# Values that link nobody, and why: blocked by a command, by a pattern, or seen with too many
+# others.
 blocked_value = Table(
     "blocked_value",
     metadata,

@@ -24,7 +24,11 @@ _OBJECTS = """
                    AND proowner = relowner)
     FROM pg_class WHERE oid = 'contact'::regclass
 """
-# No command deletes: no role may.
+# With the key, whoever has a copy of the hashes could find out by trial what was forgotten.
+_UNREADABLE = "forget_key"
+# What a request writes; functions with the rights of their owner write the rest. No role may
+# delete.
+_WRITTEN = ("contact", "import_run", "link_evidence")
 _READ = ("GRANT USAGE ON SCHEMA {schema} TO {role}", "GRANT SELECT ON {tables} TO {role}")
 _RECONCILE = (
     "GRANT INSERT, UPDATE ON contact, import_run, normalization_profile TO {role}",
@@ -41,7 +45,7 @@ def grant(connection: psycopg.Connection[Any], role: str, *, read_only: bool) ->
     """
     statements = _READ if read_only else (*_READ, *_RECONCILE)
     wanted = {
-        "sequences": [name for name, table in metadata.tables.items() if "id" in table.columns],
+        "sequences": list(_WRITTEN),
         "routines": [routine.name for routine in routines()],
     }
     with translated(), connection.transaction():
@@ -52,7 +56,7 @@ def grant(connection: psycopg.Connection[Any], role: str, *, read_only: bool) ->
             "schema": sql.Identifier(schema),
             "role": sql.Identifier(role),
             "tables": sql.SQL(", ").join(
-                map(sql.Identifier, ("alembic_version", *metadata.tables))
+                map(sql.Identifier, ("alembic_version", *(metadata.tables.keys() - {_UNREADABLE})))
             ),
             # PostgreSQL has quoted these.
             "sequences": sql.SQL(", ".join(sequences)),

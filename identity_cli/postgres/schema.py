@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 # import Alembic only to know it.
 HEAD = "0004"
 
-# The profile is binding from the first contact on.
+# The profile is binding from the first contact on; a negative id is a placeholder's.
 STATE = """
     SELECT version_num, version, region
-    FROM alembic_version LEFT JOIN normalization_profile ON EXISTS (SELECT FROM contact)
+    FROM alembic_version
+    LEFT JOIN normalization_profile ON EXISTS (SELECT FROM contact WHERE id > 0)
 """
 _USER_TABLES = """
     SELECT count(*) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace

@@ -28,6 +28,8 @@ MAY_WRITE = (
     " AND has_table_privilege('link_evidence', 'SELECT')"
     " AND has_table_privilege('link_evidence', 'INSERT')"
     " AND has_table_privilege('normalization_profile', 'SELECT')"
+    " AND has_table_privilege('blocked_value', 'SELECT')"
+    " AND has_table_privilege('unlinked_pair', 'SELECT')"
 )
 INSUFFICIENT_PRIVILEGE = "42501"
 

@@ -1,4 +1,4 @@
-"""Rules say what of the evidence links: blocked values, unlinked pairs, hub limits, undo, forget."""
+"""Rules decide which evidence links: blocked values, unlinked pairs, limits for hubs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ _REFUSE_RULES = """
         IF EXISTS (SELECT FROM set_aside_contact) OR EXISTS (SELECT FROM steering_command)
             OR EXISTS (SELECT FROM contact WHERE id < 0)
             OR EXISTS (SELECT FROM import_run WHERE status = 'undone') THEN
-            RAISE EXCEPTION 'the database holds rules or their history, which revision 0003 cannot store'
+            RAISE EXCEPTION 'the database holds rules or their history,'
+                            ' which revision 0003 cannot store'
                 USING HINT = 'restore a backup from before the upgrade into another database';
         END IF;
     END $$
@@ -234,12 +235,8 @@ def _create_tables() -> None:
         sa.Column("detail", sa.Text),
         sa.Column("reason", sa.Text),
         sa.Column("run_id", sa.BigInteger),
-        sa.Column(
-            "role_name", sa.Text, nullable=False, server_default=sa.text("SESSION_USER")
-        ),
-        sa.Column(
-            "ran_at", _moment, nullable=False, server_default=sa.text("clock_timestamp()")
-        ),
+        sa.Column("role_name", sa.Text, nullable=False, server_default=sa.text("SESSION_USER")),
+        sa.Column("ran_at", _moment, nullable=False, server_default=sa.text("clock_timestamp()")),
         sa.PrimaryKeyConstraint("id", name="steering_command_pkey"),
     )
     op.create_table(

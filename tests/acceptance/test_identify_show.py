@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from steering import Player
 
 from identity_cli import ContactRequest
 from identity_cli.graph.normalize import PROFILE_VERSION
@@ -165,6 +166,21 @@ def test_repeated_options_are_one_request(run_identity: Run) -> None:
         "phoneNumbers": ["1", "2"],
         "secondaryContactIds": [2, 3],
     }
+
+
+def test_show_of_a_blocked_value_names_the_list(
+    run_identity: Run, connection: psycopg.Connection[Any]
+) -> None:
+    player = Player(connection)
+    player.request(["a@x.org"], ["1111111"])
+    player.block(["1111111"])
+    done = run_identity("show", "--phone", "111-1111")
+    check_error(done, 4, "the phone number is blocked", "identity block --list")
+    assert "a@x.org" in run_identity("show", "--id", "1").stdout
+    player.block(["a@x.org"])
+    done = run_identity("show", "--id", "1")
+    check_error(done, 4, "the contact is set aside", "identity block --list")
+    check_error(run_identity("show", "--id=-1"), 4, "No such contact", "identity export")
 
 
 def test_show_writes_nothing(run_identity: Run, connection: psycopg.Connection[Any]) -> None:

@@ -152,10 +152,13 @@ def test_error_codes_are_those_of_the_program() -> None:
 
 
 def test_violations_are_those_of_verify() -> None:
-    source = (ROOT / "identity_cli/graph/verify.py").read_text(encoding="utf-8")
-    found = set(re.findall(r'\.add\(\s*"(\w+)"', source))
-    checks = source.partition("_ROW_CHECKS")[2].partition("\n)\n")[0]
-    found |= set(re.findall(r'^    \(\s*"(\w+)",', checks, flags=re.MULTILINE))
+    found = set()
+    for module in ("verify", "row_checks", "value_checks"):
+        source = (ROOT / f"identity_cli/graph/{module}.py").read_text(encoding="utf-8")
+        found |= set(re.findall(r'\.add\(\s*"(\w+)"', source))
+        if module == "row_checks":
+            found |= set(re.findall(r'^    \(\s*"(\w+)",', source, flags=re.MULTILINE))
+    assert len(found) > 20
     listed = first_cells(section(COMMANDS, "identity verify"), "code")
     assert {cell.strip("`") for cell in listed} == found
 

@@ -239,6 +239,19 @@ def test_look_up_writes_nothing(served: Served, connection: psycopg.Connection[A
     assert connection.execute("SELECT * FROM contact").fetchall() == before
 
 
+def test_blocked_values_are_not_found(served: Served, connection: psycopg.Connection[Any]) -> None:
+    player = Player(connection)
+    player.request(["a@x.org"], ["1111111"])
+    player.block(["a@x.org", "1111111"])
+    for path, detail in (
+        ("/contacts?email=a@x.org", "the email is blocked"),
+        ("/contacts?phone=1111111&summary=1", "the phone number is blocked"),
+        ("/contacts/1", "the contact is set aside: its values are blocked"),
+    ):
+        answer = served.get(path)
+        assert (answer.status_code, answer.json()) == (404, {"detail": detail})
+
+
 def test_identity_of_10000_contacts_is_answered_quickly(
     served: Served, connection: psycopg.Connection[Any]
 ) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg import errors
+from steering import Player
 
-from identity_cli.errors import DatabaseError, PermissionDeniedError
+from identity_cli.errors import DatabaseError, PermissionDeniedError, ValueBlockedError
+from identity_cli.exporter.export import export
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
@@ -64,6 +67,80 @@ def test_reconciling_role_imports_and_identifies(
         for statement in ("DELETE FROM contact", "TRUNCATE contact", "DROP TABLE contact"):
             with pytest.raises(errors.InsufficientPrivilege):
                 plain.execute(statement)
+
+
+def test_reconciling_role_meets_every_rule(
+    as_role: Callable[..., Database], connection: psycopg.Connection[Any]
+) -> None:
+    owner = Player(connection)
+    owner.request(["a@x.org"], ["1111111"])
+    owner.request(["b@x.org"], ["2222222"])
+    owner.block(["1111111", "new@x.org"])
+    owner.unlink("a@x.org", "b@x.org")
+    owner.unlink("b@x.org", "2222222")
+    owner.unlink("later@x.org", "5555555")
+    owner.add_pattern("spam.*")
+    owner.forget(["gone@x.org"])
+    owner.limit(None, 2)
+    with as_role(read_only=False).connect() as plain:
+        player = Player(plain)
+        player.truth = owner.truth
+        for emails, phones in (
+            (["a@x.org"], ["1111111"]),
+            (["c@x.org"], ["1111111"]),
+            (["new@x.org"], ["1111111"]),
+            (["new@x.org"], []),
+            (["a@x.org", "b@x.org"], []),
+            (["b@x.org"], ["2222222"]),
+            (["later@x.org"], ["5555555"]),
+            (["spam1@x.org"], ["4444444"]),
+            (["spam2@x.org", "d@x.org"], []),
+            (["gone@x.org"], ["6666666"]),
+            (["gone@x.org"], []),
+            (["e@x.org"], ["7777777"]),
+            (["f@x.org"], ["7777777"]),
+            (["g@x.org"], ["7777777"]),  # one too many: the phone number is a hub
+            (["h@x.org"], ["7777777"]),
+        ):
+            player.request(emails, phones)
+        player.check()
+        found = verify(plain)
+        assert found.violations == ()
+        assert found.digest == player.truth.digest()
+        for statement in (
+            "DELETE FROM contact",
+            "DELETE FROM set_aside_contact",
+            "DELETE FROM blocked_value",
+            "INSERT INTO blocked_value (value, command_id) VALUES ('z@x.org', 1)",
+            "UPDATE link_evidence SET is_held = true",
+            "SELECT FROM forget_key",
+            "SELECT block_values('{c@x.org}', 1, true)",
+            "SELECT unblock_values('{1111111}', 1, true)",
+            "SELECT forget_values('{c@x.org}', 1)",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                plain.execute(statement)  # type: ignore[arg-type]
+
+
+def test_reading_role_reads_a_graph_with_rules(
+    as_role: Callable[..., Database], connection: psycopg.Connection[Any]
+) -> None:
+    owner = Player(connection)
+    owner.request(["a@x.org"], ["1111111"])
+    owner.block(["1111111"])
+    owner.forget(["gone@x.org"])
+    plain, profile = schema.connect(as_role(read_only=True))
+    with plain:
+        reader = IdentityService(plain, profile=profile)
+        assert reader.find(email="a@x.org").phone_numbers == []
+        with pytest.raises(ValueBlockedError):
+            reader.find(phone="1111111")
+        assert verify(plain).ok
+        exported = io.BytesIO()
+        export(plain, exported)
+        assert len(exported.getvalue().splitlines()) == 2
+        with pytest.raises(errors.InsufficientPrivilege):
+            plain.execute("SELECT FROM forget_key")
 
 
 def test_reading_role_reads_only(

@@ -313,9 +313,9 @@ def test_many_violations_are_counted_and_the_first_are_listed(
 def test_gaps_between_ids(connection: psycopg.Connection[Any]) -> None:
     connection.execute(
         "INSERT INTO contact (id, email, phone_number, linked_id, link_precedence, anchors_phone)"
-        " VALUES (-7, 'a@x.org', '1', NULL, 'primary', true),"
-        " (4, 'b@x.org', '2', NULL, 'primary', true),"
-        " (9000000000000000000, 'c@x.org', '1', -7, 'secondary', false)"
+        " VALUES (7, 'a@x.org', '1', NULL, 'primary', true),"
+        " (40, 'b@x.org', '2', NULL, 'primary', true),"
+        " (9000000000000000000, 'c@x.org', '1', 7, 'secondary', false)"
     )
     found = verify(connection)
     assert found.violations == ()

@@ -138,6 +138,11 @@ def test_the_models_are_the_database(database_url: str) -> None:
         "CREATE OR REPLACE FUNCTION members(of_primary bigint, at_most bigint) RETURNS TABLE"
         " (id bigint, email text, phone_number text, linked_id bigint) LANGUAGE sql STABLE AS"
         " $$ SELECT 1, 'x', 'y', 2 $$",
+        "CREATE OR REPLACE FUNCTION rules_in_force() RETURNS integer LANGUAGE sql STABLE AS"
+        " $$ SELECT 4 $$",
+        "CREATE OR REPLACE FUNCTION rules_in_force() RETURNS integer LANGUAGE sql STABLE AS"
+        " $$ SELECT 1 $$",
+        "INSERT INTO block_pattern (pattern, command_id) VALUES ('x', 1)",
     ],
 )
 def test_what_was_changed_by_hand_is_seen(
@@ -145,6 +150,24 @@ def test_what_was_changed_by_hand_is_seen(
 ) -> None:
     connection.execute(change)
     assert differences(database(database_url)) != []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO block_pattern (pattern, command_id) VALUES ('x', 1)",
+        "INSERT INTO forgotten_value (hash, command_id) VALUES ('x', 1)",
+        "UPDATE link_policy SET phone_limit = 20",
+        "INSERT INTO block_pattern (pattern, command_id) VALUES ('x', 1);"
+        " UPDATE link_policy SET email_limit = 20",
+    ],
+)
+def test_rules_in_force_are_no_difference(
+    database_url: str, connection: psycopg.Connection[Any], change: str
+) -> None:
+    connection.execute(change)
+    connection.execute("SELECT set_rules_in_force()")
+    assert differences(database(database_url)) == []
 
 
 def test_disabled_checks_of_the_database_are_a_difference(

@@ -73,6 +73,8 @@ BEGIN
 
         IF (left_id IS NULL AND left_value IS NOT NULL) OR (right_id IS NULL AND right_value IS NOT NULL) THEN
             IF rules_in_force() % 2 = 1 THEN
+                -- No rule for new values changes between the check and the INSERT.
+                LOCK TABLE contact IN ROW EXCLUSIVE MODE;
                 result := reconcile_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL, request_at,
                                                request_run, request_line);
                 CONTINUE WHEN result.outcome = 'look again';

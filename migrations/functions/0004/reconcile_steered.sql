@@ -25,6 +25,11 @@ BEGIN
     IF NOT lock_placeholders(ARRAY[left_id, right_id]) THEN
         RETURN result;
     END IF;
+    -- A value that was known may have been forgotten since.
+    IF left_id > 0 AND NOT EXISTS (SELECT FROM contact WHERE id = left_id AND left_value IN (email, phone_number))
+        OR right_id > 0 AND NOT EXISTS (SELECT FROM contact WHERE id = right_id AND right_value IN (email, phone_number)) THEN
+        RETURN result;
+    END IF;
     IF rules_in_force() % 2 = 1 THEN
         step := reconcile_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL, request_at, request_run,
                                      request_line);

@@ -1,0 +1,159 @@
+"""Requests and rules in any order: the identities are those of a computation from scratch."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from steering import PATTERNS, VALUES, Player, Step, empty, play, random_request, random_script
+
+from identity_cli.graph.verify import verify
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+# The database is emptied inside the test, so one for all examples is right.
+one_database = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+requests = st.lists(st.randoms(use_true_random=False).map(random_request), max_size=12)
+values = st.sampled_from(VALUES)
+limits = st.sampled_from([None, 1, 2, 3])
+rules = st.lists(
+    st.one_of(
+        st.tuples(st.just("block"), st.tuples(st.lists(values, min_size=1)), st.just({})),
+        st.tuples(
+            st.just("unlink"),
+            st.lists(values, min_size=2, max_size=2, unique=True).map(tuple),
+            st.just({}),
+        ),
+        st.tuples(st.just("add_pattern"), st.tuples(st.sampled_from(PATTERNS)), st.just({})),
+        st.tuples(st.just("limit"), st.tuples(limits, limits), st.just({})),
+    ),
+    max_size=5,
+)
+
+_ROWS = """
+    SELECT id, email, phone_number, linked_id, link_precedence::text, initial_linked_id, run_id,
+           line, created_at, anchors_email, anchors_phone
+    FROM contact WHERE id > 0 ORDER BY id
+"""
+_EVIDENCE = """
+    SELECT value, other_value, is_held, primary_id, merged_id, run_id, line, created_at
+    FROM link_evidence ORDER BY value, other_value
+"""
+
+
+def rows(connection: Connection) -> list[Any]:
+    return connection.execute(_ROWS).fetchall() + connection.execute(_EVIDENCE).fetchall()
+
+
+def requested(connection: Connection, script: list[Step]) -> Player:
+    """Play the steps on an empty database."""
+    empty(connection)
+    player = Player(connection)
+    play(player, script)
+    return player
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(25), pytest.param(range(100, 300), marks=pytest.mark.slow)]
+)
+def test_random_scripts_keep_to_the_rules(connection: Connection, seeds: range) -> None:
+    for seed in seeds:
+        requested(connection, random_script(random.Random(seed)))
+        report = verify(connection)
+        assert report.ok, (seed, report.violations)
+
+
+@given(requests, rules, st.randoms(use_true_random=False))
+@one_database
+def test_order_of_requests_and_rules_does_not_matter(
+    connection: Connection, requests: list[Step], rules: list[Step], draw: random.Random
+) -> None:
+    before = requested(connection, [*requests, *rules])
+    shuffled = list(requests)
+    draw.shuffle(shuffled)
+    places = sorted(draw.randrange(len(shuffled) + 1) for _ in rules)
+    for place, rule in reversed(list(zip(places, rules, strict=True))):
+        shuffled.insert(place, rule)
+    expected = before.identities()
+    assert requested(connection, shuffled).identities() == expected
+
+
+@given(requests, rules, st.lists(values, min_size=1, max_size=3, unique=True))
+@one_database
+def test_block_and_unblock_leave_every_row(
+    connection: Connection, requests: list[Step], rules: list[Step], blocked: list[str]
+) -> None:
+    player = requested(connection, [*rules, *requests])
+    blocked = [value for value in blocked if value not in player.truth.blocked]
+    before = rows(connection)
+    play(player, [("block", (blocked,), {}), ("unblock", (blocked,), {})])
+    assert rows(connection) == before
+
+
+@given(requests, limits, limits)
+@one_database
+def test_limits_on_and_off_leave_every_row(
+    connection: Connection, requests: list[Step], emails: int | None, phones: int | None
+) -> None:
+    player = requested(connection, requests)
+    before = rows(connection)
+    play(player, [("limit", (emails, phones), {}), ("limit", (None, None), {})])
+    assert rows(connection) == before
+
+
+@given(requests, st.lists(values, min_size=2, max_size=2, unique=True))
+@one_database
+def test_unlink_and_relink_leave_every_contact(
+    connection: Connection, requests: list[Step], pair: list[str]
+) -> None:
+    player = requested(connection, requests)
+    before = rows(connection)
+    play(player, [("unlink", tuple(pair), {}), ("relink", tuple(pair), {})])
+    after = rows(connection)
+    # A value that no contact showed any more has got one of its own, which stays and anchors it.
+    assert {row[:9] for row in before} <= {row[:9] for row in after}
+    assert len(after) <= len(before) + 1
+
+
+@given(requests, requests, rules)
+@one_database
+def test_undone_run_has_never_been(
+    connection: Connection, requests: list[Step], run: list[Step], rules: list[Step]
+) -> None:
+    outside = [(name, arguments, {"in_run": False}) for name, arguments, _ in requests]
+    inside = [(name, arguments, {"in_run": True}) for name, arguments, _ in run]
+    player = requested(connection, [*outside, *rules])
+    before = rows(connection)
+    play(player, [("start_run", (), {}), *inside, ("undo", (), {})])
+    assert rows(connection) == before
+
+
+@given(requests, requests, st.lists(values, min_size=1, max_size=2, unique=True), rules)
+@one_database
+def test_nothing_of_a_forgotten_value_is_stored(
+    connection: Connection,
+    requests: list[Step],
+    later: list[Step],
+    gone: list[str],
+    rules: list[Step],
+) -> None:
+    empty(connection)
+    player = Player(connection)
+    rules = [rule for rule in rules if rule[0] != "add_pattern"]
+    play(player, [*requests, *rules, ("forget", (gone,), {}), *later])
+    tables = connection.execute(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    ).fetchall()
+    for (table,) in tables:
+        query = f'SELECT t::text FROM "{table}" AS t'
+        text = "\n".join(row for (row,) in connection.execute(query))  # type: ignore[arg-type]
+        assert not any(f"{value}," in text + "," for value in gone), table
