@@ -20,6 +20,8 @@ NAMES = {
     "memory": "peak memory of 3 million requests against 100,000",
     "startup": "identity identify against a Python that does one SELECT",
     "export": "export of contacts against COPY TO STDOUT",
+    "explain": "explain in a graph of a million contacts against show",
+    "report": "stats and report against the seconds that they may take more than a COPY",
     "annotate": "annotate against a loop that reads and writes the CSV file",
     "http": "POST /identify against pgbench and a bare endpoint",
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Import, verify and export. If anything fails, mail the messages and the summary of the import.
+# Import, verify, export and report. If anything fails, mail the messages and the summary of the import.
 #
 # cron starts this with an almost empty environment; nightly.crontab sets these:
 #   IDENTITY  path of the program      INPUT    file to import
@@ -40,6 +40,7 @@ case $? in
 0 | 3) # with 3, rows were rejected; the others are stored
     step verify "$IDENTITY" verify &&
         step export "$IDENTITY" export --what identities -o "$RESULTS/identities.jsonl" --force
+    step report "$IDENTITY" report -o "$RESULTS/report.html" --force
     ;;
 esac
 

@@ -11,14 +11,23 @@ import typer
 from identity_cli import errors, output
 from identity_cli.commands import (
     annotate,
+    block,
     db,
+    explain,
     export,
+    forget,
+    history,
     identify,
     import_,
     inspect,
+    policy,
+    report,
     runs,
     serve,
     show,
+    stats,
+    undo,
+    unlink,
     verify,
 )
 from identity_cli.commands.options import HELP_NAMES, Invocation
@@ -36,9 +45,20 @@ app.command("show")(show.show)
 app.command("inspect")(inspect.inspect)
 app.command("import")(import_.import_files)
 app.command("annotate")(annotate.annotate)
+app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("stats")(stats.stats)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
+app.command("block")(block.block)
+app.command("unblock")(block.unblock)
+app.command("unlink")(unlink.unlink)
+app.command("relink")(unlink.relink)
+app.add_typer(policy.app, name="policy")
+app.command("undo")(undo.undo)
+app.command("forget")(forget.forget)
+app.command("history")(history.history)
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 

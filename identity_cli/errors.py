@@ -153,12 +153,34 @@ class ContactSetAsideError(ContactNotFoundError):
     hint = "identity block --list prints the values that are blocked"
 
 
+class NotOneIdentityError(IdentityError):
+    """Two values or contacts of which nothing that is stored makes one identity."""
+
+    code = "not_one_identity"
+    message = "They are not one identity."
+
+
 class RunNotFoundError(IdentityError):
     """An import run that does not exist."""
 
     code = "run_not_found"
     message = "No such run."
     hint = "identity runs lists them"
+
+
+class RunBusyError(IdentityError):
+    """An import run that is still at work, so that it cannot be taken back."""
+
+    code = "run_busy"
+    message = "The run is at work."
+    hint = "wait until it has ended, or stop it"
+
+
+class RuleNotFoundError(IdentityError):
+    """A rule that does not exist: a value that is not blocked, a pair that is not unlinked."""
+
+    code = "rule_not_found"
+    message = "No such rule."
 
 
 class OutputError(IdentityError):

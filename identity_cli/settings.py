@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ class Settings:
 
     database_url: str | None
     home: Path
+    # The key of the forgotten values, None if it is kept in the database.
+    forget_key: str | None = field(default=None, repr=False)
 
 
 def read_settings(database_url: str | None = None) -> Settings:
@@ -62,7 +64,7 @@ def read_settings(database_url: str | None = None) -> Settings:
             "there is no home folder to keep the embedded database in",
             hint="set IDENTITY_HOME to a folder, or DATABASE_URL to a server",
         )
-    return Settings(url, folder)
+    return Settings(url, folder, os.environ.get("IDENTITY_FORGET_KEY") or None)
 
 
 def _default_home() -> Path:
@@ -133,9 +135,18 @@ def open_database(database_url: str | None = None) -> Iterator[Database]:
 
     settings = read_settings(database_url)
     if settings.database_url is not None:
-        yield Database(connection_parameters(settings.database_url), embedded=False)
+        yield Database(
+            connection_parameters(settings.database_url),
+            embedded=False,
+            forget_key=settings.forget_key,
+        )
         return
     from identity_cli.postgres.embedded import EmbeddedServer
 
     with EmbeddedServer(settings.home) as server:
-        yield Database(server.connection_parameters(), embedded=True, revive=server.ensure_running)
+        yield Database(
+            server.connection_parameters(),
+            embedded=True,
+            revive=server.ensure_running,
+            forget_key=settings.forget_key,
+        )

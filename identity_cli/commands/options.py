@@ -47,6 +47,15 @@ Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, help="Print the traceback of an error.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Top = Annotated[
+    int,
+    typer.Option(
+        "--top", metavar="N", min=1, help="Number of identities, values and runs to list."
+    ),
+]
+Values = Annotated[
+    bool, typer.Option("--values", help="Print emails and phone numbers instead of masking them.")
+]
 Email = Annotated[
     str | None, typer.Option("--email", metavar="E", help="Email address.", show_default=False)
 ]

@@ -10,7 +10,7 @@ from identity_cli import output
 from identity_cli.commands.options import HELP_NAMES, DatabaseUrl, Debug, Json
 
 if TYPE_CHECKING:
-    from identity_cli.importer.run_list import Run
+    from identity_cli.graph.run_list import Run
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -32,7 +32,7 @@ def runs(
 ) -> None:
     if context.invoked_subcommand is not None:
         return
-    from identity_cli.importer.run_list import list_runs
+    from identity_cli.graph.run_list import list_runs
     from identity_cli.postgres import schema
     from identity_cli.settings import open_database
 
@@ -59,7 +59,7 @@ def show(
     Example:
       identity runs show 7 --json
     """
-    from identity_cli.importer.run_list import find_run
+    from identity_cli.graph.run_list import find_run
     from identity_cli.postgres import schema
     from identity_cli.settings import open_database
 

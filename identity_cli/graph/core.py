@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from identity_cli.graph.normalize import ContactRequest
+    from identity_cli.graph.references import Reference
 
 OutcomeName = Literal["created", "linked", "merged", "unchanged", "blocked"]
 
@@ -76,6 +77,7 @@ ROOT_BY_PHONE = (
     "SELECT coalesce(linked_id, id) FROM contact"
     " WHERE phone_number = %s AND anchors_phone AND id > 0"
 )
+ROOTS = {"id": ROOT_BY_ID, "email": ROOT_BY_EMAIL, "phone": ROOT_BY_PHONE}
 _NO_ROOT = 0  # ids begin at 1
 _IS_BLOCKED = "SELECT FROM blocked_value WHERE value = %s"
 # For each look-up: what explains that it found nothing, and the error then.
@@ -281,6 +283,47 @@ def not_found(lookups: Sequence[tuple[str, object]]) -> Steps[ContactNotFoundErr
         if (yield Query(query, (value,))):
             return error(message)
     return ContactNotFoundError(hint="run identity export to list all contacts")
+
+
+class Found(NamedTuple):
+    """A reference that leads to an identity.
+
+    `is_ambiguous` reports whether the same text stands for another identity, too.
+    """
+
+    reference: Reference
+    primary_id: int
+    is_ambiguous: bool = False
+
+
+def resolve(references: Sequence[Reference]) -> Steps[Found]:
+    """Return the first of the references that leads to an identity.
+
+    Raises `ContactNotFoundError`.
+    """
+    found: Found | None = None
+    for reference in references:
+        if reference.kind == "id" and int(reference.value) <= _NO_ROOT:
+            continue
+        rows = yield Query(ROOTS[reference.kind], (reference.value,))
+        if not rows or rows[0][0] <= _NO_ROOT:  # a placeholder belongs to no identity
+            continue
+        if found is None:
+            found = Found(reference, rows[0][0])
+        elif rows[0][0] != found.primary_id:
+            found = found._replace(is_ambiguous=True)
+    if found is None:
+        raise (yield from not_found([(ROOTS[kind], value) for kind, value in references]))
+    return found
+
+
+def resolve_all(references: Sequence[Reference]) -> Steps[Found]:
+    """Return the one identity that all of the references lead to.
+
+    Raises `ContactNotFoundError`, also if they lead to several identities.
+    """
+    primary_id = yield from find_root([(ROOTS[kind], value) for kind, value in references])
+    return Found(references[0], primary_id)
 
 
 def find(

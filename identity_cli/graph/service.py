@@ -25,19 +25,21 @@ from identity_cli.graph.core import (
     ATTEMPTS,
     Attempts,
     ConsolidatedContact,
+    Found,
     Outcome,
     ProfileClaim,
     Query,
     Steps,
     consolidate,
 )
-from identity_cli.graph.normalize import (
-    PROFILE_VERSION,
-    ContactRequest,
-    normalize_email,
-    normalize_phone,
-)
+from identity_cli.graph.normalize import PROFILE_VERSION, ContactRequest
 from identity_cli.graph.profile import effective_region
+from identity_cli.graph.references import (
+    Reference,
+    email_reference,
+    phone_reference,
+    read_reference,
+)
 from identity_cli.postgres import schema
 from identity_cli.postgres.clock import ServerClock
 from identity_cli.postgres.database import translated
@@ -108,12 +110,16 @@ class RunRequest(NamedTuple):
 
 
 class ContactStream(NamedTuple):
-    """A consolidated contact that is read while it is printed: each part once, in this order."""
+    """A consolidated contact that is read while it is printed: each part once, in this order.
+
+    `is_ambiguous` reports whether the value that was looked up stands for another identity, too.
+    """
 
     primary_id: int
     emails: Iterator[str]
     phone_numbers: Iterator[str]
     secondary_ids: Iterator[int]
+    is_ambiguous: bool = False
 
 
 class IdentityService:
@@ -181,39 +187,42 @@ class IdentityService:
         Raises `RequestBlockedError` if it led to none; the request is kept all the same.
         """
         primary_id = self.reconcile(request).require_primary()
-        with self._stream([(core.ROOT_BY_ID, primary_id)]) as contact:
+        with self._stream(core.resolve([Reference("id", primary_id)])) as contact:
             yield contact
 
     def find(
         self,
+        value: str | None = None,
         *,
         email: str | None = None,
         phone: str | int | None = None,
         contact_id: int | None = None,
     ) -> ConsolidatedContact:
-        """Return the identity of exactly one of these, without writing anything.
+        """Return the identity of a value, of an id, or of an email and a phone number.
+
+        A value with an @ is an email; a bare number is the id of a contact or, if no contact has
+        it, a phone number; anything else is a phone number. An email and a phone number together
+        must lead to the same identity. Nothing is written.
 
         Raises `ContactNotFoundError`, `InvalidRequestError`.
         """
-        lookups = self._lookups(email, phone, contact_id)
+        found = self._found(value, email, phone, contact_id)
         with translated():
-            rows = self._run(core.find(lookups))
+            rows = self._run(_read(found))
         assert rows is not None  # noqa: S101 - without a limit there are never too many
         return consolidate(rows)
 
     @contextmanager
     def find_stream(
         self,
+        value: str | None = None,
         *,
         email: str | None = None,
         phone: str | int | None = None,
         contact_id: int | None = None,
     ) -> Iterator[ContactStream]:
-        """Stream the identity of exactly one of these, in the memory of a few thousand contacts.
-
-        Raises the same errors as `find`.
-        """
-        with self._stream(self._lookups(email, phone, contact_id)) as contact:
+        """Stream what `find` returns, in the memory of a few thousand contacts."""
+        with self._stream(self._found(value, email, phone, contact_id)) as contact:
             yield contact
 
     def reconcile_stream(self, requests: Iterable[ContactRequest]) -> Iterator[Outcome]:
@@ -317,18 +326,20 @@ class IdentityService:
                 return result
 
     @contextmanager
-    def _stream(self, lookups: Sequence[tuple[str, object]]) -> Iterator[ContactStream]:
+    def _stream(self, steps: Steps[Found]) -> Iterator[ContactStream]:
         # One snapshot: the parts belong to the same moment.
         previous = self.connection.isolation_level
         self.connection.isolation_level = IsolationLevel.REPEATABLE_READ
         try:
             with translated(), self.connection.transaction():
-                primary_id = self._run(core.find_root(lookups))
+                found = self._run(steps)
+                primary_id = found.primary_id
                 yield ContactStream(
                     primary_id,
                     self._values(_VALUES.format(column="email"), primary_id),
                     self._values(_VALUES.format(column="phone_number"), primary_id),
                     self._values(_SECONDARY_IDS, primary_id),
+                    found.is_ambiguous,
                 )
         finally:
             if not self.connection.closed:
@@ -341,25 +352,28 @@ class IdentityService:
             for (value,) in cursor:
                 yield value
 
-    def _lookups(
-        self, email: str | None, phone: str | int | None, contact_id: int | None
-    ) -> list[tuple[str, object]]:
-        if sum(value is not None for value in (email, phone, contact_id)) != 1:
+    def _found(
+        self,
+        value: str | None,
+        email: str | None,
+        phone: str | int | None,
+        contact_id: int | None,
+    ) -> Steps[Found]:
+        has_values = email is not None or phone is not None
+        if sum((value is not None, contact_id is not None, has_values)) != 1:
             raise UsageError(
-                "look up by exactly one of email, phone number and id",
-                hint="use --email, --phone or --id",
+                "look up by one value, by one id, or by an email and a phone number",
+                hint="use VALUE, --id, or --email and --phone",
             )
-        value: str | int | None
+        region = self.profile.region if self.profile else self.region
+        if value is not None:
+            return core.resolve(read_reference(value, region))
         if contact_id is not None:
-            query, value = core.ROOT_BY_ID, contact_id
-        elif email is not None:
-            query, value = core.ROOT_BY_EMAIL, normalize_email(email)
-        else:
-            region = self.profile.region if self.profile else self.region
-            query, value = core.ROOT_BY_PHONE, normalize_phone(phone, region)
-        if value is None:
-            raise InvalidRequestError("no_identifier", "no email and no phone number")
-        return [(query, value)]
+            return core.resolve([Reference("id", contact_id)])
+        references = [] if email is None else [email_reference(email)]
+        if phone is not None:
+            references.append(phone_reference(phone, region))
+        return core.resolve_all(references)
 
     def _check_region(self, request: ContactRequest) -> None:
         if request.region != self.region:
@@ -377,3 +391,8 @@ def _unlinked(name: str) -> Outcome | Refusal:
         return Refusal(sqlstate or None)
     # It may have linked before its last pair made its values hubs.
     return Outcome("blocked", None, None)
+
+
+def _read(found: Steps[Found]) -> Steps[core.Rows | None]:
+    primary_id = (yield from found).primary_id
+    return (yield from core.read(primary_id))

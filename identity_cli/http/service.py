@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -32,7 +33,7 @@ from identity_cli.http import metrics
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import is_connection_lost, translated
 from identity_cli.postgres.schema import Profile
-from identity_cli.postgres.session import SERVE, libpq_parameters
+from identity_cli.postgres.session import SERVE, forget_key_query, libpq_parameters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -114,7 +115,7 @@ class AsyncIdentityService:
             timeout=POOL_SECONDS,
             # The pauses between its attempts double; after this time the next request starts anew.
             reconnect_timeout=POOL_SECONDS,
-            configure=_configure,
+            configure=partial(_configure, forget_key=database.forget_key),
             open=False,
         )
         async with pool:
@@ -253,9 +254,11 @@ def prepare(database: Database, region: str | None) -> Profile | None:
     return profile
 
 
-async def _configure(connection: Connection) -> None:
+async def _configure(connection: Connection, *, forget_key: str | None) -> None:
     with translated():
         await connection.execute(_SESSION.statement)
+        if forget_key is not None:
+            await connection.execute(*forget_key_query(forget_key))
 
 
 async def _drive(connection: Connection, steps: Steps[_T]) -> _T:

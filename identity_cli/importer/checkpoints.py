@@ -9,7 +9,9 @@ from typing import Any
 CHECKPOINT_SECONDS = 1.0
 
 # Goes up if an older release could not resume from it, or this one from an older one's.
-_VERSION = 2
+_VERSION = 3
+# Of these, what was added later is empty.
+_READABLE_VERSIONS = (2, _VERSION)
 
 
 @dataclass(slots=True)
@@ -41,15 +43,17 @@ class Checkpoint:
     `milestones` are numbers of rows and the digests of the inputs up to them, as they were read;
     the last one is that of the checkpoint. `segments` are the `RunClock`'s. `marks` are the ids of
     contacts and of evidence that were the last ones before the first request beyond the
-    checkpoint, `first_marks` those before the run. `local_phones` is the `Ledger`'s. `rejects` has
-    the path and the size in bytes of each input's rejects file that has been written, by the
-    input's index; `outcomes` is the size of that file.
+    checkpoint, `first_marks` those before the run. `local_phones` is the `Ledger`'s. `codes` counts
+    the rows of the rejects files, `input_codes` those of each input's, by the input's index.
+    `rejects` has the path and the size in bytes of each input's rejects file that has been
+    written; `outcomes` is the size of that file.
     """
 
     milestones: list[tuple[int, str]] = field(default_factory=list)
     segments: list[tuple[int, int]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     codes: dict[str, int] = field(default_factory=dict)
+    input_codes: dict[int, dict[str, int]] = field(default_factory=dict)
     local_phones: int = 0
     retries: int = 0
     seconds: float = 0.0
@@ -66,6 +70,7 @@ class Checkpoint:
             "segments": [list(segment) for segment in self.segments],
             "marks": list(self.marks),
             "first_marks": list(self.first_marks),
+            "input_codes": {str(index): codes for index, codes in self.input_codes.items()},
             "rejects": {str(index): list(file) for index, file in self.rejects.items()},
         }
 
@@ -73,7 +78,7 @@ class Checkpoint:
     def from_json(cls, document: dict[str, Any]) -> Checkpoint | None:
         """Return the checkpoint, or None if another release wrote one of another kind."""
         values = dict(document)
-        if values.pop("version", None) != _VERSION:
+        if values.pop("version", None) not in _READABLE_VERSIONS:
             return None
         return cls(
             milestones=[(rows, digest) for rows, digest in values.pop("milestones")],
@@ -81,6 +86,7 @@ class Checkpoint:
             counts=Counts(**values.pop("counts")),
             marks=tuple(values.pop("marks")),
             first_marks=tuple(values.pop("first_marks", (0, 0))),
+            input_codes={int(i): codes for i, codes in values.pop("input_codes", {}).items()},
             rejects={int(i): (path, size) for i, (path, size) in values.pop("rejects").items()},
             **values,
         )
@@ -93,5 +99,6 @@ class Checkpoint:
             segments=list(self.segments),
             counts=replace(self.counts),
             codes=dict(self.codes),
+            input_codes={index: dict(codes) for index, codes in self.input_codes.items()},
             rejects=dict(self.rejects),
         )

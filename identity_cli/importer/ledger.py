@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
@@ -35,6 +35,7 @@ class Ledger:
     def __init__(self, plan: ImportPlan) -> None:
         self.counts = Counts()
         self.codes: Counter[str] = Counter()
+        self._input_codes: defaultdict[int, Counter[str]] = defaultdict(Counter)
         # Rows with a number without a country code, read without a region.
         self.local_phones = 0
         self.first_rejects: list[RejectedRow] = []
@@ -113,6 +114,7 @@ class Ledger:
 
     def _write_reject(self, index: int, row: Row, code: str, reason: str) -> None:
         self.codes[code] += 1
+        self._input_codes[index][code] += 1
         if self._keeps_rejects:
             self._writer(index).write(row, code, reason)
         if len(self.first_rejects) < _FIRST_REJECTS:
@@ -153,6 +155,7 @@ class Ledger:
         """Write into the checkpoint how far the ledger has come; `sync` before it is saved."""
         checkpoint.counts = replace(self.counts)
         checkpoint.codes = dict(self.codes)
+        checkpoint.input_codes = {i: dict(codes) for i, codes in self._input_codes.items()}
         checkpoint.local_phones = self.local_phones
         checkpoint.rejects = {
             index: (_as_text(file.path), file.size)
@@ -165,6 +168,9 @@ class Ledger:
         """Return to where the checkpoint found it. Raises `OutputError` if a file is not there."""
         self.counts = replace(checkpoint.counts)
         self.codes = Counter(checkpoint.codes)
+        self._input_codes.clear()
+        for index, codes in checkpoint.input_codes.items():
+            self._input_codes[index].update(codes)
         self.local_phones = checkpoint.local_phones
         kept = checkpoint.counts.in_rejects_file - self._rejected_before
         del self.first_rejects[max(0, kept) :]

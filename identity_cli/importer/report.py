@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from identity_cli.graph.run_list import ROWS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from identity_cli.graph.hubs import Hubs
 
 SCHEMA_VERSION = 1
-ROWS = ("read", "created", "linked", "merged", "unchanged", "blocked", "rejected", "partial")
 Status = Literal["finished", "stopped", "failed"]
 
 
@@ -75,6 +76,12 @@ class ImportReport:
     @property
     def rows_per_second(self) -> float:
         return round(self.rows.get("read", 0) / self.seconds, 1) if self.seconds > 0 else 0.0
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether the run has left anything in the graph that an undo would take back."""
+        stored = ("created", "linked", "merged", "blocked")
+        return not self.dry_run and any(self.rows.get(name, 0) for name in stored)
 
     @property
     def rejects_text(self) -> str | None:

@@ -166,6 +166,13 @@ def _open(path: str) -> tuple[BinaryIO, int | None]:
     return file, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def read_input(path: str) -> bytes:
+    """Return the content of a small input. Raises `InputNotFoundError`."""
+    file, _ = _open(path)
+    with file, _opening(path):
+        return file.read()
+
+
 def check_input(path: str) -> None:
     """Raise `InputNotFoundError` if there is no such input; opens nothing."""
     if path != STDIN:

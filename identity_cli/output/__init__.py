@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
+from identity_cli.output.explanation import explanation
+from identity_cli.output.likeness import matches
 from identity_cli.output.progress import (
     annotation_report,
     import_progress,
     import_report,
     reading_progress,
+    step_progress,
 )
+from identity_cli.output.statistics import statistics
+from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (
     document,
     error,
     install,
+    is_confirmed,
     line,
     note,
     printable,
@@ -22,19 +28,30 @@ from identity_cli.output.tables import fields, run, runs, table
 
 __all__ = [
     "annotation_report",
+    "blocked",
+    "change",
+    "cut",
     "document",
     "error",
+    "explanation",
     "fields",
+    "history",
     "import_progress",
     "import_report",
     "install",
+    "is_confirmed",
     "line",
+    "matches",
     "note",
+    "policy",
     "print_contact",
     "printable",
     "reading_progress",
     "remark",
     "run",
     "runs",
+    "statistics",
+    "step_progress",
     "table",
+    "unlinked",
 ]

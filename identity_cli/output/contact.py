@@ -7,6 +7,7 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from identity_cli.output.streams import AMBIGUOUS, remark
 from identity_cli.output.tables import fields
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def print_contact(contact: ContactStream, *, as_json: bool) -> None:
     else:
         _print_lines(contact)
     sys.stdout.flush()
+    if contact.is_ambiguous:
+        remark(AMBIGUOUS)
 
 
 def _print_json(contact: ContactStream) -> None:

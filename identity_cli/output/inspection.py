@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from identity_cli.output.streams import line, printable
-from identity_cli.output.tables import fields, table
+from identity_cli.output.tables import fields, section
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from identity_cli.importer.inspection import Inspection
 
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 def inspection(found: Inspection) -> None:
     """Print an inspection; parts without content are left out."""
     fields(_fields(found))
-    _section("columns used", ("column", "read as"), found.columns.used)
-    _section("columns not used", ("column", "why not"), found.columns.unused)
-    _section("notes", (), [(text,) for text in _notes(found)])
-    _section(
+    section("columns used", ("column", "read as"), found.columns.used)
+    section("columns not used", ("column", "why not"), found.columns.unused)
+    section("notes", (), [(text,) for text in _notes(found)])
+    section(
         "first requests",
         ("line", "emails", "phone numbers"),
         [
@@ -28,8 +27,8 @@ def inspection(found: Inspection) -> None:
             for request in found.first_requests
         ],
     )
-    _section("rejects", ("code", "rows"), [(c, str(n)) for c, n in found.rejected_by_code.items()])
-    _section(
+    section("rejects", ("code", "rows"), [(c, str(n)) for c, n in found.rejected_by_code.items()])
+    section(
         "first rejects",
         ("line", "code", "reason"),
         [
@@ -38,8 +37,8 @@ def inspection(found: Inspection) -> None:
         ],
     )
     if found.effects is not None:
-        _section("rules of the database", ("what", "count"), _effects(found.effects))
-    _section(
+        section("rules of the database", ("what", "count"), _effects(found.effects))
+    section(
         "values shared by most rows",
         ("value", "rows", "other values"),
         [(value, str(rows), str(partners)) for value, rows, partners in found.shared_values],
@@ -92,15 +91,3 @@ def _notes(found: Inspection) -> list[str]:
             " as not all values fit into memory"
         )
     return notes
-
-
-def _section(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    if not rows:
-        return
-    if sys.stdout.isatty():
-        line(title)
-        table(rows, header)
-        return
-    line(f"\n{title}")
-    for row in (header, *rows) if header else rows:
-        line("  " + "\t".join(map(printable, row)))

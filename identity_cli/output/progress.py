@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 from identity_cli.output.streams import note, remark
@@ -52,6 +53,32 @@ def reading_progress(*, hidden: bool) -> Iterator[Callable[[int, int | None, int
         yield lambda offset, total, rows: bar.update(task, completed=offset, total=total, rows=rows)
 
 
+@contextmanager
+def step_progress(steps: int) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal how many of the steps of a command are done.
+
+    Yields a function that takes the name of each step before it begins.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _name: None
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    bar = rich_progress.Progress(
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("connecting", total=steps)
+        done = count()
+        yield lambda name: bar.update(task, description=name, completed=next(done))
+
+
 def import_report(report: ImportReport, *, quiet: bool) -> None:
     """Write the first few rejected rows, where the others are, the counts and the rate.
 
@@ -79,6 +106,8 @@ def import_report(report: ImportReport, *, quiet: bool) -> None:
     _counts(report.rows, rate)
     dry_run = ", dry run: nothing was kept" if report.dry_run else ""
     note(f"{report.status} in {report.seconds:.1f} s, {rate}{dry_run}")
+    if report.run_id is not None and report.has_stored:
+        remark(f"to undo this run: identity undo {report.run_id}")
 
 
 def annotation_report(report: AnnotationReport) -> None:

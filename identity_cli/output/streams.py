@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from identity_cli.errors import IdentityError
 
+# Of a bare number that is also a phone number.
+AMBIGUOUS = "the number was read as the id of a contact; use --phone for the phone number"
+
 _STDOUT, _STDERR = 1, 2
 _BUFFER = 1 << 16
 
@@ -103,6 +106,16 @@ def note(text: str) -> None:
 def remark(text: str) -> None:
     """Write a note, which is not an error."""
     note(f"note: {text}")
+
+
+def is_confirmed(question: str) -> bool:
+    """Ask on standard error and return whether the answer is yes; the default is no.
+
+    Typer's own question writes to standard output, too.
+    """
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def error(failure: IdentityError) -> None:

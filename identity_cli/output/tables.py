@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING
 from identity_cli.output.streams import line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from identity_cli.importer.run_list import Run
+    from identity_cli.graph.run_list import Run
 
 
 def table(
-    rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = (), *, to_stderr: bool = False
+    rows: Sequence[tuple[str, ...]],
+    header: tuple[str, ...] = (),
+    *,
+    numbers: Collection[str] = (),
+    to_stderr: bool = False,
 ) -> None:
-    """Draw a small table for a terminal; the cells are text, never markup."""
+    """Draw a small table for a terminal; the cells are text, never markup.
+
+    The columns whose header is in `numbers` are aligned to the right.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -24,10 +31,29 @@ def table(
 
     drawn = Table(box=box.SIMPLE, show_header=bool(header))
     for title in header:
-        drawn.add_column(title)
+        drawn.add_column(title, justify="right" if title in numbers else "left")
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     Console(stderr=to_stderr, highlight=False, soft_wrap=False).print(drawn)
+
+
+def section(
+    title: str,
+    header: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    *,
+    numbers: Collection[str] = (),
+) -> None:
+    """Write a table with a title, or tab-separated lines into a pipe; nothing without rows."""
+    if not rows:
+        return
+    if sys.stdout.isatty():
+        line(title)
+        table(rows, header, numbers=numbers)
+        return
+    line(f"\n{title}")
+    for row in (header, *rows) if header else rows:
+        line("  " + "\t".join(map(printable, row)))
 
 
 def fields(values: dict[str, str]) -> None:

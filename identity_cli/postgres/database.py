@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -31,6 +31,7 @@ from identity_cli.postgres.session import (
     MIGRATE,
     READ,
     SessionSettings,
+    forget_key_query,
     libpq_parameters,
     unsuitable_session,
 )
@@ -62,6 +63,8 @@ class Database:
     embedded: bool
     # Starts the embedded server again if it has died.
     revive: Callable[[], None] = lambda: None
+    # The key of the forgotten values, if it is not in the database.
+    forget_key: str | None = field(default=None, repr=False)
 
     @property
     def place(self) -> str:
@@ -118,6 +121,8 @@ class Database:
             if not direct:
                 self._check_pooler(connection)
                 connection.execute(session.statement)
+            if self.forget_key is not None:
+                connection.execute(*forget_key_query(self.forget_key))
         except psycopg.Error as error:
             raise unsuitable_session(error) or self._unreachable(error) from None
 

@@ -14,6 +14,7 @@ from identity_cli.errors import DatabaseUnsuitableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import LiteralString
 
     import psycopg
 
@@ -101,8 +102,18 @@ IMPORT = SessionSettings(enable_seqscan="off")
 LOOK_UP = SessionSettings(enable_seqscan="off")
 # An HTTP client waits for the answer, also when a lock is held for long.
 SERVE = SessionSettings(statement_timeout="15s", enable_seqscan="off")
+# A command works whole identities out again, however long that takes.
+STEER = SessionSettings()
 # A second upgrade waits for the first one, however long that takes.
 MIGRATE = SessionSettings(lock_timeout="0")
+
+
+def forget_key_query(key: str) -> tuple[LiteralString, tuple[str]]:
+    """Return the statement that hands the key of the forgotten values to a session.
+
+    The key is a parameter: the text of a statement may be logged.
+    """
+    return "SELECT set_config('identity.forget_key', %s, false)", (key,)
 
 
 def libpq_parameters(given: Mapping[str, str], *, application: str) -> dict[str, Any]:

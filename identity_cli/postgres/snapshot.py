@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Error, capabilities
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Literal
 
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
     from typing import LiteralString
 
     import psycopg
 
 # Times look the same whatever the server and the role are set to. The first statement that reads,
 # the empty SELECT, takes the snapshot.
-_SETTINGS = """
-    SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+_ISOLATION = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
+_FORMATS = """
     SET LOCAL TimeZone = 'UTC';
     SET LOCAL DateStyle = 'ISO, YMD';
     SELECT
@@ -36,35 +37,62 @@ class Snapshot:
         self.connection = connection
         self._streams: list[Generator[tuple[Any, ...]]] = []
 
-    def rows(self, query: LiteralString) -> Iterator[tuple[Any, ...]]:
+    def rows(
+        self, query: LiteralString, parameters: Mapping[str, object] | None = None
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as the server sends them; read all before the next query."""
-        stream = self._stream(query)
+        stream = self._stream(query, parameters)
         self._streams.append(stream)
         return stream
+
+    def cancel(self) -> None:
+        """Cancel the query that another thread is waiting for, if there is one."""
+        with suppress(Error):
+            self.connection.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def close(self) -> None:
         """End queries that were not read to the end; the connection would wait for them."""
         for stream in self._streams:
             stream.close()
 
-    def _stream(self, query: LiteralString) -> Generator[tuple[Any, ...]]:
+    def _stream(
+        self, query: LiteralString, parameters: Mapping[str, object] | None
+    ) -> Generator[tuple[Any, ...]]:
         # Older client libraries return the rows one by one.
         size = _CHUNK if capabilities.has_stream_chunked() else 1
         with self.connection.cursor(row_factory=tuple_row) as cursor:
-            yield from cursor.stream(query, binary=True, size=size)
+            yield from cursor.stream(query, parameters, binary=True, size=size)
 
 
 @contextmanager
 def snapshot(connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
     """Open a read-only transaction; the connection must not be in one already."""
     with translated(), connection.transaction():
-        connection.execute(_SETTINGS)
+        connection.execute(_ISOLATION + _FORMATS)
         graph = Snapshot(connection)
         try:
             yield graph
         finally:
             graph.close()
             _leave_idle(connection)
+
+
+@contextmanager
+def same_snapshot(graph: Snapshot, connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
+    """Open a transaction over another connection that sees the graph as of the same moment."""
+    with translated():
+        row = graph.connection.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
+        with connection.transaction():
+            connection.execute(_ISOLATION)
+            connection.execute(SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(row[0])))
+            connection.execute(_FORMATS)
+            other = Snapshot(connection)
+            try:
+                yield other
+            finally:
+                other.close()
+                _leave_idle(connection)
 
 
 def _leave_idle(connection: psycopg.Connection[Any]) -> None:

@@ -84,6 +84,69 @@ def test_json_option_prints_one_document(hill_valley: Run) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, LORRAINE, "")
 
 
+def test_show_tells_an_email_a_phone_number_and_an_id_apart(hill_valley: Run) -> None:
+    for value in ("McFly@hillvalley.edu", "2", "123456", "12-34 56"):
+        done = hill_valley("show", value, "--json")
+        assert (done.returncode, done.stdout, done.stderr) == (0, LORRAINE, "")
+
+
+def test_bare_number_that_is_two_things_is_an_id_with_a_note(hill_valley: Run) -> None:
+    assert hill_valley("identify", "--email", "doc@x.org", "--phone", "2").returncode == 0
+    done = hill_valley("show", "2", "--json")
+    assert (done.returncode, done.stdout) == (0, LORRAINE)
+    assert done.stderr.startswith("note: the number was read as the id of a contact")
+    done = hill_valley("show", "--phone", "2", "--json")
+    assert (json.loads(done.stdout)["contact"]["emails"], done.stderr) == (["doc@x.org"], "")
+
+
+def test_email_and_phone_number_must_lead_to_one_identity(hill_valley: Run) -> None:
+    by_email = ("show", "--email", "lorraine@hillvalley.edu")
+    done = hill_valley(*by_email, "--phone", "123456", "--json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, LORRAINE, "")
+    check_error(hill_valley(*by_email, "--phone", "919191"), 4, "No such contact", "export")
+
+
+def test_like_lists_identities_with_masked_values(hill_valley: Run) -> None:
+    done = hill_valley("show", "--like", "%HillValley.edu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "primary\tcontacts\tvalues like the pattern\n"
+        "1\t2\tl***@h***.edu, m***@h***.edu\n"
+        "3\t2\tg***@h***.edu, b***@h***.edu\n"
+    )
+    done = hill_valley("show", "--like", "71717_", "--values", "--json")
+    assert json.loads(done.stdout) == {
+        "schema_version": 1,
+        "identities": [
+            {"primary_id": 3, "contacts": 2, "values": ["717171"], "matching_values": 1}
+        ],
+        "complete": True,
+    }
+    assert json.loads(hill_valley("show", "--like", "717171", "--json").stdout)["identities"][0][
+        "values"
+    ] == ["***71"]
+    check_error(hill_valley("show", "--like", "hillvalley"), 4, "like the pattern", "any text")
+
+
+def test_like_lists_a_few_of_many(run_identity: Run, service: IdentityService) -> None:
+    for i in range(8):
+        service.reconcile(ContactRequest(f"one{i}@x.org", "1"))
+    for i in range(11):
+        service.reconcile(ContactRequest(f"p{i}@x.org"))
+    done = run_identity("show", "--like", "%@x.org", "--values")
+    _, first, *others = done.stdout.splitlines()
+    assert first.endswith("one4@x.org, and 3 more")
+    assert [line.split("\t")[2] for line in others] == [f"p{i}@x.org" for i in range(9)]
+    assert done.stderr == (
+        "note: only the first 10 identities are listed; use a more specific pattern\n"
+    )
+    found = json.loads(run_identity("show", "--like", "%@x.org", "--json").stdout)
+    assert found["complete"] is False
+    assert found["identities"][0]["matching_values"] == 8
+    # A wildcard is literal after a backslash.
+    assert run_identity("show", "--like", "one\\%").returncode == 4
+
+
 def test_pipe_gets_plain_lines(hill_valley: Run) -> None:
     done = hill_valley("show", "--id", 4)
     assert (done.returncode, done.stderr) == (0, "")
@@ -198,13 +261,17 @@ def test_show_writes_nothing(run_identity: Run, connection: psycopg.Connection[A
         (["identify", "--email", "not an email"], "white space inside the email", "use"),
         (["identify", "--phone", "x12"], "a phone number may contain only digits", "use an email"),
         (["identify", "--email", "a@x.org", "--region", "ZZ"], "'ZZ'", "--region US"),
-        (["show"], "exactly one", "--email, --phone or --id"),
-        (["show", "--email", "a@x.org", "--id", "1"], "exactly one", "--email, --phone or --id"),
+        (["show"], "one value, by one id", "VALUE, --id, or --email and --phone"),
+        (["show", "--email", "a@x.org", "--id", "1"], "one value, by one id", "VALUE, --id, or"),
+        (["show", "1", "--email", "a@x.org"], "one value, by one id", "VALUE, --id, or"),
+        (["show", "--like", "a%", "--id", "1"], "--like does not go together", "one of the two"),
+        (["show", "--like", "a\\"], "ends with a backslash", "for a backslash"),
+        (["show", "1", "--values"], "--values is for --like only", "not masked"),
         (["show", "--email", "a b"], "white space inside the email", "use an email"),
         (["show", "--id", "one"], "'one' is not a valid int", "identity show --help"),
         (["show", "--nonsense"], "--nonsense", "identity show --help"),
         (["identify", "--email"], "--email", "--help"),
-        (["show", "extra", "--id", "1"], "extra", "identity show --help"),
+        (["show", "1", "extra"], "extra", "identity show --help"),
         (["nonsense"], "nonsense", "identity --help"),
         (["db", "nonsense"], "nonsense", "identity db --help"),
     ],

@@ -66,7 +66,10 @@ def test_a_sample(run_identity: Run, database_url: str, tmp_path: Path, name: st
     assert rows(database_url) == model.rows()
     assert "read 112 " in done.stderr
     assert "rejected 0  partial 0\n" in done.stderr
-    assert re.search(r"finished in [0-9.]+ s, [0-9,]+ rows/s\n$", done.stderr)
+    assert re.search(
+        r"finished in [0-9.]+ s, [0-9,]+ rows/s\nnote: to undo this run: identity undo \d+\n$",
+        done.stderr,
+    )
     assert os.listdir(tmp_path) == [name]
 
     again = run_identity("import", name)

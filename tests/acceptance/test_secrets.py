@@ -25,10 +25,13 @@ ENCODED = "hunter2%2Fplanted%40secret"
 COMMANDS = [
     ("identify", "--email", "a@x"),
     ("show", "--email", "a@x"),
+    ("explain", "a@x"),
     ("import", "rows.csv", "--summary", "summary.json", "--json"),
     ("export",),
     ("verify",),
     ("runs",),
+    ("block", "a@x.org", "--yes"),
+    ("history",),
     ("db", "check"),
     ("db", "current"),
     ("db", "upgrade"),

@@ -24,6 +24,10 @@ COMMANDS: dict[tuple[str, ...], int] = {
     ("import", "--help"): 0,
     ("identify", "--email", "a@x.org", "--json"): 0,
     ("show", "--email", "a@x.org"): 0,
+    ("show", "--like", "a%"): 0,
+    ("explain", "a@x.org"): 0,
+    ("explain", "a@x.org", "1", "--json"): 0,
+    ("explain", "1", "--format", "svg"): 0,
     ("import", "a.csv", "--json"): 3,
     ("import", "a.csv", "--outcomes", "-"): 3,
     ("import", "a.csv", "--summary", "-"): 3,
@@ -46,6 +50,7 @@ SILENT_COMMANDS: dict[tuple[str, ...], int] = {
     ("import", "missing.csv"): 2,
     ("import", "a.csv", "--jobs", "x"): 2,
     ("show", "--email", "nobody@x.org"): 4,
+    ("explain", "nobody@x.org"): 4,
 }
 STATES = ("full", "closed", "unread pipe")
 

@@ -115,6 +115,7 @@ def test_successful_night_exports_and_mails_nothing(machine: Machine) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert machine.mail() is None
     assert len((machine.results / "identities.jsonl").read_text().splitlines()) == 59
+    assert "Since run 1 ended" in (machine.results / "report.html").read_text(encoding="utf-8")
 
 
 def test_rejected_rows_are_mailed_and_the_graph_is_exported(machine: Machine) -> None:

@@ -12,11 +12,11 @@ from graph import contact_rows, problems_of
 from proxy import Proxy
 
 from identity_cli import errors
+from identity_cli.graph.run_list import list_runs
 from identity_cli.graph.verify import verify
 from identity_cli.importer import ledger, pipeline
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer, Progress
-from identity_cli.importer.run_list import list_runs
 from identity_cli.importer.runs import RunJournal
 from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters

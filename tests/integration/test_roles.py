@@ -13,13 +13,17 @@ from steering import Player
 
 from identity_cli.errors import DatabaseError, PermissionDeniedError, ValueBlockedError
 from identity_cli.exporter.export import export
+from identity_cli.graph.explanation import explain_identity
 from identity_cli.graph.normalize import ContactRequest
+from identity_cli.graph.references import Reference
+from identity_cli.graph.report import compile_report
 from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer
 from identity_cli.postgres import roles, schema
 from identity_cli.postgres.database import Database
+from identity_cli.postgres.snapshot import snapshot
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
@@ -152,6 +156,9 @@ def test_reading_role_reads_only(
         reader = IdentityService(plain, profile=profile)
         assert reader.find(email="a@x").phone_numbers == ["1"]
         assert verify(plain).ok
+        with snapshot(plain) as graph:
+            assert explain_identity(graph, (Reference("id", 1),)).values == ["a@x", "1"]
+            assert compile_report(graph).statistics.contacts == 1
         with pytest.raises(PermissionDeniedError):
             reader.reconcile(ContactRequest("b@x", "1"))
         with pytest.raises(errors.InsufficientPrivilege):

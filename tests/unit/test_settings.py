@@ -26,6 +26,21 @@ def test_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert read_settings(None).database_url is None
 
 
+def test_key_of_the_forgotten_values_is_read_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_settings("postgresql://flag/").forget_key is None
+    monkeypatch.setenv("IDENTITY_FORGET_KEY", "")
+    assert read_settings("postgresql://flag/").forget_key is None
+    monkeypatch.setenv("IDENTITY_FORGET_KEY", PASSWORD)
+    settings = read_settings("postgresql://flag/")
+    assert settings.forget_key == PASSWORD
+    assert PASSWORD not in repr(settings)
+    with open_database("postgresql://flag/") as database:
+        assert database.forget_key == PASSWORD
+        assert PASSWORD not in repr(database)
+
+
 @pytest.mark.parametrize("empty", ["", " ", "\n"])
 def test_empty_option_is_wrong_usage(empty: str) -> None:
     with pytest.raises(UsageError, match="--database-url is empty"):

@@ -1,0 +1,56 @@
+"""What a user names an identity by: an email, a phone number, or the id of a contact."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from identity_cli.errors import InvalidRequestError
+from identity_cli.graph.normalize import normalize_email, normalize_phone
+
+Kind = Literal["email", "phone", "id"]
+
+# Ids are positive and fit into a bigint; a number with a leading zero is none.
+_bare_number = re.compile(r"[1-9][0-9]{0,18}").fullmatch
+_ID_MAX = 2**63 - 1
+
+
+class Reference(NamedTuple):
+    """A normalised value, or the id of a contact."""
+
+    kind: Kind
+    value: str | int
+
+
+def read_reference(text: str, region: str | None) -> tuple[Reference, ...]:
+    """Return what a text may stand for, the preferred one first.
+
+    A text with an @ is an email. A bare number is the id of a contact, and a phone number if no
+    contact has that id. Anything else is a phone number. Raises `InvalidRequestError`.
+    """
+    text = text.strip()
+    if "@" in text:
+        return (email_reference(text),)
+    if not (_bare_number(text) and int(text) <= _ID_MAX):
+        return (phone_reference(text, region),)
+    contact = Reference("id", int(text))
+    try:
+        return contact, phone_reference(text, region)
+    except InvalidRequestError:
+        return (contact,)
+
+
+def email_reference(email: str) -> Reference:
+    """Return the reference of an email. Raises `InvalidRequestError`."""
+    return _reference("email", normalize_email(email))
+
+
+def phone_reference(phone: str | int, region: str | None) -> Reference:
+    """Return the reference of a phone number. Raises `InvalidRequestError`."""
+    return _reference("phone", normalize_phone(phone, region))
+
+
+def _reference(kind: Kind, value: str | None) -> Reference:
+    if value is None:
+        raise InvalidRequestError("no_identifier", "no email and no phone number")
+    return Reference(kind, value)
