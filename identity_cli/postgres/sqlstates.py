@@ -7,7 +7,6 @@ PROFILE_MISMATCH = "ID001"
 MERGE_TOO_LARGE = "ID002"
 FORGET_KEY = "ID003"
 NOT_THE_NEWEST_RUN = "ID004"
-RUN_AT_WORK = "ID005"
 GUARD_VIOLATION = "23G01"
 
 # A value or a trigger may cause any SQLSTATE, so the list names those that it does not cause.
