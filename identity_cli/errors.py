@@ -140,7 +140,7 @@ class ContactNotFoundError(IdentityError):
 class ValueBlockedError(ContactNotFoundError):
     """An email or a phone number that belongs to no identity, because a rule blocks it."""
 
-    code = "blocked"
+    code = "value_blocked"
     message = "The value is blocked."
     hint = "identity block --list prints the values that are blocked"
 

@@ -179,7 +179,7 @@ def test_inspection_without_the_option_asks_no_database(run_identity: Run, rows:
 def test_inspection_reads_numbers_with_the_region_of_the_database(
     run_identity: Run, database_url: str, tmp_path: Path, connection: psycopg.Connection[Any]
 ) -> None:
-    run_identity("identify", "--phone", "202-555-0101", "--region", "US")
+    run_identity("identify", "--phone", "202-555-0101", "--email", "a@x.org", "--region", "US")
     Player(connection).block(["+12025550101"])
     (tmp_path / "rows.csv").write_text("phone\n(202) 555-0101\n")
     arguments = ("inspect", "rows.csv", "--database-url", database_url, "--json")

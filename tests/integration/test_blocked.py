@@ -93,7 +93,7 @@ def test_a_value_that_is_blocked_leads_nowhere(player: Player) -> None:
         ContactRequest("reserved@x.org", "5555555"),
     ]
     with snapshot(player.connection) as graph:
-        assert find_primaries(graph, requests) == [set(), {1}, set()]
+        assert find_primaries(graph, requests) == [None, {1}, set()]
 
 
 def test_held_evidence_makes_no_hub(connection: psycopg.Connection[Any]) -> None:
@@ -128,16 +128,16 @@ def test_a_resumed_run_finds_what_rules_hide(connection: psycopg.Connection[Any]
     journal = RunJournal(connection, [], {})
     [journal.run_id] = player.runs
     records = journal.records(Checkpoint())
-    stored = records.outcome(2, ContactRequest("b@x.org", "1111111"))
-    assert stored == Outcome("created", 2, 2)
-    assert records.outcome(4, ContactRequest("a@x.org", "1111111")) is None
-    assert journal.primary_at("a@x.org", "1111111", 4) == 1
-    assert journal.primary_at(None, "1111111", 4) is None
+    stored = records.outcome(2, ContactRequest("b@x.org", "1111111"), journal.are_unknown)
+    assert stored == Outcome("created", None, 2)
+    assert records.outcome(4, ContactRequest("a@x.org", "1111111"), journal.are_unknown) is None
+    assert journal.primary_at(ContactRequest("a@x.org", "1111111"), 4, []) == 1
+    assert journal.primary_at(ContactRequest(None, "1111111"), 4, []) is None
     player.unlink("a@x.org", "b@x.org")
     player.unblock(["1111111"])
     player.unlink("b@x.org", "1111111")
-    assert journal.primary_at("a@x.org", "1111111", 4) == 1
-    assert journal.primary_at("b@x.org", "1111111", 4) == 2
+    assert journal.primary_at(ContactRequest("a@x.org", "1111111"), 4, []) == 1
+    assert journal.primary_at(ContactRequest("b@x.org", "1111111"), 4, []) == 2
 
 
 def test_held_evidence_is_no_answer_of_a_resumed_run(connection: psycopg.Connection[Any]) -> None:
@@ -150,4 +150,9 @@ def test_held_evidence_is_no_answer_of_a_resumed_run(connection: psycopg.Connect
     assert connection.execute("SELECT is_held FROM link_evidence").fetchall() == [(True,)]
     journal = RunJournal(connection, [], {})
     [journal.run_id] = player.runs
-    assert journal.records(Checkpoint()).outcome(3, ContactRequest("a@x.org", "2222222")) is None
+    assert (
+        journal.records(Checkpoint()).outcome(
+            3, ContactRequest("a@x.org", "2222222"), journal.are_unknown
+        )
+        is None
+    )

@@ -158,13 +158,19 @@ def read_runs(url: str) -> list[tuple[Any, ...]]:
         return connection.execute("SELECT id, status, rows FROM import_run ORDER BY id").fetchall()
 
 
-def undo(connection: psycopg.Connection[Any], run_id: int) -> None:
-    """Take a run back that has ended; the server may still be closing its connection."""
+def interrupt(connection: psycopg.Connection[Any], url: str, path: Path, **options: Any) -> None:
+    """Import a file as a run that has not finished, and wait until the server knows its end."""
+    run_import(url, path, **options)
+    connection.execute("UPDATE import_run SET status = 'stopped'")
+    at_work = "SELECT FROM pg_stat_activity WHERE application_name = 'identity import'"
+    at_work += " AND datname = current_database()"
     deadline = time.monotonic() + 10
-    at_work = "SELECT FROM pg_locks JOIN import_run ON lock_key = (classid::bigint << 32) | objid"
-    at_work += "::bigint WHERE locktype = 'advisory' AND import_run.id = %s"
-    while connection.execute(at_work, (run_id,)).fetchone() and time.monotonic() < deadline:
+    while connection.execute(at_work).fetchone() is not None:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def undo(connection: psycopg.Connection[Any], run_id: int) -> None:
     player = Player(connection)
     player.runs = [run_id]
     player.undo()
@@ -175,9 +181,7 @@ def test_import_after_an_undo_is_a_new_run(
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_text("email\na@x.org\nb@x.org\n")
-    run_import(database_url, path)
-    # As if it had been interrupted: a run that has finished is not resumed anyway.
-    connection.execute("UPDATE import_run SET status = 'stopped'")
+    interrupt(connection, database_url, path)
     undo(connection, 1)
     importer = run_import(database_url, path)
     assert (importer.run_id, importer.counts.created) == (2, 2)
@@ -189,9 +193,8 @@ def test_run_before_an_undone_one_is_resumed(
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_text("email\na@x.org\n")
-    run_import(database_url, path)
-    connection.execute("UPDATE import_run SET status = 'stopped'")
-    run_import(database_url, path, restart=True)
+    interrupt(connection, database_url, path)
+    interrupt(connection, database_url, path, restart=True)
     undo(connection, 2)
     importer = run_import(database_url, path)
     assert (importer.run_id, importer.counts.created) == (1, 1)

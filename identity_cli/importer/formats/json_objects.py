@@ -125,14 +125,21 @@ class JsonObjects:
         except InvalidRequestError as error:
             return _bad(line, data, error.with_traceback(None))
         except UnicodeDecodeError:
-            return self._row_with_bad_bytes(line, data)
+            reject = InvalidRequestError("bad_encoding", "bytes that are not UTF-8")
+            return self._row_with_bad_bytes(line, data, reject)
         except RecursionError:
             return _bad(line, data, InvalidRequestError("bad_json", "nested too deep"))
         except self._invalid as error:
-            return _bad(line, data, InvalidRequestError("bad_json", str(error)))
+            reject = InvalidRequestError("bad_json", str(error))
+            if not _is_utf8(data):  # from msgspec 0.23 on, no UnicodeDecodeError is raised
+                return self._row_with_bad_bytes(line, data, reject)
+            return _bad(line, data, reject)
 
-    def _row_with_bad_bytes(self, line: int, data: bytes) -> Row:
-        """Return the row of an object with bytes that are not UTF-8; they may be in other keys."""
+    def _row_with_bad_bytes(self, line: int, data: bytes, reject: InvalidRequestError) -> Row:
+        """Return the row of an object with bytes that are not UTF-8; they may be in other keys.
+
+        If it cannot be read all the same, `reject` is the reason.
+        """
         try:
             value = json.loads(
                 data.strip().removesuffix(b",").decode("utf-8", KEEP_BYTES),
@@ -142,7 +149,7 @@ class JsonObjects:
         except InvalidRequestError as error:
             return _bad(line, data, error.with_traceback(None))
         except (ValueError, RecursionError):
-            return _bad(line, data, InvalidRequestError("bad_encoding", "bytes that are not UTF-8"))
+            return _bad(line, data, reject)
         if type(value) is not dict:
             return _bad(line, data, InvalidRequestError("bad_json", "not a JSON object"))
         return self._nested_row(line, value, data)
@@ -308,6 +315,14 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(_name: str) -> None:
     raise ValueError
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _refuse_duplicate_keys(data: bytes) -> None:

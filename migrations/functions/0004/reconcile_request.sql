@@ -48,6 +48,10 @@ BEGIN
     IF is_steered THEN
         -- Its values may be in several identities: that of the first one that links.
         result.primary_id := (primaries_of(emails || phones))[1];
+        IF result.primary_id IS NULL AND result.outcome <> 'forgotten' THEN
+            -- Its values may have become hubs one after the other.
+            result.outcome := 'blocked';
+        END IF;
     END IF;
     IF cardinality(stored) > 1 THEN
         result.contact_ids := stored;
