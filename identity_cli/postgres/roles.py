@@ -31,7 +31,7 @@ _UNREADABLE = "forget_key"
 _WRITTEN = ("contact", "import_run", "link_evidence")
 _READ = ("GRANT USAGE ON SCHEMA {schema} TO {role}", "GRANT SELECT ON {tables} TO {role}")
 _RECONCILE = (
-    "GRANT INSERT, UPDATE ON contact, import_run, normalization_profile TO {role}",
+    "GRANT INSERT, UPDATE ON contact, import_run, normalization_profile, partner_count TO {role}",
     "GRANT INSERT ON link_evidence TO {role}",
     "GRANT USAGE, SELECT ON SEQUENCE {sequences} TO {role}",
     "GRANT EXECUTE ON ROUTINE {routines} TO {role}",

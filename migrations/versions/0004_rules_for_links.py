@@ -86,6 +86,7 @@ _GRANT_AS_BEFORE = """
         LOOP
             EXECUTE format('GRANT SELECT ON {readable} TO %s', grantee);
             IF may_insert THEN
+                EXECUTE format('GRANT INSERT, UPDATE ON partner_count TO %s', grantee);
                 EXECUTE format('GRANT EXECUTE ON ROUTINE {routines} TO %s', grantee);
             END IF;
         END LOOP;

@@ -53,7 +53,8 @@ def test_evidence_of_revision_0002_is_kept_without_being_rewritten(empty_databas
         files = connection.execute(where_it_is).fetchone()
         schema.upgrade(Database(connection_parameters(empty_database_url), embedded=False))
         assert len(before) > 5
-        assert connection.execute("SELECT * FROM link_evidence ORDER BY id").fetchall() == before
+        after = connection.execute("SELECT * FROM link_evidence ORDER BY id").fetchall()
+        assert [row[: len(before[0])] for row in after] == before
         assert connection.execute(where_it_is).fetchone() == files
 
 

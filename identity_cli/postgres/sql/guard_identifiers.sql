@@ -24,21 +24,17 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF NEW.email IS NOT NULL AND NOT NEW.anchors_email THEN
         PERFORM FROM contact WHERE email = NEW.email AND anchors_email
-            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
+            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id)
+            AND NOT EXISTS (SELECT FROM unlinked_pair WHERE value = NEW.email AND other_value = NEW.phone_number);
         IF NOT FOUND THEN
             PERFORM refuse_two_identities();
         END IF;
     END IF;
     IF NEW.phone_number IS NOT NULL AND NOT NEW.anchors_phone THEN
         PERFORM FROM contact WHERE phone_number = NEW.phone_number AND anchors_phone
-            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id);
+            AND coalesce(linked_id, id) = coalesce(NEW.linked_id, NEW.id)
+            AND NOT EXISTS (SELECT FROM unlinked_pair WHERE value = NEW.email AND other_value = NEW.phone_number);
         IF NOT FOUND THEN
-            PERFORM refuse_two_identities();
-        END IF;
-    END IF;
-    IF NEW.email IS NOT NULL AND NEW.phone_number IS NOT NULL THEN
-        PERFORM FROM unlinked_pair WHERE value = NEW.email AND other_value = NEW.phone_number;
-        IF FOUND THEN
             PERFORM refuse_two_identities();
         END IF;
     END IF;

@@ -3,7 +3,10 @@
 
 -- Count a pair that is new; return those of the two that have become hubs by it, null if none.
 CREATE OR REPLACE FUNCTION count_partners(left_value text, right_value text) RETURNS text[]
-LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql AS $$
+DECLARE
+    hubs text[];
+BEGIN
     WITH counted AS (
         -- In one order: two requests of the same pair wait for each other at the first value.
         INSERT INTO partner_count AS p (value, partners)
@@ -11,11 +14,16 @@ LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
         ON CONFLICT (value) DO UPDATE SET partners = p.partners + 1
         RETURNING value, partners
     )
-    SELECT array_agg(value) FROM counted, link_policy
-    WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
-      AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = counted.value)
-      AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = counted.value AND is_hub)
-$$;
+    SELECT array_agg(value) INTO hubs FROM counted WHERE partners > rules_in_force() / 2;
+    IF hubs IS NOT NULL THEN
+        SELECT array_agg(p.value) INTO hubs FROM partner_count AS p, link_policy
+        WHERE p.value = ANY (hubs)
+            AND partners > CASE WHEN strpos(p.value, '@') > 0 THEN email_limit ELSE phone_limit END
+            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
+            AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = p.value AND is_hub);
+    END IF;
+    RETURN hubs;
+END $$;
 
 -- The answer to a request whose pair made hubs of values: that after these have stopped linking.
 CREATE OR REPLACE FUNCTION answer_after_hubs(

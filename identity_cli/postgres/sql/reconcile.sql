@@ -37,7 +37,7 @@ DECLARE
     merge_limit text;
     found_primaries bigint[];
     still_there bigint;
-    is_checked boolean := false;
+    new_id bigint;
     hubs text[];
 BEGIN
     IF left_value IS NULL AND right_value IS NULL THEN
@@ -63,26 +63,7 @@ BEGIN
             FROM contact WHERE email = right_value AND anchors_email;
         END IF;
 
-        IF left_id < 0 OR right_id < 0 THEN
-            result := reconcile_steered(left_value, right_value, left_id, right_id, request_at, request_run, request_line,
-                                        two_emails, two_phones);
-            -- No outcome: the rule has gone meanwhile. Look again.
-            CONTINUE WHEN result.outcome IS NULL;
-            RETURN result;
-        END IF;
-
         IF (left_id IS NULL AND left_value IS NOT NULL) OR (right_id IS NULL AND right_value IS NOT NULL) THEN
-            IF rules_in_force() % 2 = 1 THEN
-                -- No rule for new values changes between the check and the INSERT.
-                LOCK TABLE contact IN ROW EXCLUSIVE MODE;
-                result := reconcile_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL, request_at,
-                                               request_run, request_line);
-                CONTINUE WHEN result.outcome = 'look again';
-                IF result.outcome IS NOT NULL THEN
-                    RETURN result;
-                END IF;
-                is_checked := true;
-            END IF;
             -- A contact has room for one value of a kind: of two alike it gets the first that is unknown.
             IF left_id IS NULL AND right_id IS NULL THEN
                 INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
@@ -93,6 +74,12 @@ BEGIN
                         request_run, request_line, request_at, request_at)
                 ON CONFLICT DO NOTHING
                 RETURNING 'created', id, id, NULL::bigint[] INTO result;
+            ELSIF left_id < 0 OR right_id < 0 THEN
+                result := reconcile_steered(left_value, right_value, left_id, right_id, request_at, request_run,
+                                            request_line, two_emails, two_phones);
+                -- No outcome: the rule has gone meanwhile. Look again.
+                CONTINUE WHEN result.outcome IS NULL;
+                RETURN result;
             ELSE
                 -- A clock of another machine must not make the newcomer older than its primary; the contact that
                 -- anchors the known value is not. Where a merge came between, the foreign key says so: 23503.
@@ -108,18 +95,27 @@ BEGIN
                 ON CONFLICT DO NOTHING
                 RETURNING 'linked', linked_id, id, NULL::bigint[] INTO result;
             END IF;
-            -- No row: another request has brought the value in at this moment. Look again.
-            CONTINUE WHEN result.contact_id IS NULL;
-            -- After the INSERT, which keeps a command from changing this until the COMMIT.
-            IF rules_in_force() > 0 THEN
-                IF rules_in_force() % 2 = 1 AND NOT is_checked THEN
-                    RAISE EXCEPTION 'a rule has changed' USING ERRCODE = 'serialization_failure';
-                ELSIF rules_in_force() >= 2 AND left_value IS NOT NULL AND right_value IS NOT NULL
-                    AND NOT (two_emails OR two_phones) THEN
+            -- No row: another request has brought the value in at this moment. Look again. Rules are looked at after the
+            -- INSERT, which keeps a command from changing them until the COMMIT.
+            IF result.contact_id IS NULL OR rules_in_force() > 0 THEN
+                CONTINUE WHEN result.contact_id IS NULL;
+                IF rules_in_force() % 2 = 1 THEN
+                    new_id := result.contact_id;
+                    result := reconcile_new_values(result, left_value, right_value, left_id, right_id, request_at,
+                                                   request_run, request_line);
+                    CONTINUE WHEN result.outcome IS NULL;
+                    IF result.contact_id IS DISTINCT FROM new_id THEN
+                        RETURN result;
+                    END IF;
+                END IF;
+                -- The pair that the contact shows is new.
+                IF rules_in_force() >= 2 AND left_value IS NOT NULL AND right_value IS NOT NULL
+                    AND NOT two_emails AND NOT two_phones THEN
                     hubs := count_partners(left_value, right_value);
                     IF hubs IS NOT NULL THEN
                         RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
                     END IF;
+                    RETURN result;
                 END IF;
             END IF;
             IF two_emails OR two_phones THEN
@@ -142,6 +138,13 @@ BEGIN
             RETURN result;
         END IF;
 
+        IF left_id < 0 OR right_id < 0 THEN
+            result := reconcile_steered(left_value, right_value, left_id, right_id, request_at, request_run,
+                                        request_line, two_emails, two_phones);
+            -- No outcome: the rule has gone meanwhile. Look again.
+            CONTINUE WHEN result.outcome IS NULL;
+            RETURN result;
+        END IF;
         IF (two_emails OR two_phones) AND left_value > right_value COLLATE "C" THEN
             -- Evidence has a pair in one order, the smaller of two alike first.
             SELECT right_value, left_value INTO left_value, right_value;
@@ -173,12 +176,11 @@ BEGIN
                 END IF;
                 RETURN result;
             END IF;
-        ELSE
-            fact_run := CASE WHEN right_id IS NULL OR left_partner = right_value THEN left_run ELSE right_run END;
         END IF;
         IF left_root = right_root OR left_root IS NULL OR right_root IS NULL THEN
             -- Stated by a run that may be undone before this request is: then it is stated still.
-            IF fact_run > coalesce(request_run, 0) THEN
+            IF coalesce(fact_run, CASE WHEN right_id IS NULL OR left_partner = right_value THEN left_run ELSE right_run END)
+                > coalesce(request_run, 0) THEN
                 IF locked_root IS DISTINCT FROM coalesce(left_root, right_root) THEN
                     SELECT id INTO locked_root FROM contact
                     WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR KEY SHARE;

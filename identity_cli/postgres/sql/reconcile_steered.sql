@@ -18,6 +18,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     result reconciliation;
     step reconciliation;
+    rules text[];
     is_left_blocked boolean;
     is_right_blocked boolean;
 BEGIN
@@ -31,12 +32,9 @@ BEGIN
         RETURN result;
     END IF;
     IF rules_in_force() % 2 = 1 THEN
-        step := reconcile_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL, request_at, request_run,
-                                     request_line);
-        IF step.outcome = 'look again' THEN
-            RETURN result;
-        ELSIF step.outcome IS NOT NULL THEN
-            RETURN step;
+        rules := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
+        IF num_nonnulls(VARIADIC rules) > 0 THEN
+            RETURN reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
         END IF;
     END IF;
     is_left_blocked := left_id < 0 AND EXISTS (SELECT FROM blocked_value WHERE value = left_value);
@@ -94,35 +92,43 @@ BEGIN
     RETURN reconcile(NULL, of_value, request_at, request_run, request_line);
 END $$;
 
--- Check new values before reconcile() stores them: the answer without the forgotten ones, 'look again' if a pattern blocks
--- a value from now on, or no outcome.
+-- Check a contact that reconcile() has just stored against the rules for new values. No outcome: a pattern blocks a value
+-- from now on, look again. If a value is forgotten, the answer is that without it.
 CREATE OR REPLACE FUNCTION reconcile_new_values(
+    answer reconciliation,
     left_value text,
     right_value text,
-    is_left_new boolean,
-    is_right_new boolean,
+    left_id bigint,
+    right_id bigint,
     request_at timestamptz,
     request_run bigint,
     request_line bigint
 ) RETURNS reconciliation
 LANGUAGE plpgsql AS $$
 DECLARE
-    result reconciliation;
-    rules text[] := ARRAY[CASE WHEN is_left_new THEN rule_for_new_value(left_value) END,
-                          CASE WHEN is_right_new THEN rule_for_new_value(right_value) END];
+    rules text[] := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
 BEGIN
-    IF 'forgotten' = ANY (rules) THEN
-        RETURN reconcile_unforgotten(left_value, right_value, rules, request_at, request_run, request_line);
-    ELSIF 'blocked' = ANY (rules) THEN
-        PERFORM block_by_pattern(ARRAY[CASE WHEN is_left_new THEN left_value END,
-                                       CASE WHEN is_right_new THEN right_value END]);
-        result.outcome := 'look again';
+    IF num_nonnulls(VARIADIC rules) > 0 THEN
+        PERFORM take_back_contact(answer.contact_id);
+        RETURN reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
     END IF;
-    RETURN result;
+    RETURN answer;
 END $$;
 
--- Reconcile a request of which at least one value is forgotten with what is left of it.
-CREATE OR REPLACE FUNCTION reconcile_unforgotten(
+-- The rules for two values, of which one may be null: only a new value can be forgotten, or match a pattern without
+-- being blocked already.
+CREATE OR REPLACE FUNCTION rules_for_new_values(
+    left_value text, right_value text, is_left_new boolean, is_right_new boolean
+) RETURNS text[]
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY[CASE WHEN is_left_new THEN rule_for_new_value(left_value) END,
+                 CASE WHEN is_right_new THEN rule_for_new_value(right_value) END];
+END $$;
+
+-- Reconcile a request of which a value is forgotten with what is left of it. No outcome: none is, but a pattern blocks a
+-- value from now on.
+CREATE OR REPLACE FUNCTION reconcile_ruled(
     left_value text,
     right_value text,
     rules text[],
@@ -134,14 +140,26 @@ LANGUAGE plpgsql AS $$
 DECLARE
     result reconciliation;
 BEGIN
-    IF left_value IS NOT NULL AND rules[1] IS DISTINCT FROM 'forgotten' THEN
+    IF 'forgotten' = ANY (rules) IS NOT TRUE THEN
+        PERFORM block_by_pattern(ARRAY[CASE WHEN rules[1] IS NOT NULL THEN left_value END,
+                                       CASE WHEN rules[2] IS NOT NULL THEN right_value END]);
+    ELSIF left_value IS NOT NULL AND rules[1] IS DISTINCT FROM 'forgotten' THEN
         RETURN reconcile_value(left_value, request_at, request_run, request_line);
     ELSIF right_value IS NOT NULL AND rules[2] IS DISTINCT FROM 'forgotten' THEN
         RETURN reconcile_value(right_value, request_at, request_run, request_line);
+    ELSE
+        result.outcome := 'forgotten';
     END IF;
-    result.outcome := 'forgotten';
     RETURN result;
 END $$;
+
+-- Delete a contact that this transaction has stored: nobody else's is both visible and in progress.
+CREATE OR REPLACE FUNCTION take_back_contact(of_contact bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    DELETE FROM contact
+    WHERE id = of_contact AND 'in progress' = pg_xact_status(
+        ((pg_current_xact_id()::text::bigint >> 32 << 32) | xmin::text::bigint)::text::xid8)
+$$;
 
 -- 'forgotten', 'blocked' if a pattern matches, or null.
 CREATE OR REPLACE FUNCTION rule_for_new_value(new_value text) RETURNS text

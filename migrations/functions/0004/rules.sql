@@ -242,8 +242,8 @@ BEGIN
     PERFORM set_rules_in_force();
 END $$;
 
--- Which rules every request has to be checked against: 1 if new values may be forgotten or match a pattern, 2 if partners
--- are counted. A constant, so that a request pays nothing where there are none; set_rules_in_force() replaces it, while
+-- Which rules every request has to be checked against: 1 if new values may be forgotten or match a pattern, plus twice the
+-- lowest limit if partners are counted. A constant, so that a request pays nothing where there are none; set_rules_in_force() replaces it, while
 -- no request is between its first row and its COMMIT.
 CREATE OR REPLACE FUNCTION rules_in_force() RETURNS integer LANGUAGE sql STABLE AS $$ SELECT 0 $$;
 
@@ -251,12 +251,12 @@ CREATE OR REPLACE FUNCTION set_rules_in_force() RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     new_values boolean := EXISTS (SELECT FROM block_pattern) OR EXISTS (SELECT FROM forgotten_value);
-    partners boolean := EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0);
+    lowest_limit integer := (SELECT coalesce(least(email_limit, phone_limit), 0) FROM link_policy);
 BEGIN
-    IF rules_in_force() <> new_values::integer + 2 * partners::integer THEN
+    IF rules_in_force() <> new_values::integer + 2 * lowest_limit THEN
         EXECUTE format(
             'CREATE OR REPLACE FUNCTION rules_in_force() RETURNS integer LANGUAGE sql STABLE AS $body$ SELECT %s $body$',
-            new_values::integer + 2 * partners::integer
+            new_values::integer + 2 * lowest_limit
         );
     END IF;
 END $$;
