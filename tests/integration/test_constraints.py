@@ -150,9 +150,9 @@ REFUSED = {
     "an anchor deleted whose value another carries": "DELETE FROM contact WHERE id = 2",
     "every primary deleted": "DELETE FROM contact WHERE link_precedence = 'primary'",
     "no created_at": "UPDATE contact SET created_at = NULL WHERE id = 1",
-    "a primary that gives way twice":
-    "INSERT INTO link_evidence (value, other_value, primary_id, merged_id, created_at)"
-    " VALUES ('biff@x.org', '123456', 1, 4, now())",
+    "a link to a placeholder": "INSERT INTO contact (id, email, link_precedence)"
+    " VALUES (-1, 'held@x.org', 'primary');"
+    " UPDATE contact SET linked_id = -1, link_precedence = 'secondary' WHERE id = 1",
     "a pair kept twice": "INSERT INTO link_evidence (value, other_value, primary_id, created_at)"
     " VALUES ('george@x.org', '717171', 3, now())",
     "a pair in the other order":
@@ -233,10 +233,11 @@ def test_accepted(graph: Connection, name: str) -> None:
 
 def test_a_refusal_of_one_identifier_in_two_identities_says_what_to_do(graph: Connection) -> None:
     with (
-        pytest.raises(psycopg.errors.IntegrityConstraintViolation) as caught,
+        pytest.raises(psycopg.IntegrityError) as caught,
         graph.transaction(),
     ):
         graph.execute(REFUSED["a secondary made primary"])
+    assert caught.value.sqlstate == "23G01"
     assert caught.value.diag.message_primary == "an identifier would lead to two identities"
     assert "reconcile()" in (caught.value.diag.message_hint or "")
 

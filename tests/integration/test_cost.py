@@ -146,6 +146,9 @@ def _scans(connection: Connection) -> tuple[int, int]:
 VARIABLES = {
     "left_value": ("text", "a5@x.org"),
     "right_value": ("text", "1005"),
+    "left_id": ("bigint", 50005),
+    "right_id": ("bigint", 50006),
+    "result.primary_id": ("bigint", 50005),
     "left_root": ("bigint", 50005),
     "right_root": ("bigint", 50006),
     "found_primaries[1]": ("bigint", 50005),
@@ -161,6 +164,16 @@ STATEMENTS = [
     "FROM link_evidence WHERE value = left_value AND other_value = right_value",
     "FROM contact WHERE id IN (left_root, right_root) AND linked_id IS NULL ORDER BY id FOR UPDATE",
     "FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1",
+    "FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE",
+    "FROM contact WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR KEY SHARE",
+    "FROM contact WHERE id = coalesce(left_id, right_id)"
+    " AND coalesce(linked_id, id) = result.primary_id"
+    " AND CASE WHEN left_id IS NULL THEN right_value ELSE left_value END IN (email, phone_number)",
+    "FROM contact WHERE id IN (left_id, right_id)"
+    " AND (id = left_id AND coalesce(linked_id, id) = left_root"
+    " AND left_value IN (email, phone_number)"
+    " OR id = right_id AND coalesce(linked_id, id) = right_root"
+    " AND right_value IN (email, phone_number))",
     "UPDATE contact SET linked_id = found_primaries[1], link_precedence = 'secondary',"
     " updated_at = request_at WHERE id = merged OR linked_id = merged",
 ]
