@@ -117,6 +117,7 @@ def test_stats_as_json_has_the_documented_schema(run_identity: Run) -> None:
             "linked": 1,
             "merged": 1,
             "unchanged": 0,
+            "blocked": 0,
             "rejected": 1,
             "partial": 0,
         },
