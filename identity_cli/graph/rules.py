@@ -195,10 +195,8 @@ class Unlink:
             )
         return Effect(
             tuple(notes),
-            {
-                "values": [self.value.value, self.other_value.value],
-                "path": [pair.as_json() for pair in path],
-            },
+            {"values": [self.value.value, self.other_value.value]},
+            tuple(path),
         )
 
 

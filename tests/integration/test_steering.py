@@ -198,7 +198,7 @@ def test_unlinking_one_way_shows_the_other_and_the_cut_ends_it(
     steering: Steering, connection: Connection
 ) -> None:
     change = steering.apply(Unlink(value("1"), value("a@x.org"), "mixed up"))
-    path = [(pair["value"], pair["other_value"]) for pair in change.details["path"]]
+    path = [(pair["value"], pair["other_value"]) for pair in change.as_json()["path"]]
     assert path == [("b@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "2")]
     [pair] = propose_cut(connection, "a@x.org", "1")
     steering.apply(Unlink(value(pair.value), value(pair.other_value)))
@@ -212,6 +212,21 @@ def test_unlinking_one_way_shows_the_other_and_the_cut_ends_it(
     steering.apply(Relink(value("a@x.org"), value("1")))
     with pytest.raises(errors.RuleNotFoundError):
         steering.apply(Relink(value("a@x.org"), value("1")))
+
+
+@pytest.mark.usefixtures("triangle")
+def test_preview_masks_the_path_unless_values_are_asked_for(steering: Steering) -> None:
+    unlink = Unlink(value("1"), value("a@x.org"))
+    masked = steering.preview(unlink)
+    shown = steering.preview(unlink, with_values=True)
+    assert masked.path is not None
+    assert [pair[:2] for pair in masked.path] == [
+        ("b***@x***.org", "***"),
+        ("b***@x***.org", "***"),
+        ("a***@x***.org", "***"),
+    ]
+    assert "b@x.org" not in str(masked.as_json())
+    assert shown.path == steering.apply(unlink).path
 
 
 @pytest.mark.usefixtures("triangle")
