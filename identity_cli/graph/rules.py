@@ -69,14 +69,15 @@ class Block:
                 "block", detail=_counted(len(of_values), "value", "values"), reason=reason
             )
             log.rows("SELECT block_values(%s::text[], %s, true)", of_values, command)
-        for pattern in self.patterns:
+        patterns = list(dict.fromkeys(self.patterns))
+        for pattern in patterns:
             notes += self._block_pattern(log, pattern)
         [(blocked_now,)] = log.rows(_COUNT_BLOCKED)
         return Effect(
             tuple(notes),
             {
                 "values": [one.value for one in values],
-                "patterns": list(self.patterns),
+                "patterns": patterns,
                 "stop_linking": blocked_now - blocked_before,
             },
         )
@@ -114,7 +115,8 @@ class Unblock:
         values = [one.value for one in distinct(self.values)]
         blocked = [row[0] for row in log.rows(_BLOCKED, values) if row[1]]
         [(blocked_before,)] = log.rows(_COUNT_BLOCKED)
-        patterns = [one for one in self.patterns if log.rows(_PATTERN_MATCHES, one)]
+        named_patterns = dict.fromkeys(self.patterns)
+        patterns = [one for one in named_patterns if log.rows(_PATTERN_MATCHES, one)]
         if blocked:
             command = log.enter(
                 "unblock", detail=_counted(len(blocked), "value", "values"), reason=self.reason
@@ -125,7 +127,7 @@ class Unblock:
             log.rows("SELECT remove_pattern(%s, %s)", pattern, command)
         notes = self._notes(log, values, was_blocked=set(blocked))
         notes += [
-            f"the pattern {one!r} is not blocked" for one in self.patterns if one not in patterns
+            f"the pattern {one!r} is not blocked" for one in named_patterns if one not in patterns
         ]
         if not blocked and not patterns:
             raise RuleNotFoundError(

@@ -168,6 +168,15 @@ def test_each_reason_is_an_entry_and_a_value_keeps_its_first_one(
     assert [(one.pattern, one.values) for one in patterns] == [("x@.*", 0)]
 
 
+def test_pattern_that_is_named_twice_is_one(steering: Steering, connection: Connection) -> None:
+    twice = ("x@.*", "x@.*")
+    blocked = steering.apply(Block(patterns=twice))
+    unblocked = steering.apply(Unblock(patterns=twice))
+    assert blocked.details["patterns"] == unblocked.details["patterns"] == ["x@.*"]
+    assert blocked.notes == ("the pattern 'x@.*' matches no value so far",)
+    assert [verb for verb, *_ in entries(connection)] == ["block", "unblock"]
+
+
 def test_invalid_pattern_is_wrong_usage_and_rolls_everything_back(
     steering: Steering, connection: Connection
 ) -> None:
