@@ -177,6 +177,17 @@ BEGIN
     LEFT JOIN unnest(nodes, labels) AS l (value, label) ON l.value = pair.value
     LEFT JOIN unnest(nodes, labels) AS r (value, label) ON r.value = pair.other_value;
 
+    IF rules_in_force() >= 2 THEN
+        -- Their anchors may change, and with them what a missing row stands for.
+        INSERT INTO partner_count (value, partners)
+        SELECT was_email, 1 FROM unnest(contacts) WHERE was_anchors_email AND num_nonnulls(was_email, was_phone_number) = 2
+        UNION ALL
+        SELECT was_phone_number, 1 FROM unnest(contacts)
+        WHERE was_anchors_phone AND num_nonnulls(was_email, was_phone_number) = 2
+        ORDER BY 1
+        ON CONFLICT DO NOTHING;
+    END IF;
+
     -- The placeholders of values that link again: their contacts take over.
     DELETE FROM contact USING unnest(more_values) AS more (value)
     WHERE contact.id < 0 AND contact.email = more.value AND anchors_email AND more.value = ANY (nodes);
