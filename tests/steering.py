@@ -24,7 +24,8 @@ _PARTNERS = """
     SELECT email, 1 FROM contact WHERE anchors_email AND num_nonnulls(email, phone_number) = 2
         AND NOT EXISTS (SELECT FROM partner_count WHERE value = email)
     UNION ALL
-    SELECT phone_number, 1 FROM contact WHERE anchors_phone AND num_nonnulls(email, phone_number) = 2
+    SELECT phone_number, 1 FROM contact
+    WHERE anchors_phone AND num_nonnulls(email, phone_number) = 2
         AND NOT EXISTS (SELECT FROM partner_count WHERE value = phone_number)
 """
 _PROBLEMS = {
