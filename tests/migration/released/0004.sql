@@ -1513,7 +1513,9 @@ BEGIN
         DELETE FROM contact WHERE id IN (SELECT id FROM changed WHERE was_shown UNION ALL SELECT id FROM leaving)
         RETURNING id
     ), after_the_delete AS (
-        SELECT count(*) FROM deleted
+        -- This statement is planned by now. The queries of the guards, which run at its end, keep their plans: planning
+        -- them anew for each row would take longer than all the rest.
+        SELECT count(*), set_config('plan_cache_mode', 'auto', true) FROM deleted
     ), moves AS (
         INSERT INTO contact_move (contact_id, from_primary_id, to_primary_id, command_id, moved_at)
         SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, clock_timestamp()
@@ -2093,116 +2095,116 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:06:58.729024+00', '2026-11-29 23:06:58.729024+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:06:58.729025+00', '2026-11-29 23:06:58.729025+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:06:58.729026+00', '2026-11-29 23:06:58.729026+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:06:58.729027+00', '2026-11-29 23:06:58.729028+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:06:58.729029+00', '2026-11-29 23:06:58.729029+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:06:58.72903+00', '2026-11-29 23:06:58.72903+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:06:58.729031+00', '2026-11-29 23:06:58.729031+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:06:58.729032+00', '2026-11-29 23:06:58.729032+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:06:58.729033+00', '2026-11-29 23:06:58.729033+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:06:58.729035+00', '2026-11-29 23:06:58.729035+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:06:58.729037+00', '2026-11-29 23:06:58.729037+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:06:58.729038+00', '2026-11-29 23:06:58.729038+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:06:58.729043+00', '2026-11-29 23:06:58.729043+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:06:58.729044+00', '2026-11-29 23:06:58.729044+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:06:58.729045+00', '2026-11-29 23:06:58.729045+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:06:58.729046+00', '2026-11-29 23:06:58.729046+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:06:58.729047+00', '2026-11-29 23:06:58.729047+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:06:58.729048+00', '2026-11-29 23:06:58.729048+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:06:58.729049+00', '2026-11-29 23:06:58.729049+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:06:58.72905+00', '2026-11-29 23:06:58.72905+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:06:58.729051+00', '2026-11-29 23:06:58.729051+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:06:58.729053+00', '2026-11-29 23:06:58.729053+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:06:58.729055+00', '2026-11-29 23:06:58.729055+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:06:58.729056+00', '2026-11-29 23:06:58.729056+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:06:58.729057+00', '2026-11-29 23:06:58.729057+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:06:58.72904+00', '2026-11-29 23:06:58.729058+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:06:58.729041+00', '2026-11-29 23:06:58.729058+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:06:58.729042+00', '2026-11-29 23:06:58.729058+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:06:58.729054+00', '2026-11-29 23:06:58.729058+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:06:58.729059+00', '2026-11-29 23:06:58.729059+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:06:58.72906+00', '2026-11-29 23:06:58.72906+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:06:58.729061+00', '2026-11-29 23:06:58.729061+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:06:58.729062+00', '2026-11-29 23:06:58.729062+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:06:58.729063+00', '2026-11-29 23:06:58.729063+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:06:58.729064+00', '2026-11-29 23:06:58.729064+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:06:58.729065+00', '2026-11-29 23:06:58.729065+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:06:58.729066+00', '2026-11-29 23:06:58.729066+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:06:58.729067+00', '2026-11-29 23:06:58.729067+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:06:58.729068+00', '2026-11-29 23:06:58.729068+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:06:58.729052+00', '2026-11-29 23:06:58.729069+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:06:58.72907+00', '2026-11-29 23:06:58.72907+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:06:58.729071+00', '2026-11-29 23:06:58.729071+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:06:58.729072+00', '2026-11-29 23:06:58.729072+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:06:58.729073+00', '2026-11-29 23:06:58.729073+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:06:58.729074+00', '2026-11-29 23:06:58.729074+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:06:58.729039+00', '2026-11-29 23:06:58.729075+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:06:58.729079+00', '2026-11-29 23:06:58.729079+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:06:58.72908+00', '2026-11-29 23:06:58.72908+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:06:58.729082+00', '2026-11-29 23:06:58.729082+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:06:58.729084+00', '2026-11-29 23:06:58.729084+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:06:58.729085+00', '2026-11-29 23:06:58.729085+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:06:58.729087+00', '2026-11-29 23:06:58.729087+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:06:58.729088+00', '2026-11-29 23:06:58.729088+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:06:58.729089+00', '2026-11-29 23:06:58.729089+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:06:58.72909+00', '2026-11-29 23:06:58.72909+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:06:58.729091+00', '2026-11-29 23:06:58.729091+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:06:58.729076+00', '2026-11-29 23:06:58.729104+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:06:58.729077+00', '2026-11-29 23:06:58.729093+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:06:58.729094+00', '2026-11-29 23:06:58.729094+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:06:58.729095+00', '2026-11-29 23:06:58.729095+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:06:58.729098+00', '2026-11-29 23:06:58.729098+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:06:58.729099+00', '2026-11-29 23:06:58.729099+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:06:58.7291+00', '2026-11-29 23:06:58.7291+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:06:58.729101+00', '2026-11-29 23:06:58.729101+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:06:58.729102+00', '2026-11-29 23:06:58.729102+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:06:58.729103+00', '2026-11-29 23:06:58.729103+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:06:58.729081+00', '2026-11-29 23:06:58.729104+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:06:58.729083+00', '2026-11-29 23:06:58.729104+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:06:58.729105+00', '2026-11-29 23:06:58.729105+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:06:58.729106+00', '2026-11-29 23:06:58.729106+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:06:58.729107+00', '2026-11-29 23:06:58.729107+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:06:58.729108+00', '2026-11-29 23:06:58.729108+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:06:58.729109+00', '2026-11-29 23:06:58.729109+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:06:58.72911+00', '2026-11-29 23:06:58.72911+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:06:58.729111+00', '2026-11-29 23:06:58.729111+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:06:58.729112+00', '2026-11-29 23:06:58.729112+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:06:58.729115+00', '2026-11-29 23:06:58.729115+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:06:58.729116+00', '2026-11-29 23:06:58.729116+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:06:58.729117+00', '2026-11-29 23:06:58.729117+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:06:58.729118+00', '2026-11-29 23:06:58.729118+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:06:58.729119+00', '2026-11-29 23:06:58.729119+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:06:58.72912+00', '2026-11-29 23:06:58.72912+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:06:58.729121+00', '2026-11-29 23:06:58.729121+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:06:58.729122+00', '2026-11-29 23:06:58.729122+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:06:58.729123+00', '2026-11-29 23:06:58.729123+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:06:58.729125+00', '2026-11-29 23:06:58.729125+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:06:58.729126+00', '2026-11-29 23:06:58.729126+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:06:58.729127+00', '2026-11-29 23:06:58.729127+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:06:58.729128+00', '2026-11-29 23:06:58.729128+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:06:58.729129+00', '2026-11-29 23:06:58.729129+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:06:58.72913+00', '2026-11-29 23:06:58.72913+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:06:58.729131+00', '2026-11-29 23:06:58.729131+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:06:58.729132+00', '2026-11-29 23:06:58.729132+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:06:58.729133+00', '2026-11-29 23:06:58.729133+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:06:58.729135+00', '2026-11-29 23:06:58.729135+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:14:37.263942+00', '2026-11-29 23:14:37.263942+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:14:37.263943+00', '2026-11-29 23:14:37.263943+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:14:37.263944+00', '2026-11-29 23:14:37.263944+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:14:37.263945+00', '2026-11-29 23:14:37.263946+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:14:37.263947+00', '2026-11-29 23:14:37.263947+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:14:37.263948+00', '2026-11-29 23:14:37.263948+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:14:37.263949+00', '2026-11-29 23:14:37.263949+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:14:37.26395+00', '2026-11-29 23:14:37.26395+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:14:37.263951+00', '2026-11-29 23:14:37.263951+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:14:37.263953+00', '2026-11-29 23:14:37.263953+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:14:37.263955+00', '2026-11-29 23:14:37.263955+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:14:37.263956+00', '2026-11-29 23:14:37.263956+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:14:37.263961+00', '2026-11-29 23:14:37.263961+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:14:37.263962+00', '2026-11-29 23:14:37.263962+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:14:37.263963+00', '2026-11-29 23:14:37.263963+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:14:37.263964+00', '2026-11-29 23:14:37.263964+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:14:37.263965+00', '2026-11-29 23:14:37.263965+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:14:37.263966+00', '2026-11-29 23:14:37.263966+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:14:37.263967+00', '2026-11-29 23:14:37.263967+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:14:37.263968+00', '2026-11-29 23:14:37.263968+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:14:37.263969+00', '2026-11-29 23:14:37.263969+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:14:37.263971+00', '2026-11-29 23:14:37.263971+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:14:37.263973+00', '2026-11-29 23:14:37.263973+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:14:37.263974+00', '2026-11-29 23:14:37.263974+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:14:37.263975+00', '2026-11-29 23:14:37.263975+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:14:37.263958+00', '2026-11-29 23:14:37.263976+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:14:37.263959+00', '2026-11-29 23:14:37.263976+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:14:37.26396+00', '2026-11-29 23:14:37.263976+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:14:37.263972+00', '2026-11-29 23:14:37.263976+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:14:37.263977+00', '2026-11-29 23:14:37.263977+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:14:37.263978+00', '2026-11-29 23:14:37.263978+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:14:37.263979+00', '2026-11-29 23:14:37.263979+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:14:37.26398+00', '2026-11-29 23:14:37.26398+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:14:37.263981+00', '2026-11-29 23:14:37.263981+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:14:37.263982+00', '2026-11-29 23:14:37.263982+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:14:37.263983+00', '2026-11-29 23:14:37.263983+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:14:37.263984+00', '2026-11-29 23:14:37.263984+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:14:37.263985+00', '2026-11-29 23:14:37.263985+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:14:37.263986+00', '2026-11-29 23:14:37.263986+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:14:37.26397+00', '2026-11-29 23:14:37.263987+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:14:37.263988+00', '2026-11-29 23:14:37.263988+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:14:37.263989+00', '2026-11-29 23:14:37.263989+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:14:37.26399+00', '2026-11-29 23:14:37.26399+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:14:37.263991+00', '2026-11-29 23:14:37.263991+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:14:37.263992+00', '2026-11-29 23:14:37.263992+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:14:37.263957+00', '2026-11-29 23:14:37.263993+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:14:37.263997+00', '2026-11-29 23:14:37.263997+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:14:37.263998+00', '2026-11-29 23:14:37.263998+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:14:37.264+00', '2026-11-29 23:14:37.264+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:14:37.264002+00', '2026-11-29 23:14:37.264002+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:14:37.264003+00', '2026-11-29 23:14:37.264003+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:14:37.264005+00', '2026-11-29 23:14:37.264005+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:14:37.264006+00', '2026-11-29 23:14:37.264006+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:14:37.264007+00', '2026-11-29 23:14:37.264007+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:14:37.264008+00', '2026-11-29 23:14:37.264008+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:14:37.264009+00', '2026-11-29 23:14:37.264009+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:14:37.263995+00', '2026-11-29 23:14:37.264011+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:14:37.264012+00', '2026-11-29 23:14:37.264012+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:14:37.264013+00', '2026-11-29 23:14:37.264013+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:14:37.264016+00', '2026-11-29 23:14:37.264016+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:14:37.264017+00', '2026-11-29 23:14:37.264017+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:14:37.264018+00', '2026-11-29 23:14:37.264018+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:14:37.264019+00', '2026-11-29 23:14:37.264019+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:14:37.26402+00', '2026-11-29 23:14:37.26402+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:14:37.264021+00', '2026-11-29 23:14:37.264021+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:14:37.263994+00', '2026-11-29 23:14:37.264022+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:14:37.263999+00', '2026-11-29 23:14:37.264022+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:14:37.264001+00', '2026-11-29 23:14:37.264022+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:14:37.264023+00', '2026-11-29 23:14:37.264023+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:14:37.264024+00', '2026-11-29 23:14:37.264024+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:14:37.264025+00', '2026-11-29 23:14:37.264025+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:14:37.264026+00', '2026-11-29 23:14:37.264026+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:14:37.264027+00', '2026-11-29 23:14:37.264027+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:14:37.264028+00', '2026-11-29 23:14:37.264028+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:14:37.264029+00', '2026-11-29 23:14:37.264029+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:14:37.26403+00', '2026-11-29 23:14:37.26403+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:14:37.264033+00', '2026-11-29 23:14:37.264033+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:14:37.264034+00', '2026-11-29 23:14:37.264034+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:14:37.264035+00', '2026-11-29 23:14:37.264035+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:14:37.264036+00', '2026-11-29 23:14:37.264036+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:14:37.264037+00', '2026-11-29 23:14:37.264037+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:14:37.264038+00', '2026-11-29 23:14:37.264038+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:14:37.264039+00', '2026-11-29 23:14:37.264039+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:14:37.26404+00', '2026-11-29 23:14:37.26404+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:14:37.264041+00', '2026-11-29 23:14:37.264041+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:14:37.264043+00', '2026-11-29 23:14:37.264043+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:14:37.264044+00', '2026-11-29 23:14:37.264044+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:14:37.264045+00', '2026-11-29 23:14:37.264045+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:14:37.264046+00', '2026-11-29 23:14:37.264046+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:14:37.264047+00', '2026-11-29 23:14:37.264047+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:14:37.264048+00', '2026-11-29 23:14:37.264048+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:14:37.264049+00', '2026-11-29 23:14:37.264049+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:14:37.26405+00', '2026-11-29 23:14:37.26405+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:14:37.264051+00', '2026-11-29 23:14:37.264051+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:14:37.264053+00', '2026-11-29 23:14:37.264053+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
 
 
 
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.06750610200015217, "version": 3, "outcomes": null, "segments": [[1, 1795993618729023], [114, 1795993618799325]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.06750610200015217, '2026-11-29 23:06:58.731255+00', '2026-11-29 23:06:58.802991+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.04260693200012611, "version": 3, "outcomes": null, "segments": [[1, 1795994077263941], [114, 1795994077305008]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.04260693200012611, '2026-11-29 23:14:37.265248+00', '2026-11-29 23:14:37.308321+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:06:58.729028+00', 'george@hillvalley.edu', '717171', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:06:58.729058+00', 'clara.wilson@enchantment.example', '2095550186', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:06:58.729069+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:06:58.729075+00', 'otis.peabody@twinpines.example', '2095550136', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:06:58.729093+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:06:58.729104+00', 'lou.parker@hillvalley.edu', '2095550121', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:14:37.263946+00', 'george@hillvalley.edu', '717171', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:14:37.263976+00', 'clara.wilson@enchantment.example', '2095550186', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:14:37.263987+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:14:37.263993+00', 'otis.peabody@twinpines.example', '2095550136', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:14:37.264011+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:14:37.264022+00', 'lou.parker@hillvalley.edu', '2095550121', false);
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
