@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from identity_cli.errors import ContactNotFoundError, InvalidRequestError
-from identity_cli.graph.values import named_value
+from identity_cli.graph.references import read_reference
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
@@ -172,17 +172,20 @@ def read_history_of(
     A number is an id first, and a phone number if there is no such contact. Raises
     `ContactNotFoundError`, `InvalidRequestError`.
     """
+    try:
+        references = read_reference(subject, region)
+    except InvalidRequestError as error:
+        error.hint = "name the id of a contact, an email or a phone number"
+        raise
     value = None
     ids: list[int] = []
-    if subject.isascii() and subject.isdigit() and len(subject) < len(str(2**63)):
-        ids = _ids(connection, _IDS_BY_ID, {"id": int(subject)})
-    if not ids:
-        try:
-            value = named_value(subject, region)
-        except InvalidRequestError as error:
-            error.hint = "name the id of a contact, an email or a phone number"
-            raise
-        ids = _ids(connection, _IDS_BY_VALUE, {"value": value})
+    for reference in references:
+        is_id = reference.kind == "id"
+        value = None if is_id else reference.value
+        query = _IDS_BY_ID if is_id else _IDS_BY_VALUE
+        ids = _ids(connection, query, {"id" if is_id else "value": reference.value})
+        if ids:
+            break
     members = _ids(connection, _MEMBERS, {"ids": ids})
     named = {"ids": ids, "members": members, "value": value, "limit": limit}
     found = _events(connection, (_STORED, _MERGES_OF, _MOVES_OF, _COMMANDS_OF), named)

@@ -1,4 +1,4 @@
-"""Paths between two values of one identity, and the fewest pairs that separate them."""
+"""What joins two values of one identity, and the fewest pairs that separate them."""
 
 from __future__ import annotations
 
@@ -6,33 +6,20 @@ from collections import defaultdict, deque
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from identity_cli.errors import ContactNotFoundError, UsageError
+from identity_cli.graph.chains import links_of, shortest_chain
+from identity_cli.graph.evidence import read_evidence
 from identity_cli.postgres.database import translated
+from identity_cli.postgres.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import psycopg
 
-# The pairs that link inside an identity: its contacts with two values, and its evidence, which is
-# found by its values.
-_PAIRS = """
-    WITH member AS MATERIALIZED (
-        SELECT * FROM contact WHERE id = %(root)s AND id > 0
-        UNION ALL
-        SELECT * FROM contact WHERE linked_id = %(root)s
-    )
-    SELECT email, phone_number, id, run_id, line FROM member
-    WHERE email IS NOT NULL AND phone_number IS NOT NULL
-    UNION ALL
-    SELECT e.value, e.other_value, NULL, e.run_id, e.line
-    FROM (SELECT email AS value FROM member WHERE anchors_email AND email IS NOT NULL
-          UNION ALL
-          SELECT phone_number FROM member WHERE anchors_phone AND phone_number IS NOT NULL) AS own
-    JOIN link_evidence AS e USING (value)
-    WHERE NOT e.is_held
-    ORDER BY 1, 2
-"""
-_ROOT = "SELECT primaries_of(%s::text[])"
+    from identity_cli.graph.evidence import Evidence
+
+_PRIMARY = "SELECT (primaries_of(ARRAY[%s]))[1]"
 
 
 class Pair(NamedTuple):
@@ -58,46 +45,57 @@ class Pair(NamedTuple):
         }
 
 
-def joining_pairs(connection: psycopg.Connection[Any], value: str, other_value: str) -> list[Pair]:
-    """Return the pairs of the identity that has both values; none if they are in two identities.
+def joining_path(connection: psycopg.Connection[Any], value: str, other_value: str) -> list[Pair]:
+    """Return the shortest path that joins two values, none if they are in two identities.
 
     Raises driver errors as they are.
     """
-    row = connection.execute(_ROOT, ([value, other_value],)).fetchone()
-    roots = row[0] if row is not None else []
-    own = [connection.execute(_ROOT, ([one],)).fetchone() for one in (value, other_value)]
-    if len(roots) != 1 or any(found is None or not found[0] for found in own):
+    primary, other_primary = _primaries(connection, (value, other_value))
+    if primary is None or primary != other_primary:
         return []
-    rows = connection.execute(_PAIRS, {"root": roots[0]}).fetchall()
-    return [Pair(*row) for row in rows]
+    links = links_of(_statements(connection, primary))
+    return [_pair(hop.row) for hop in shortest_chain(links, [value], [other_value]) or ()]
 
 
 def propose_cut(connection: psycopg.Connection[Any], value: str, other_value: str) -> list[Pair]:
-    """Return the fewest pairs to unlink so that two values are in two identities."""
-    with translated():
-        pairs = joining_pairs(connection, value, other_value)
-    return fewest_pairs(pairs, value, other_value) if value != other_value else []
+    """Return the fewest pairs to unlink so that two values are in two identities.
+
+    None if they are already. Raises `ContactNotFoundError` if one of them is in no identity, and
+    `UsageError` if they are the same value.
+    """
+    if value == other_value:
+        raise UsageError(
+            "both values are the same after normalisation", hint="name two different values"
+        )
+    # One transaction: the identity may become another one between two queries.
+    with translated(), connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        primaries = _primaries(connection, (value, other_value))
+        if None in primaries:
+            raise ContactNotFoundError(
+                f"no identity has value {primaries.index(None) + 1}",
+                hint="identity show prints the identity of a value, or whether it is blocked",
+            )
+        primary, other_primary = primaries
+        if primary is None or primary != other_primary:
+            return []
+        pairs = [_pair(row) for row in _statements(connection, primary)]
+    return fewest_pairs(pairs, value, other_value)
 
 
-def shortest_path(pairs: Iterable[Pair], start: str, end: str) -> list[Pair]:
-    """Return the fewest pairs that lead from one value to the other; none if nothing does."""
-    ways: dict[str, list[tuple[str, Pair]]] = defaultdict(list)
-    for pair in pairs:
-        ways[pair.value].append((pair.other_value, pair))
-        ways[pair.other_value].append((pair.value, pair))
-    came_by: dict[str, tuple[str, Pair]] = {}
-    waiting = deque([start])
-    while waiting and end not in came_by:
-        value = waiting.popleft()
-        for neighbour, pair in ways[value]:
-            if neighbour != start and neighbour not in came_by:
-                came_by[neighbour] = (value, pair)
-                waiting.append(neighbour)
-    path: list[Pair] = []
-    while end in came_by:
-        end, pair = came_by[end]
-        path.append(pair)
-    return path[::-1]
+def _primaries(connection: psycopg.Connection[Any], values: Sequence[str]) -> list[int | None]:
+    rows = [connection.execute(_PRIMARY, (value,)).fetchone() for value in values]
+    return [row[0] for row in rows if row is not None]
+
+
+def _statements(connection: psycopg.Connection[Any], primary_id: int) -> list[Evidence]:
+    """Return the rows of an identity that show two values."""
+    rows = read_evidence(Snapshot(connection), primary_id).rows()
+    return [row for row in rows if row.other_value is not None]
+
+
+def _pair(row: Evidence) -> Pair:
+    return Pair(row.value, str(row.other_value), row.contact_id, row.run_id, row.line)
 
 
 def fewest_pairs(pairs: Iterable[Pair], start: str, end: str) -> list[Pair]:
@@ -111,14 +109,13 @@ def fewest_pairs(pairs: Iterable[Pair], start: str, end: str) -> list[Pair]:
     capacity: dict[str, dict[str, int]] = defaultdict(dict)
     for value, other_value in distinct:
         capacity[value][other_value] = capacity[other_value][value] = 1
-    while distances := _distances(capacity, start, end):
-        _saturate(capacity, distances, start, end)
-    near = _reachable(capacity, start)
+    while end in (near := _distances(capacity, start, end)):
+        _saturate(capacity, near, start, end)
     return [pair for (value, other), pair in distinct.items() if (value in near) != (other in near)]
 
 
 def _distances(capacity: dict[str, dict[str, int]], start: str, end: str) -> dict[str, int]:
-    """Return how far the values are from the first, up to the last; empty if it is unreachable."""
+    """Return how far the values are from the first: up to the last, or all that can be reached."""
     distances = {start: 0}
     waiting = deque([start])
     while waiting:
@@ -129,7 +126,7 @@ def _distances(capacity: dict[str, dict[str, int]], start: str, end: str) -> dic
                 if neighbour == end:
                     return distances
                 waiting.append(neighbour)
-    return {}
+    return distances
 
 
 def _saturate(
@@ -152,14 +149,3 @@ def _saturate(
                 break
         else:
             path.pop()
-
-
-def _reachable(capacity: dict[str, dict[str, int]], start: str) -> set[str]:
-    found = {start}
-    waiting = deque([start])
-    while waiting:
-        for neighbour, remaining in capacity[waiting.popleft()].items():
-            if remaining and neighbour not in found:
-                found.add(neighbour)
-                waiting.append(neighbour)
-    return found

@@ -29,15 +29,21 @@ def read_reference(text: str, region: str | None) -> tuple[Reference, ...]:
     contact has that id. Anything else is a phone number. Raises `InvalidRequestError`.
     """
     text = text.strip()
-    if "@" in text:
-        return (email_reference(text),)
     if not (_bare_number(text) and int(text) <= _ID_MAX):
-        return (phone_reference(text, region),)
+        return (value_reference(text, region),)
     contact = Reference("id", int(text))
     try:
-        return contact, phone_reference(text, region)
+        return contact, value_reference(text, region)
     except InvalidRequestError:
         return (contact,)
+
+
+def value_reference(text: str, region: str | None) -> Reference:
+    """Return the reference of an email or a phone number; a text with an @ is an email.
+
+    Raises `InvalidRequestError`.
+    """
+    return email_reference(text) if "@" in text else phone_reference(text, region)
 
 
 def email_reference(email: str) -> Reference:
@@ -52,5 +58,5 @@ def phone_reference(phone: str | int, region: str | None) -> Reference:
 
 def _reference(kind: Kind, value: str | None) -> Reference:
     if value is None:
-        raise InvalidRequestError("no_identifier", "no email and no phone number")
+        raise InvalidRequestError("no_identifier", "neither an email nor a phone number")
     return Reference(kind, value)

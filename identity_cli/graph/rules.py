@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from psycopg import errors as pg
 
 from identity_cli.errors import RuleNotFoundError, UsageError
-from identity_cli.graph.paths import Pair, joining_pairs, shortest_path
+from identity_cli.graph.paths import joining_path
 from identity_cli.graph.steering import CommandLog, Effect
 from identity_cli.graph.values import NamedValue, distinct, in_pair_order
 
@@ -187,7 +187,7 @@ class Unlink:
         ).fetchall()
         if not are_stated:
             notes.append("these two were never stated together; the rule waits for such a request")
-        path = joining_path(log, self.value.value, self.other_value.value)
+        path = joining_path(log.connection, self.value.value, self.other_value.value)
         if path:
             notes.append(
                 "another path still joins the two: identity unlink A B --cut proposes the fewest"
@@ -195,10 +195,8 @@ class Unlink:
             )
         return Effect(
             tuple(notes),
-            {
-                "values": [self.value.value, self.other_value.value],
-                "path": [pair.as_json() for pair in path],
-            },
+            {"values": [self.value.value, self.other_value.value]},
+            tuple(path),
         )
 
 
@@ -307,11 +305,6 @@ def refuse_forgotten(log: CommandLog, values: Sequence[NamedValue]) -> None:
         f"{where} was forgotten: a rule would store it again",
         hint="leave it out: a forgotten value is dropped from every request",
     )
-
-
-def joining_path(log: CommandLog, value: str, other_value: str) -> list[Pair]:
-    """Return the shortest path that joins two values, none if they are in two identities."""
-    return shortest_path(joining_pairs(log.connection, value, other_value), value, other_value)
 
 
 def _pair(value: NamedValue, other_value: NamedValue) -> tuple[str, str]:

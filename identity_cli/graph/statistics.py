@@ -105,22 +105,25 @@ _ROWS_OF_RUNS = """
     FROM import_run, jsonb_each_text(rows) AS counts (name, number)
     WHERE status <> 'undone' GROUP BY name
 """
-# What was stored between the ends of two runs, and by which run. A rule that moves a primary merges
-# its identity, and one that makes a primary of a secondary splits one.
+# What was stored between the ends of two runs, and by which run. A contact that becomes a secondary
+# merges its identity, and one that becomes a primary again splits one; no identity is no primary.
+# Only what contacts of the graph have gone through counts: with a run that is undone its contacts
+# are gone, and with them what they had merged.
 _STORED = """
     SELECT width_bucket(created_at, %(ends)s::timestamptz[]),
            CASE WHEN run_id = ANY(%(runs)s::bigint[]) THEN run_id END,
            count(*), count(*) FILTER (WHERE initial_linked_id IS NULL), 0::bigint
     FROM contact WHERE id > 0 GROUP BY 1, 2
     UNION ALL
-    SELECT width_bucket(created_at, %(ends)s::timestamptz[]),
-           CASE WHEN run_id = ANY(%(runs)s::bigint[]) THEN run_id END, 0, 0, count(*)
-    FROM link_evidence WHERE merged_id IS NOT NULL GROUP BY 1, 2
+    SELECT width_bucket(e.created_at, %(ends)s::timestamptz[]),
+           CASE WHEN e.run_id = ANY(%(runs)s::bigint[]) THEN e.run_id END, 0, 0, count(*)
+    FROM link_evidence AS e JOIN contact ON contact.id = e.merged_id GROUP BY 1, 2
     UNION ALL
     SELECT width_bucket(moved_at, %(ends)s::timestamptz[]), NULL, 0, 0,
            count(*) FILTER (WHERE contact_id = from_primary_id)
            - count(*) FILTER (WHERE contact_id = to_primary_id)
-    FROM contact_move WHERE from_primary_id <> to_primary_id GROUP BY 1
+    FROM contact_move JOIN contact ON contact.id = contact_id
+    WHERE from_primary_id IS DISTINCT FROM to_primary_id GROUP BY 1
 """
 
 

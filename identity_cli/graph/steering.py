@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import LiteralString
 
+    from identity_cli.graph.paths import Pair
+
 SCHEMA_VERSION = 1
 
 # Of a preview: identities whose members are shown, and members of each.
@@ -94,7 +96,8 @@ class Change:
 
     `moved` contacts were in another identity before. `removed` ones are in none now, `added` ones
     were in none. `before` and `after` are the identities that have lost or gained contacts, the
-    largest first. `details` are the command's own part of the document.
+    largest first. `path` still joins the values of an unlinked pair; None if the command looks for
+    none. `details` are the command's own part of the document.
     """
 
     command: str
@@ -108,6 +111,7 @@ class Change:
     after: tuple[SizedIdentity, ...] = ()
     split: tuple[Regrouping, ...] = ()
     merged: tuple[Regrouping, ...] = ()
+    path: tuple[Pair, ...] | None = None
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -132,16 +136,18 @@ class Change:
                 for one in self.merged
             ],
             **self.details,
+            **({} if self.path is None else {"path": [pair.as_json() for pair in self.path]}),
             "notes": list(self.notes),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a command reports beside the identities: notes, and its own part of the document."""
+    """What a command reports beside the identities; the parts are those of `Change`."""
 
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    path: tuple[Pair, ...] | None = None
 
 
 class Command(Protocol):
@@ -222,13 +228,20 @@ class Steering:
     def preview(self, command: Command, *, with_values: bool = False) -> Change:
         """Run a command, roll it back, and return what it would change.
 
-        The first members are masked without `with_values`.
+        The first members and the path are masked without `with_values`.
         """
         change = self._retried(command, keeps=False)
         with translated():
             # Those before can be read only now that the change is undone.
             before = self._with_members(change.before, with_values=with_values)
-        return replace(change, before=before, after=_shown(change.after, with_values=with_values))
+        after = _shown(change.after, with_values=with_values)
+        path = change.path
+        if path is not None and not with_values:
+            path = tuple(
+                pair._replace(value=masked(pair.value), other_value=masked(pair.other_value))
+                for pair in path
+            )
+        return replace(change, before=before, after=after, path=path)
 
     def apply(self, command: Command) -> Change:
         """Run a command in one transaction and return what it has changed."""
@@ -306,6 +319,7 @@ class Steering:
             after=_largest_first(after),
             split=_regroupings(targets),
             merged=_regroupings(sources),
+            path=effect.path,
             notes=effect.notes,
             details=effect.details,
         )

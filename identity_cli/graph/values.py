@@ -6,7 +6,7 @@ import csv
 from typing import TYPE_CHECKING, NamedTuple
 
 from identity_cli.errors import InvalidRequestError
-from identity_cli.graph.normalize import normalize_email, normalize_phone
+from identity_cli.graph.references import value_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,24 +29,12 @@ class LineProblem(NamedTuple):
     message: str
 
 
-def named_value(text: str, region: str | None) -> str:
-    """Return the normal form of an email or a phone number; an @ tells an email.
-
-    Raises `InvalidRequestError`.
-    """
-    is_email = "@" in text
-    value = normalize_email(text) if is_email else normalize_phone(text, region)
-    if value is None:
-        raise InvalidRequestError("no_identifier", "neither an email nor a phone number")
-    return value
-
-
 def named_values(texts: Sequence[str], region: str | None) -> list[NamedValue]:
     """Return the values of arguments. Raises `InvalidRequestError`, which names the argument."""
     found = []
     for place, text in enumerate(texts, 1):
         try:
-            found.append(NamedValue(named_value(text, region), place=f"value {place}"))
+            found.append(NamedValue(_normal_form(text, region), place=f"value {place}"))
         except InvalidRequestError as error:
             where = f"value {place}: " if len(texts) > 1 else ""
             refused = InvalidRequestError(error.code, f"{where}{error.reason}")
@@ -90,7 +78,7 @@ def read_values(
             problems.append(LineProblem(place, "more than a value and a reason"))
             continue
         try:
-            value = named_value(cells[0], region)
+            value = _normal_form(cells[0], region)
         except InvalidRequestError as error:
             problems.append(LineProblem(place, error.reason))
             continue
@@ -113,3 +101,7 @@ def distinct(values: Sequence[NamedValue]) -> list[NamedValue]:
         if known.reason is None and named.reason is not None:
             found[named.value] = known._replace(reason=named.reason)
     return list(found.values())
+
+
+def _normal_form(text: str, region: str | None) -> str:
+    return str(value_reference(text, region).value)

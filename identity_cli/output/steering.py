@@ -54,9 +54,9 @@ def change_lines(shown: Change) -> Iterable[str]:
         yield from _identities("after", shown.after)
         yield from _regroupings("split", "into", shown.split)
         yield from _regroupings("merged", "from", shown.merged)
-    if shown.details.get("path"):
+    if shown.path:
         yield "still joined by"
-        for pair in shown.details["path"]:
+        for pair in shown.path:
             yield f"  {_pair(pair)}"
     if "receipt" in shown.details:
         yield from receipt_lines(shown.details["receipt"])
@@ -96,7 +96,7 @@ def cut(pairs: Sequence[Pair]) -> None:
         return
     line(f"pairs to unlink: {len(pairs):,}")
     for pair in pairs:
-        line(f"  {printable(_pair(pair.as_json()))}")
+        line(f"  {printable(_pair(pair))}")
 
 
 def blocked(values: Sequence[BlockedValue], patterns: Sequence[BlockPattern]) -> None:
@@ -171,12 +171,11 @@ def _ids(ids: Sequence[int]) -> str:
     return f"{', '.join(map(str, ids[:_SHOWN]))}{more}"
 
 
-def _pair(document: Mapping[str, Any]) -> str:
-    contact_id, run_id, line_number = (document[key] for key in ("contactId", "run_id", "line"))
-    place = "evidence" if contact_id is None else f"contact {contact_id}"
-    place += "" if run_id is None else f", run {run_id}"
-    place += "" if line_number is None else f" line {line_number}"
-    return f"{document['value']} {document['other_value']} ({place})"
+def _pair(pair: Pair) -> str:
+    place = "evidence" if pair.contact_id is None else f"contact {pair.contact_id}"
+    place += "" if pair.run_id is None else f", run {pair.run_id}"
+    place += "" if pair.line is None else f" line {pair.line}"
+    return f"{pair.value} {pair.other_value} ({place})"
 
 
 def _place_of_key(receipt: Mapping[str, Any]) -> str:

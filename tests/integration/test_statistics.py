@@ -10,11 +10,34 @@ import pytest
 
 from identity_cli import ContactRequest, IdentityService
 from identity_cli.graph.hubs import MOST_PARTNERS
+from identity_cli.graph.rules import Block, Unblock
 from identity_cli.graph.statistics import STEPS, Statistics, Stored, statistics
+from identity_cli.graph.steering import Steering
+from identity_cli.graph.undo import Undo
+from identity_cli.graph.values import NamedValue
+from identity_cli.importer.plan import ImportPlan
+from identity_cli.importer.run import Importer
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.session import STEER
 from identity_cli.postgres.snapshot import snapshot
+from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     import psycopg
+
+
+@pytest.fixture
+def database(database_url: str) -> Database:
+    return Database(connection_parameters(database_url), embedded=False)
+
+
+@pytest.fixture
+def steering(database: Database) -> Iterator[Steering]:
+    with database.connect(session=STEER) as connection:
+        yield Steering(connection)
 
 
 def read(connection: psycopg.Connection[Any], **options: Any) -> Statistics:
@@ -160,6 +183,41 @@ def test_growth_adds_up_to_the_graph(
     assert found.identities == 3
     assert found.deduplication_rate == 0.25
     assert read(connection, top=1).runs == found.runs[:1]
+
+
+def test_growth_leaves_out_what_an_undone_run_has_merged(
+    service: IdentityService, steering: Steering, database: Database, tmp_path: Path
+) -> None:
+    service.reconcile(ContactRequest("lorraine@hillvalley.edu", "123456"))
+    rows = tmp_path / "rows.csv"
+    rows.write_text("email,phone\na@x.org,1000001\nb@x.org,1000002\na@x.org,1000002\n")
+    importer = Importer(ImportPlan((str(rows),)))
+    importer.run(database)
+    run_id = importer.report(0, None).run_id
+    assert run_id is not None
+    steering.apply(Undo(run_id))
+    [growth] = read(steering.connection).runs
+    assert growth.stored == Stored()
+    assert growth.graph is not None
+    assert (growth.graph.contacts, growth.graph.identities) == (1, 1)
+
+
+def test_growth_counts_a_contact_that_comes_back_once(
+    service: IdentityService, steering: Steering, database: Database, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("email,phone\na@x.org,\n")
+    service.reconcile(ContactRequest("a@x.org", "1000001"))
+    service.reconcile(ContactRequest("b@x.org", "1000001"))
+    steering.apply(Block(patterns=(".*",)))
+    steering.apply(Block((NamedValue("1000001"),)))
+    steering.apply(Unblock(patterns=(".*",)))
+    Importer(ImportPlan((str(rows),))).run(database)
+    found = read(steering.connection)
+    assert (found.contacts, found.identities) == (2, 2)
+    [growth] = found.runs
+    assert growth.graph is not None
+    assert (growth.graph.contacts, growth.graph.identities) == (found.contacts, found.identities)
 
 
 def test_rate_is_unknown_if_single_requests_made_the_graph(

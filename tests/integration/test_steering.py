@@ -14,7 +14,7 @@ import pytest
 from identity_cli import ContactRequest, IdentityService, errors
 from identity_cli.graph.forgetting import Forget
 from identity_cli.graph.history import read_history, read_history_of
-from identity_cli.graph.paths import joining_pairs, propose_cut
+from identity_cli.graph.paths import joining_path, propose_cut
 from identity_cli.graph.rule_lists import list_blocked, list_unlinked, read_policy
 from identity_cli.graph.rules import Block, Exempt, Relink, SetHubLimits, Unblock, Unlink
 from identity_cli.graph.steering import Change, CommandLog, Effect, SizedIdentity, Steering
@@ -198,11 +198,11 @@ def test_unlinking_one_way_shows_the_other_and_the_cut_ends_it(
     steering: Steering, connection: Connection
 ) -> None:
     change = steering.apply(Unlink(value("1"), value("a@x.org"), "mixed up"))
-    path = [(pair["value"], pair["other_value"]) for pair in change.details["path"]]
+    path = [(pair["value"], pair["other_value"]) for pair in change.as_json()["path"]]
     assert path == [("b@x.org", "1"), ("b@x.org", "2"), ("a@x.org", "2")]
     [pair] = propose_cut(connection, "a@x.org", "1")
     steering.apply(Unlink(value(pair.value), value(pair.other_value)))
-    assert joining_pairs(connection, "a@x.org", "1") == []
+    assert joining_path(connection, "a@x.org", "1") == []
     assert propose_cut(connection, "a@x.org", "1") == []
     first, _ = list_unlinked(connection)
     assert (first.value, first.other_value) == ("a@x.org", "1")
@@ -215,13 +215,41 @@ def test_unlinking_one_way_shows_the_other_and_the_cut_ends_it(
 
 
 @pytest.mark.usefixtures("triangle")
-def test_pairs_of_unknown_and_separate_values_join_nothing(
+def test_preview_masks_the_path_unless_values_are_asked_for(steering: Steering) -> None:
+    unlink = Unlink(value("1"), value("a@x.org"))
+    masked = steering.preview(unlink)
+    shown = steering.preview(unlink, with_values=True)
+    assert masked.path is not None
+    assert [pair[:2] for pair in masked.path] == [
+        ("b***@x***.org", "***"),
+        ("b***@x***.org", "***"),
+        ("a***@x***.org", "***"),
+    ]
+    assert "b@x.org" not in str(masked.as_json())
+    assert shown.path == steering.apply(unlink).path
+
+
+@pytest.mark.usefixtures("triangle")
+def test_nothing_joins_unknown_and_separate_values(
     connection: Connection, service: IdentityService
 ) -> None:
     service.reconcile(ContactRequest("c@x.org", "3"))
-    assert joining_pairs(connection, "a@x.org", "c@x.org") == []
-    assert joining_pairs(connection, "a@x.org", "unknown@x.org") == []
-    assert len(joining_pairs(connection, "a@x.org", "b@x.org")) == 4
+    assert joining_path(connection, "a@x.org", "c@x.org") == []
+    assert joining_path(connection, "a@x.org", "unknown@x.org") == []
+    assert joining_path(connection, "unknown@x.org", "other@x.org") == []
+    assert propose_cut(connection, "a@x.org", "c@x.org") == []
+
+
+@pytest.mark.usefixtures("triangle")
+def test_cut_of_a_value_without_an_identity_and_of_one_value_is_refused(
+    connection: Connection, steering: Steering
+) -> None:
+    steering.apply(Block(values("1")))
+    for unknown in ("1", "unknown@x.org"):
+        with pytest.raises(errors.ContactNotFoundError, match="no identity has value 2"):
+            propose_cut(connection, "a@x.org", unknown)
+    with pytest.raises(errors.UsageError, match="both values are the same"):
+        propose_cut(connection, "a@x.org", "a@x.org")
 
 
 def test_policy_keeps_the_limit_that_is_not_named(steering: Steering) -> None:

@@ -1,4 +1,4 @@
-"""Paths between values, and the fewest pairs that separate two of them."""
+"""The fewest pairs that separate two values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_cli.graph.paths import Pair, fewest_pairs, shortest_path
+from identity_cli.graph.paths import Pair, fewest_pairs
 
 
 def pairs(*texts: str) -> list[Pair]:
@@ -24,19 +24,6 @@ def are_joined(given_pairs: list[Pair], start: str, end: str) -> bool:
         if not more:
             return end in reached
         reached |= more
-
-
-def test_path_leads_from_the_first_to_the_last_value() -> None:
-    path = shortest_path(pairs("ab", "cb", "cd", "xy"), "a", "d")
-    assert [pair[:2] for pair in path] == [("a", "b"), ("c", "b"), ("c", "d")]
-
-
-def test_path_is_the_shortest() -> None:
-    assert shortest_path(pairs("ab", "bc", "cd", "ad"), "a", "d") == pairs("ad")
-
-
-def test_path_to_an_unreachable_value_is_empty() -> None:
-    assert shortest_path(pairs("ab", "cd"), "a", "d") == []
 
 
 def test_cut_is_at_the_bridge() -> None:

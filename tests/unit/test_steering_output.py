@@ -97,9 +97,7 @@ def test_document_of_a_change_has_all_ids() -> None:
 
 def test_path_and_cut_name_the_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     contact, evidence = Pair("a@x", "1", 4, 2, 17), Pair("b@x", "1")
-    output.change(
-        Change("unlink", (1,), True, details={"path": [contact.as_json(), evidence.as_json()]})
-    )
+    output.change(Change("unlink", (1,), True, path=(contact, evidence)))
     output.cut([contact])
     output.cut([])
     shown = capsys.readouterr().out

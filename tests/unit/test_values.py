@@ -12,7 +12,6 @@ from identity_cli.graph.values import (
     NamedValue,
     distinct,
     in_pair_order,
-    named_value,
     named_values,
     read_values,
 )
@@ -27,13 +26,13 @@ from identity_cli.graph.values import (
     ],
 )
 def test_value_goes_through_the_one_door(text: str, region: str | None, value: str) -> None:
-    assert named_value(text, region) == value
+    assert [one.value for one in named_values([text], region)] == [value]
 
 
 @pytest.mark.parametrize("text", ["", "n/a", "info@", "@acme.example", "reception"])
 def test_text_that_is_no_value_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError):
-        named_value(text, None)
+        named_values([text], None)
 
 
 def test_refused_argument_is_named_by_its_place_and_not_repeated() -> None:
