@@ -87,7 +87,7 @@ def check(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
 def grant(
     role: Annotated[str, typer.Argument(metavar="ROLE", help="Database role.")],
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Allow only show, export and verify.")
+        bool, typer.Option("--read-only", help="Allow the role only to read.")
     ] = False,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,

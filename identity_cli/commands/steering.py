@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from identity_cli.graph.steering import Change, Command, Steering
     from identity_cli.graph.values import NamedValue
 
+# Lines of --file that name no value; the wrong file has a million of them.
+_SHOWN_PROBLEMS = 5
+
 Yes = Annotated[bool, typer.Option("--yes", help="Apply the command without asking.")]
 Reason = Annotated[
     str | None,
@@ -76,8 +79,10 @@ def values_of_file(path: str, region: str | None) -> list[NamedValue]:
     from identity_cli.importer.source import read_input
 
     values, problems = read_values(read_input(path).splitlines(), path, region)
-    for problem in problems:
+    for problem in problems[:_SHOWN_PROBLEMS]:
         output.note(f"{problem.place}: error: {problem.message}")
+    if len(problems) > _SHOWN_PROBLEMS:
+        output.note(f"… and {len(problems) - _SHOWN_PROBLEMS:,} more")
     if problems:
         lines = "1 line names" if len(problems) == 1 else f"{len(problems):,} lines name"
         raise UsageError(

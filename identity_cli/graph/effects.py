@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from psycopg import errors as pg
+
+from identity_cli.errors import PermissionDeniedError
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
@@ -59,11 +62,18 @@ class EffectCounter:
         self._values = dict.fromkeys(("blocked", "pattern", "forgotten"), 0)
 
     def add(self, requests: Sequence[ContactRequest]) -> None:
-        """Count requests. Raises `DatabaseError`."""
+        """Count requests. Raises `DatabaseError`, and `PermissionDeniedError` for a reader."""
         listed = [(*request.emails, *request.phones) for request in requests]
         distinct = sorted({value for values in listed for value in values})
         with translated():
-            rules = dict(self._connection.execute(_RULES, (distinct,)).fetchall())
+            try:
+                rules = dict(self._connection.execute(_RULES, (distinct,)).fetchall())
+            except pg.InsufficientPrivilege as error:
+                # A role that only reads must not find out by trial what was forgotten.
+                raise PermissionDeniedError(
+                    "this role may not look up which values were forgotten",
+                    hint="let the owner of the database run: identity db grant ROLE",
+                ) from error
             pairs = set(self._connection.execute(_UNLINKED, (distinct,)).fetchall())
         if not rules and not pairs:
             return

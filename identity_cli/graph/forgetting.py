@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.errors import UsageError
+from identity_cli.errors import InvalidRequestError, UsageError
+from identity_cli.graph.normalize import normalize_email
 from identity_cli.graph.steering import CommandLog, Effect
 from identity_cli.graph.values import NamedValue, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# A reason of an older command that holds a value is erased with it, however it is written.
-_SEPARATORS = str.maketrans("", "", " -.()/\t")
+# In a reason, a phone number may lack its country code: as many last digits tell it.
+_LAST_DIGITS = 7
 
 _OF_IDENTITY = """
     WITH root AS (SELECT unnest(primaries_of(%s::text[])) AS id),
@@ -147,13 +150,34 @@ class Forget:
         return Effect(tuple(notes), {"receipt": receipt.as_json()})
 
     def _check_reason(self, values: Sequence[str]) -> None:
-        reason = (self.reason or "").lower()
-        digits = reason.translate(_SEPARATORS)
-        if any(value in reason or ("@" not in value and value in digits) for value in values):
+        if self.reason is not None and _names_any(self.reason, values):
             raise UsageError(
                 "the reason holds a value that is to be forgotten",
                 hint="name a ticket or a case instead: the reason is kept",
             )
+
+
+def _names_any(reason: str, values: Sequence[str]) -> bool:
+    """Return whether a text holds one of the values, however it is written."""
+    text = unicodedata.normalize("NFKC", reason).lower()
+    without_separators = re.sub(r"[\W_]+", "", text)
+    emails = {_normal_email(word) for word in text.split() if "@" in word}
+    for value in values:
+        if "@" in value:
+            if value in text or value in emails:
+                return True
+        else:
+            number = value.partition(";")[0].removeprefix("+")
+            if number[-_LAST_DIGITS:] in without_separators:
+                return True
+    return False
+
+
+def _normal_email(word: str) -> str | None:
+    try:
+        return normalize_email(word)
+    except InvalidRequestError:
+        return None
 
 
 def _erase(log: CommandLog, values: Sequence[str], reason: str | None) -> Receipt:

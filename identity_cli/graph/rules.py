@@ -90,8 +90,8 @@ class Block:
         except pg.InvalidRegularExpression as error:
             raise UsageError(
                 f"--matching {pattern!r}: {error.diag.message_primary}",
-                hint="write a regular expression of PostgreSQL, such as 'info@.*'; it has to"
-                " match the whole value",
+                hint="write a regular expression of PostgreSQL, such as 'info@.*', without options"
+                " such as (?i): it has to match the whole value, and emails are in lower case",
             ) from error
         [(matches,)] = log.rows(_PATTERN_MATCHES, pattern)
         return [] if matches else [f"the pattern {pattern!r} matches no value so far"]

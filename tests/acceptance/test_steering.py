@@ -248,12 +248,28 @@ def test_pattern_blocks_what_matches_now_and_what_comes(
     assert "note: the pattern 'none@.*' matches no value so far\n" in waiting.stderr
 
 
+def test_file_of_something_else_reports_its_first_lines_only(
+    run_identity: Run, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "notes.txt"
+    wrong.write_text("no value\n" * 1200)
+    done = run_identity("block", "--file", wrong, "--yes")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert [line.partition(" ")[0] for line in lines[:5]] == [f"{wrong}:{n}:" for n in range(1, 6)]
+    assert lines[5:7] == [
+        "… and 1,195 more",
+        "error: 1,200 lines name no value: nothing was changed",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("block",), "no value is named"),
         (("block", "--matching", "("), "invalid regular expression"),
         (("block", "--matching", "a)|(b"), "invalid regular expression"),
+        (("block", "--matching", "(?i)a@.*"), "without options such as (?i)"),
         (("block", "--matching", ""), "--matching is empty"),
         (("block", "--list", "a@x.org"), "--list takes no values"),
         (("block", "info@"), "an email needs"),

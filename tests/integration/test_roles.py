@@ -13,6 +13,7 @@ from steering import Player
 
 from identity_cli.errors import DatabaseError, PermissionDeniedError, ValueBlockedError
 from identity_cli.exporter.export import export
+from identity_cli.graph.effects import EffectCounter
 from identity_cli.graph.explanation import explain_identity
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.references import Reference
@@ -145,6 +146,16 @@ def test_reading_role_reads_a_graph_with_rules(
         assert len(exported.getvalue().splitlines()) == 2
         with pytest.raises(errors.InsufficientPrivilege):
             plain.execute("SELECT FROM forget_key")
+
+
+def test_reading_role_cannot_try_out_what_was_forgotten(
+    as_role: Callable[..., Database],
+) -> None:
+    with as_role(read_only=True).connect() as plain:
+        counter = EffectCounter(plain)
+        with pytest.raises(PermissionDeniedError, match="which values were forgotten") as refused:
+            counter.add([ContactRequest("a@x.org", "1")])
+    assert "identity db grant" in str(refused.value.hint)
 
 
 def test_reading_role_reads_only(

@@ -347,6 +347,10 @@ def test_receipt_counts_what_is_erased(
         ("a@x.org", "for A@X.org"),
         ("1000001", "for 100-0001"),
         ("+12025550100", "+1 (202) 555-0100"),
+        ("+12025550100", "ticket 12, 202-555-0100"),
+        ("+12025550100;ext=5", "202\u2013555\u20130100"),
+        ("+4930901820", "030/901820"),
+        ("a@xn--bcher-kva.example", "for A@B\u00fccher.example."),
     ],
 )
 def test_reason_with_the_forgotten_value_is_refused(
@@ -355,6 +359,14 @@ def test_reason_with_the_forgotten_value_is_refused(
     with pytest.raises(errors.UsageError, match="the reason holds"):
         steering.apply(Forget(values(text), reason=reason))
     assert connection.execute("SELECT count(*) FROM forgotten_value").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("reason", ["ticket 4711", "5550 of 0100", "", "@"])
+def test_reason_without_the_forgotten_value_is_kept(
+    steering: Steering, connection: Connection, reason: str
+) -> None:
+    steering.apply(Forget(values("+12025550100", "a@x.org"), reason=reason))
+    assert entries(connection) == [("forget", "2 values", reason, None)]
 
 
 @pytest.mark.parametrize(
