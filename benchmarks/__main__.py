@@ -11,6 +11,7 @@ NAMES = {
     "import_one": "import over one connection against pgbench replaying the same requests",
     "import_many": "import over several connections against bare INSERTs over several",
     "request_cpu": "server CPU of a request against that of a bare INSERT",
+    "steering": "requests beside rules against requests without, and a block against its import",
     "several_values": "requests of three emails and three phone numbers against single ones",
     "orm": "import against a loop of ORM sessions",
     "hot_phone": "the same with 2,000 contacts on one phone number",

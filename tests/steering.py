@@ -17,6 +17,17 @@ _SHOWN = """
     FROM contact, LATERAL (VALUES (email), (phone_number)) AS shown (value)
     WHERE id > 0 AND value IS NOT NULL
 """
+# A value without a row occurs with the one that its anchor shows beside it.
+_PARTNERS = """
+    SELECT value, partners FROM partner_count WHERE partners > 0
+    UNION ALL
+    SELECT email, 1 FROM contact WHERE anchors_email AND num_nonnulls(email, phone_number) = 2
+        AND NOT EXISTS (SELECT FROM partner_count WHERE value = email)
+    UNION ALL
+    SELECT phone_number, 1 FROM contact
+    WHERE anchors_phone AND num_nonnulls(email, phone_number) = 2
+        AND NOT EXISTS (SELECT FROM partner_count WHERE value = phone_number)
+"""
 _PROBLEMS = {
     "a value is not anchored exactly once": """
         SELECT value FROM (
@@ -197,7 +208,7 @@ class Player:
         """)
         assert {value for fact in facts for value in fact} == {value for (value,) in known}
         if (self.truth.email_limit, self.truth.phone_limit) != (None, None):
-            counts = self.connection.execute("SELECT value, partners FROM partner_count")
+            counts = self.connection.execute(_PARTNERS)
             assert self.truth.partners() == dict(counts.fetchall())
         for problem, query in _PROBLEMS.items():
             assert self.connection.execute(query).fetchall() == [], problem  # type: ignore[arg-type]

@@ -70,8 +70,14 @@ _ROWS = """
             WHERE one IS NOT NULL AND another IS NOT NULL AND {is_of_kind}
             GROUP BY value
         ) AS recount
-        FULL JOIN (SELECT value, partners FROM partner_count WHERE {is_of_kind}) AS partner_count
-            ON partner_count.value = recount.value
+        FULL JOIN (
+            SELECT value, partners FROM partner_count WHERE {is_of_kind}
+            -- A value without a row occurs with the one that its anchor shows beside it.
+            UNION ALL SELECT {column}, 1 FROM contact
+            WHERE (SELECT num_nonnulls(email_limit, phone_limit) > 0 FROM link_policy)
+                AND {anchors} AND num_nonnulls(email, phone_number) = 2 AND id >= 0
+                AND NOT EXISTS (SELECT FROM partner_count WHERE value = {column})
+        ) AS partner_count ON partner_count.value = recount.value
     ) AS counted, LATERAL (VALUES (true), (false)) AS finding (is_about_hub)
     WHERE CASE WHEN is_about_hub THEN is_hub ELSE NOT is_right END
 

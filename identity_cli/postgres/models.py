@@ -254,7 +254,8 @@ hub_exemption = Table(
     PrimaryKeyConstraint("value", name="hub_exemption_pkey"),
 )
 
-# With how many others each value occurs; kept only while the policy has a limit.
+# With how many others each value occurs; kept only while the policy has a limit. A value without a
+# row occurs with the one that its anchor shows beside it, or with none.
 partner_count = Table(
     "partner_count",
     metadata,

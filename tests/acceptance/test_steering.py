@@ -414,17 +414,29 @@ def test_policy_stops_and_releases_hubs(run_identity: Run, connection: Connectio
     )
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "phones"),
+    [(5_000, 1, 2_200), pytest.param(100_000, 0.1, 2_000, marks=pytest.mark.slow)],
+    ids=["5,000", "100,000"],
+)
 def test_policy_before_during_and_after_an_import_gives_the_same_identities(
     run_identity: Run,
     start_identity: Start,
     cloned_database: Callable[[], Any],
     tmp_path: Path,
+    count: int,
+    share: float,
+    phones: int,
 ) -> None:
+    """A share of the rows has one of the phone numbers that people share."""
     rng = random.Random(4)
-    rows = write_rows(
-        tmp_path / "rows.csv",
-        (f"p{rng.randrange(5_000)}@x.org,{5_000_000 + rng.randrange(2_200)}" for _ in range(5_000)),
-    )
+
+    def row() -> str:
+        person = rng.randrange(count)
+        is_shared = rng.random() < share
+        return f"p{person}@x.org,{5_000_000 + (rng.randrange(phones) if is_shared else -person)}"
+
+    rows = write_rows(tmp_path / "rows.csv", (row() for _ in range(count)))
     limit = ("policy", "set", "hub-limit-phone", "4", "--yes")
     digests = []
     for moment in ("before", "during", "after"):
@@ -434,17 +446,28 @@ def test_policy_before_during_and_after_an_import_gives_the_same_identities(
                 assert run_identity(*limit, env=env).returncode == 0
             process = start_identity("import", rows, "-q", env=env)
             if moment == "during":
-                while own.execute("SELECT count(*) FROM contact").fetchone() == (0,):
+                while not is_stored(own, contacts=1 if count < 100_000 else count // 4):
                     time.sleep(0.01)
                 assert run_identity(*limit, env=env).returncode == 0
-            assert process.wait(60) == 0
+            assert process.wait(180) == 0
             if moment == "after":
                 assert run_identity(*limit, env=env).returncode == 0
+            if moment == "during" and count >= 100_000:
+                assert own.execute(
+                    "SELECT ran_at BETWEEN started_at AND finished_at"
+                    " FROM steering_command, import_run WHERE verb = 'policy'"
+                ).fetchall() == [(True,)]
             digests.append(digest(own))
             hubs = own.execute("SELECT count(*) FROM blocked_value WHERE is_hub").fetchone()
             assert hubs is not None
             assert hubs[0] > 0
     assert digests[0] == digests[1] == digests[2]
+
+
+def is_stored(connection: Connection, *, contacts: int) -> bool:
+    """Return whether at least so many contacts are stored."""
+    query = "SELECT FROM contact OFFSET %s LIMIT 1"
+    return connection.execute(query, (contacts - 1,)).fetchone() is not None
 
 
 # -- undo -----------------------------------------------------------------------------------------

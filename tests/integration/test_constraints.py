@@ -269,3 +269,23 @@ def test_the_model_would_have_seen_it() -> None:
         [Evidence("b", "1", 1, 1)],
     ):
         assert problems(good, evidence) != []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE contact SET phone_number = '222', anchors_phone = false WHERE email = 'a@x.org'",
+        "INSERT INTO contact (email, phone_number, linked_id, link_precedence, anchors_email,"
+        " anchors_phone) VALUES ('a@x.org', '222', 1, 'secondary', false, false)",
+    ],
+)
+def test_contact_that_shows_an_unlinked_pair_is_refused(
+    connection: Connection, statement: str
+) -> None:
+    for pair in (("a@x.org", None), ("b@x.org", "222")):
+        connection.execute("SELECT reconcile(%s, %s)", pair)
+    connection.execute("SELECT unlink_pair('a@x.org', '222', 1)")
+    connection.execute("SELECT reconcile('a@x.org', 'b@x.org', two_emails => true)")
+    with pytest.raises(psycopg.IntegrityError) as caught:
+        connection.execute(statement)  # type: ignore[arg-type]
+    assert caught.value.sqlstate == "23G01"

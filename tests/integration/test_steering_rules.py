@@ -157,3 +157,34 @@ def test_nothing_of_a_forgotten_value_is_stored(
         query = f'SELECT t::text FROM "{table}" AS t'
         text = "\n".join(row for (row,) in connection.execute(query))  # type: ignore[arg-type]
         assert not any(f"{value}," in text + "," for value in gone), table
+
+
+@pytest.mark.parametrize("are_known", [True, False])
+@pytest.mark.parametrize(
+    ("emails", "phones"),
+    [
+        (["a@x.org"], ["1"]),
+        (["a@x.org", "b@x.org"], []),
+        (["b@x.org", "a@x.org"], []),
+        ([], ["1", "2"]),
+        ([], ["2", "1"]),
+    ],
+)
+def test_answer_to_an_unlinked_pair_is_that_of_its_first_value(
+    connection: Connection, emails: list[str], phones: list[str], *, are_known: bool
+) -> None:
+    player = Player(connection)
+    first, second = values = [*emails, *phones]
+    if are_known:
+        for value in values:
+            player.request(*([[value], []] if "@" in value else [[], [value]]))
+    player.unlink(first, second)
+    for _ in range(2):
+        outcome, primary_id, *_ = player.request(emails, phones)
+        player.check()
+        found = connection.execute(
+            "SELECT id FROM contact WHERE %s IN (email, phone_number)", (first,)
+        ).fetchone()
+        assert found == (primary_id,)
+        assert outcome == ("unchanged" if are_known else "created")
+        are_known = True

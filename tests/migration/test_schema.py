@@ -395,3 +395,34 @@ def test_each_function_at_head_is_the_newest_copy_in_the_migrations() -> None:
     assert newest == {
         file.name: file.read_text() for file in at_head.iterdir() if file.name.endswith(".sql")
     }
+
+
+def test_role_that_could_reconcile_before_rules_can_reconcile_among_them(
+    empty_database_url: str,
+) -> None:
+    migrate(empty_database_url, command.upgrade, "0003")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        role = f"role of {connection.info.dbname}"
+        connection.execute(f"""
+            CREATE ROLE "{role}" LOGIN PASSWORD 'x';
+            GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}";
+            GRANT INSERT, UPDATE ON contact, import_run, normalization_profile TO "{role}";
+            GRANT INSERT ON link_evidence TO "{role}";
+            GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO "{role}"
+        """)
+        try:
+            migrate(empty_database_url, command.upgrade, "head")
+            connection.execute("SELECT set_hub_limits(NULL, 1, 1)")
+            connection.execute("SELECT block_values('{b@x.org}', 1, true)")
+            connection.execute(f'SET ROLE "{role}"')
+            outcomes = [
+                connection.execute("SELECT (reconcile(%s, %s)).outcome", pair).fetchone()
+                for pair in (("a@x.org", "1"), ("b@x.org", "1"), ("b@x.org", None))
+            ]
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("SELECT * FROM forget_key")
+        finally:
+            connection.execute("RESET ROLE")
+            connection.execute(f'DROP OWNED BY "{role}"')
+            connection.execute(f'DROP ROLE "{role}"')
+    assert outcomes == [("created",), ("blocked",), ("blocked",)]

@@ -1,8 +1,7 @@
 -- Reconcile a request of any number of values: every two of them are a pair, and the pairs are reconciled one after the
 -- other. Each email with each phone number comes first, then the emails with each other, then the phone numbers.
 --
--- The outcome is the strongest of the pairs' outcomes, the primary that of the last pair, or of the first value if a rule
--- keeps values from linking. contact_id is the first contact
+-- The outcome is the strongest of the pairs' outcomes, the primary that of the first value that links. contact_id is the first contact
 -- stored, contact_ids all of them if there are several. Raises what reconcile() raises.
 CREATE OR REPLACE FUNCTION reconcile_request(
     emails text[],
@@ -22,8 +21,7 @@ DECLARE
     strengths CONSTANT text[] := '{created,merged,linked,unchanged,blocked,forgotten}';
     strongest integer;
     stored bigint[] := '{}';
-    is_steered boolean := false;
-    previous_id bigint;
+    first_primary_id bigint;
 BEGIN
     IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
         RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
@@ -40,13 +38,18 @@ BEGIN
     LOOP
         step := reconcile(left_value, right_value, request_at, request_run, request_line, two_emails, two_phones);
         strongest := least(strongest, array_position(strengths, step.outcome));
-        is_steered := is_steered OR step.primary_id IS NULL OR step.primary_id <> previous_id;
-        previous_id := step.primary_id;
         stored := stored || coalesce(step.contact_ids, array_remove(ARRAY[step.contact_id], NULL));
     END LOOP;
     result := (strengths[strongest], step.primary_id, stored[1], NULL);
-    IF is_steered THEN
-        -- Its values may be in several identities: that of the first one that links.
+    IF cardinality(emails) > 0 THEN
+        SELECT coalesce(linked_id, id) INTO first_primary_id FROM contact WHERE email = emails[1] AND anchors_email;
+    ELSE
+        SELECT coalesce(linked_id, id) INTO first_primary_id FROM contact WHERE phone_number = phones[1] AND anchors_phone;
+    END IF;
+    IF first_primary_id > 0 THEN
+        -- Rules may keep its values in several identities: the answer is that of the first one.
+        result.primary_id := first_primary_id;
+    ELSE
         result.primary_id := (primaries_of(emails || phones))[1];
         IF result.primary_id IS NULL AND result.outcome <> 'forgotten' THEN
             -- Its values may have become hubs one after the other.

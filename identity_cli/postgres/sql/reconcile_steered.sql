@@ -309,7 +309,7 @@ BEGIN
         VALUES (left_value, right_value, true, request_run, request_line, request_at);
     END IF;
     IF rules_in_force() >= 2 THEN
-        hubs := count_partners(left_value, right_value);
+        hubs := count_pair(left_value, has_partner(left_value), right_value, has_partner(right_value));
         IF hubs IS NOT NULL THEN
             RETURN answer_after_hubs(answer, hubs, left_value, right_value, request_run);
         END IF;

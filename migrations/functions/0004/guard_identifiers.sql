@@ -59,7 +59,8 @@ BEGIN
                    AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
        OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
                SELECT FROM contact a WHERE a.phone_number = touched.phone_number AND a.anchors_phone
-                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)));
+                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
+       OR EXISTS (SELECT FROM unlinked_pair WHERE value = touched.email AND other_value = touched.phone_number);
     RETURN NULL;
 END $$;
 

@@ -1,29 +1,57 @@
 -- Hubs: values that occur with more others than the policy allows. What a value was ever stated with counts, blocked and
 -- unlinked partners too; otherwise two hubs would depend on each other.
 
--- Count a pair that is new; return those of the two that have become hubs by it, null if none.
-CREATE OR REPLACE FUNCTION count_partners(left_value text, right_value text) RETURNS text[]
+-- A value without a row in partner_count occurs with the value that its anchor shows beside it, or with none: most values
+-- never need a row. A row, once there, has the whole number.
+
+-- Count one more partner of a value; return whether it may be a hub now.
+CREATE OR REPLACE FUNCTION count_partner(of_value text, has_partner boolean) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    hubs text[];
+    is_suspect boolean;
 BEGIN
-    WITH counted AS (
-        -- In one order: two requests of the same pair wait for each other at the first value.
-        INSERT INTO partner_count AS p (value, partners)
-        VALUES (least(left_value, right_value), 1), (greatest(left_value, right_value), 1)
-        ON CONFLICT (value) DO UPDATE SET partners = p.partners + 1
-        RETURNING value, partners
-    )
-    SELECT array_agg(value) INTO hubs FROM counted WHERE partners > rules_in_force() / 2;
-    IF hubs IS NOT NULL THEN
-        SELECT array_agg(p.value) INTO hubs FROM partner_count AS p, link_policy
-        WHERE p.value = ANY (hubs)
-            AND partners > CASE WHEN strpos(p.value, '@') > 0 THEN email_limit ELSE phone_limit END
-            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-            AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = p.value AND is_hub);
-    END IF;
-    RETURN hubs;
+    INSERT INTO partner_count AS p (value, partners) VALUES (of_value, CASE WHEN has_partner THEN 2 ELSE 1 END)
+    ON CONFLICT (value) DO UPDATE SET partners = p.partners + 1
+    RETURNING partners > rules_in_force() / 2 INTO is_suspect;
+    RETURN is_suspect;
 END $$;
+
+-- Count a new pair of two values; return those of them that have become hubs, null if none.
+CREATE OR REPLACE FUNCTION count_pair(
+    left_value text, left_has_partner boolean, right_value text, right_has_partner boolean
+) RETURNS text[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    are_suspect boolean[];
+BEGIN
+    -- In one order: two requests with the same values wait for each other at the first of them.
+    IF left_value < right_value COLLATE "C" THEN
+        are_suspect := ARRAY[count_partner(left_value, left_has_partner), count_partner(right_value, right_has_partner)];
+    ELSE
+        are_suspect := ARRAY[count_partner(right_value, right_has_partner), count_partner(left_value, left_has_partner)];
+    END IF;
+    IF true = ANY (are_suspect) THEN
+        RETURN new_hubs(ARRAY[left_value, right_value]);
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- Those of these values that are over their limit and still link; null if none.
+CREATE OR REPLACE FUNCTION new_hubs(of_values text[]) RETURNS text[]
+LANGUAGE sql STABLE AS $$
+    SELECT array_agg(p.value) FROM partner_count AS p, link_policy
+    WHERE p.value = ANY (of_values)
+        AND partners > CASE WHEN strpos(p.value, '@') > 0 THEN email_limit ELSE phone_limit END
+        AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
+        AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = p.value AND is_hub)
+$$;
+
+-- Whether the contact that anchors a value shows another one beside it.
+CREATE OR REPLACE FUNCTION has_partner(of_value text) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM contact WHERE email = of_value AND anchors_email AND phone_number IS NOT NULL)
+        OR EXISTS (SELECT FROM contact WHERE phone_number = of_value AND anchors_phone AND email IS NOT NULL)
+$$;
 
 -- The answer to a request whose pair made hubs of values: that after these have stopped linking.
 CREATE OR REPLACE FUNCTION answer_after_hubs(
@@ -91,10 +119,19 @@ BEGIN
     DELETE FROM partner_count;
     IF EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0) THEN
         INSERT INTO partner_count (value, partners)
-        SELECT value, count(*)
-        FROM (SELECT value, other_value FROM stated_pairs()
-              UNION ALL SELECT other_value, value FROM stated_pairs()) AS ways
-        GROUP BY value;
+        SELECT value, partners
+        FROM (
+            SELECT value, count(*) AS partners
+            FROM (SELECT value, other_value FROM stated_pairs()
+                  UNION ALL SELECT other_value, value FROM stated_pairs()) AS ways
+            GROUP BY value
+        ) AS counted
+        LEFT JOIN (
+            SELECT email AS anchored FROM contact WHERE anchors_email AND phone_number IS NOT NULL
+            UNION ALL
+            SELECT phone_number FROM contact WHERE anchors_phone AND email IS NOT NULL
+        ) AS beside ON anchored = value
+        WHERE partners > 1 OR anchored IS NULL;
     END IF;
 END $$;
 

@@ -108,12 +108,14 @@ BEGIN
                         RETURN result;
                     END IF;
                 END IF;
-                -- The pair that the contact shows is new.
-                IF rules_in_force() >= 2 AND left_value IS NOT NULL AND right_value IS NOT NULL
-                    AND NOT two_emails AND NOT two_phones THEN
-                    hubs := count_partners(left_value, right_value);
-                    IF hubs IS NOT NULL THEN
-                        RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
+                -- The pair that the contact shows is new to the value that was known.
+                IF rules_in_force() >= 2 AND result.outcome = 'linked' AND NOT two_emails AND NOT two_phones THEN
+                    IF count_partner(CASE WHEN left_id IS NULL THEN right_value ELSE left_value END,
+                                     coalesce(left_partner, right_partner) IS NOT NULL) THEN
+                        hubs := new_hubs(ARRAY[left_value, right_value]);
+                        IF hubs IS NOT NULL THEN
+                            RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
+                        END IF;
                     END IF;
                     RETURN result;
                 END IF;
@@ -169,7 +171,7 @@ BEGIN
                 CONTINUE WHEN NOT FOUND;
                 result := ('unchanged', left_root, NULL, NULL);
                 IF rules_in_force() >= 2 THEN
-                    hubs := count_partners(left_value, right_value);
+                    hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
                     IF hubs IS NOT NULL THEN
                         RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
                     END IF;
@@ -226,7 +228,7 @@ BEGIN
         VALUES (left_value, right_value, found_primaries[1], merged, request_run, request_line, request_at);
         result := ('merged', found_primaries[1], NULL, NULL);
         IF rules_in_force() >= 2 THEN
-            hubs := count_partners(left_value, right_value);
+            hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
             IF hubs IS NOT NULL THEN
                 RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
             END IF;

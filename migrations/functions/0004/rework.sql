@@ -177,6 +177,17 @@ BEGIN
     LEFT JOIN unnest(nodes, labels) AS l (value, label) ON l.value = pair.value
     LEFT JOIN unnest(nodes, labels) AS r (value, label) ON r.value = pair.other_value;
 
+    IF rules_in_force() >= 2 THEN
+        -- Their anchors may change, and with them what a missing row stands for.
+        INSERT INTO partner_count (value, partners)
+        SELECT was_email, 1 FROM unnest(contacts) WHERE was_anchors_email AND num_nonnulls(was_email, was_phone_number) = 2
+        UNION ALL
+        SELECT was_phone_number, 1 FROM unnest(contacts)
+        WHERE was_anchors_phone AND num_nonnulls(was_email, was_phone_number) = 2
+        ORDER BY 1
+        ON CONFLICT DO NOTHING;
+    END IF;
+
     -- The placeholders of values that link again: their contacts take over.
     DELETE FROM contact USING unnest(more_values) AS more (value)
     WHERE contact.id < 0 AND contact.email = more.value AND anchors_email AND more.value = ANY (nodes);
@@ -252,7 +263,9 @@ BEGIN
         DELETE FROM contact WHERE id IN (SELECT id FROM changed WHERE was_shown UNION ALL SELECT id FROM leaving)
         RETURNING id
     ), after_the_delete AS (
-        SELECT count(*) FROM deleted
+        -- This statement is planned by now. The queries of the guards, which run at its end, keep their plans: planning
+        -- them anew for each row would take longer than all the rest.
+        SELECT count(*), set_config('plan_cache_mode', 'auto', true) FROM deleted
     ), moves AS (
         INSERT INTO contact_move (contact_id, from_primary_id, to_primary_id, command_id, moved_at)
         SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, clock_timestamp()

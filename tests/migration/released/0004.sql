@@ -204,28 +204,35 @@ BEGIN
 END $$;
 
 
-CREATE FUNCTION public.count_partners(left_value text, right_value text) RETURNS text[]
+CREATE FUNCTION public.count_pair(left_value text, left_has_partner boolean, right_value text, right_has_partner boolean) RETURNS text[]
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    hubs text[];
+    are_suspect boolean[];
 BEGIN
-    WITH counted AS (
-        -- In one order: two requests of the same pair wait for each other at the first value.
-        INSERT INTO partner_count AS p (value, partners)
-        VALUES (least(left_value, right_value), 1), (greatest(left_value, right_value), 1)
-        ON CONFLICT (value) DO UPDATE SET partners = p.partners + 1
-        RETURNING value, partners
-    )
-    SELECT array_agg(value) INTO hubs FROM counted WHERE partners > rules_in_force() / 2;
-    IF hubs IS NOT NULL THEN
-        SELECT array_agg(p.value) INTO hubs FROM partner_count AS p, link_policy
-        WHERE p.value = ANY (hubs)
-            AND partners > CASE WHEN strpos(p.value, '@') > 0 THEN email_limit ELSE phone_limit END
-            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-            AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = p.value AND is_hub);
+    -- In one order: two requests with the same values wait for each other at the first of them.
+    IF left_value < right_value COLLATE "C" THEN
+        are_suspect := ARRAY[count_partner(left_value, left_has_partner), count_partner(right_value, right_has_partner)];
+    ELSE
+        are_suspect := ARRAY[count_partner(right_value, right_has_partner), count_partner(left_value, left_has_partner)];
     END IF;
-    RETURN hubs;
+    IF true = ANY (are_suspect) THEN
+        RETURN new_hubs(ARRAY[left_value, right_value]);
+    END IF;
+    RETURN NULL;
+END $$;
+
+
+CREATE FUNCTION public.count_partner(of_value text, has_partner boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    is_suspect boolean;
+BEGIN
+    INSERT INTO partner_count AS p (value, partners) VALUES (of_value, CASE WHEN has_partner THEN 2 ELSE 1 END)
+    ON CONFLICT (value) DO UPDATE SET partners = p.partners + 1
+    RETURNING partners > rules_in_force() / 2 INTO is_suspect;
+    RETURN is_suspect;
 END $$;
 
 
@@ -406,9 +413,18 @@ BEGIN
                    AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
        OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
                SELECT FROM contact a WHERE a.phone_number = touched.phone_number AND a.anchors_phone
-                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)));
+                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
+       OR EXISTS (SELECT FROM unlinked_pair WHERE value = touched.email AND other_value = touched.phone_number);
     RETURN NULL;
 END $$;
+
+
+CREATE FUNCTION public.has_partner(of_value text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT EXISTS (SELECT FROM contact WHERE email = of_value AND anchors_email AND phone_number IS NOT NULL)
+        OR EXISTS (SELECT FROM contact WHERE phone_number = of_value AND anchors_phone AND email IS NOT NULL)
+$$;
 
 
 CREATE FUNCTION public.hold_pair(answer public.reconciliation, left_value text, right_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS public.reconciliation
@@ -454,7 +470,7 @@ BEGIN
         VALUES (left_value, right_value, true, request_run, request_line, request_at);
     END IF;
     IF rules_in_force() >= 2 THEN
-        hubs := count_partners(left_value, right_value);
+        hubs := count_pair(left_value, has_partner(left_value), right_value, has_partner(right_value));
         IF hubs IS NOT NULL THEN
             RETURN answer_after_hubs(answer, hubs, left_value, right_value, request_run);
         END IF;
@@ -656,6 +672,17 @@ CREATE FUNCTION public.members(of_primary bigint, at_most bigint) RETURNS TABLE(
 $$;
 
 
+CREATE FUNCTION public.new_hubs(of_values text[]) RETURNS text[]
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT array_agg(p.value) FROM partner_count AS p, link_policy
+    WHERE p.value = ANY (of_values)
+        AND partners > CASE WHEN strpos(p.value, '@') > 0 THEN email_limit ELSE phone_limit END
+        AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
+        AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = p.value AND is_hub)
+$$;
+
+
 CREATE FUNCTION public.primaries_of(of_values text[]) RETURNS bigint[]
     LANGUAGE sql
     AS $$
@@ -782,12 +809,14 @@ BEGIN
                         RETURN result;
                     END IF;
                 END IF;
-                -- The pair that the contact shows is new.
-                IF rules_in_force() >= 2 AND left_value IS NOT NULL AND right_value IS NOT NULL
-                    AND NOT two_emails AND NOT two_phones THEN
-                    hubs := count_partners(left_value, right_value);
-                    IF hubs IS NOT NULL THEN
-                        RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
+                -- The pair that the contact shows is new to the value that was known.
+                IF rules_in_force() >= 2 AND result.outcome = 'linked' AND NOT two_emails AND NOT two_phones THEN
+                    IF count_partner(CASE WHEN left_id IS NULL THEN right_value ELSE left_value END,
+                                     coalesce(left_partner, right_partner) IS NOT NULL) THEN
+                        hubs := new_hubs(ARRAY[left_value, right_value]);
+                        IF hubs IS NOT NULL THEN
+                            RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
+                        END IF;
                     END IF;
                     RETURN result;
                 END IF;
@@ -843,7 +872,7 @@ BEGIN
                 CONTINUE WHEN NOT FOUND;
                 result := ('unchanged', left_root, NULL, NULL);
                 IF rules_in_force() >= 2 THEN
-                    hubs := count_partners(left_value, right_value);
+                    hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
                     IF hubs IS NOT NULL THEN
                         RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
                     END IF;
@@ -900,7 +929,7 @@ BEGIN
         VALUES (left_value, right_value, found_primaries[1], merged, request_run, request_line, request_at);
         result := ('merged', found_primaries[1], NULL, NULL);
         IF rules_in_force() >= 2 THEN
-            hubs := count_partners(left_value, right_value);
+            hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
             IF hubs IS NOT NULL THEN
                 RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
             END IF;
@@ -1007,8 +1036,7 @@ DECLARE
     strengths CONSTANT text[] := '{created,merged,linked,unchanged,blocked,forgotten}';
     strongest integer;
     stored bigint[] := '{}';
-    is_steered boolean := false;
-    previous_id bigint;
+    first_primary_id bigint;
 BEGIN
     IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
         RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
@@ -1025,13 +1053,18 @@ BEGIN
     LOOP
         step := reconcile(left_value, right_value, request_at, request_run, request_line, two_emails, two_phones);
         strongest := least(strongest, array_position(strengths, step.outcome));
-        is_steered := is_steered OR step.primary_id IS NULL OR step.primary_id <> previous_id;
-        previous_id := step.primary_id;
         stored := stored || coalesce(step.contact_ids, array_remove(ARRAY[step.contact_id], NULL));
     END LOOP;
     result := (strengths[strongest], step.primary_id, stored[1], NULL);
-    IF is_steered THEN
-        -- Its values may be in several identities: that of the first one that links.
+    IF cardinality(emails) > 0 THEN
+        SELECT coalesce(linked_id, id) INTO first_primary_id FROM contact WHERE email = emails[1] AND anchors_email;
+    ELSE
+        SELECT coalesce(linked_id, id) INTO first_primary_id FROM contact WHERE phone_number = phones[1] AND anchors_phone;
+    END IF;
+    IF first_primary_id > 0 THEN
+        -- Rules may keep its values in several identities: the answer is that of the first one.
+        result.primary_id := first_primary_id;
+    ELSE
         result.primary_id := (primaries_of(emails || phones))[1];
         IF result.primary_id IS NULL AND result.outcome <> 'forgotten' THEN
             -- Its values may have become hubs one after the other.
@@ -1153,10 +1186,19 @@ BEGIN
     DELETE FROM partner_count;
     IF EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0) THEN
         INSERT INTO partner_count (value, partners)
-        SELECT value, count(*)
-        FROM (SELECT value, other_value FROM stated_pairs()
-              UNION ALL SELECT other_value, value FROM stated_pairs()) AS ways
-        GROUP BY value;
+        SELECT value, partners
+        FROM (
+            SELECT value, count(*) AS partners
+            FROM (SELECT value, other_value FROM stated_pairs()
+                  UNION ALL SELECT other_value, value FROM stated_pairs()) AS ways
+            GROUP BY value
+        ) AS counted
+        LEFT JOIN (
+            SELECT email AS anchored FROM contact WHERE anchors_email AND phone_number IS NOT NULL
+            UNION ALL
+            SELECT phone_number FROM contact WHERE anchors_phone AND email IS NOT NULL
+        ) AS beside ON anchored = value
+        WHERE partners > 1 OR anchored IS NULL;
     END IF;
 END $$;
 
@@ -1390,6 +1432,17 @@ BEGIN
     LEFT JOIN unnest(nodes, labels) AS l (value, label) ON l.value = pair.value
     LEFT JOIN unnest(nodes, labels) AS r (value, label) ON r.value = pair.other_value;
 
+    IF rules_in_force() >= 2 THEN
+        -- Their anchors may change, and with them what a missing row stands for.
+        INSERT INTO partner_count (value, partners)
+        SELECT was_email, 1 FROM unnest(contacts) WHERE was_anchors_email AND num_nonnulls(was_email, was_phone_number) = 2
+        UNION ALL
+        SELECT was_phone_number, 1 FROM unnest(contacts)
+        WHERE was_anchors_phone AND num_nonnulls(was_email, was_phone_number) = 2
+        ORDER BY 1
+        ON CONFLICT DO NOTHING;
+    END IF;
+
     -- The placeholders of values that link again: their contacts take over.
     DELETE FROM contact USING unnest(more_values) AS more (value)
     WHERE contact.id < 0 AND contact.email = more.value AND anchors_email AND more.value = ANY (nodes);
@@ -1465,7 +1518,9 @@ BEGIN
         DELETE FROM contact WHERE id IN (SELECT id FROM changed WHERE was_shown UNION ALL SELECT id FROM leaving)
         RETURNING id
     ), after_the_delete AS (
-        SELECT count(*) FROM deleted
+        -- This statement is planned by now. The queries of the guards, which run at its end, keep their plans: planning
+        -- them anew for each row would take longer than all the rest.
+        SELECT count(*), set_config('plan_cache_mode', 'auto', true) FROM deleted
     ), moves AS (
         INSERT INTO contact_move (contact_id, from_primary_id, to_primary_id, command_id, moved_at)
         SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, clock_timestamp()
@@ -2045,116 +2100,116 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 22:57:44.155969+00', '2026-11-29 22:57:44.155969+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 22:57:44.15597+00', '2026-11-29 22:57:44.15597+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 22:57:44.155971+00', '2026-11-29 22:57:44.155971+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 22:57:44.155972+00', '2026-11-29 22:57:44.155973+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 22:57:44.155974+00', '2026-11-29 22:57:44.155974+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 22:57:44.155975+00', '2026-11-29 22:57:44.155975+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 22:57:44.155976+00', '2026-11-29 22:57:44.155976+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 22:57:44.155977+00', '2026-11-29 22:57:44.155977+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 22:57:44.155978+00', '2026-11-29 22:57:44.155978+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 22:57:44.15598+00', '2026-11-29 22:57:44.15598+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 22:57:44.155982+00', '2026-11-29 22:57:44.155982+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 22:57:44.155983+00', '2026-11-29 22:57:44.155983+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 22:57:44.155988+00', '2026-11-29 22:57:44.155988+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 22:57:44.155989+00', '2026-11-29 22:57:44.155989+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 22:57:44.15599+00', '2026-11-29 22:57:44.15599+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 22:57:44.155991+00', '2026-11-29 22:57:44.155991+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 22:57:44.155992+00', '2026-11-29 22:57:44.155992+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 22:57:44.155993+00', '2026-11-29 22:57:44.155993+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 22:57:44.155994+00', '2026-11-29 22:57:44.155994+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 22:57:44.155995+00', '2026-11-29 22:57:44.155995+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 22:57:44.155996+00', '2026-11-29 22:57:44.155996+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 22:57:44.155998+00', '2026-11-29 22:57:44.155998+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 22:57:44.156+00', '2026-11-29 22:57:44.156+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 22:57:44.156001+00', '2026-11-29 22:57:44.156001+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 22:57:44.156002+00', '2026-11-29 22:57:44.156002+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 22:57:44.155985+00', '2026-11-29 22:57:44.156003+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 22:57:44.155986+00', '2026-11-29 22:57:44.156003+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 22:57:44.155987+00', '2026-11-29 22:57:44.156003+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 22:57:44.155999+00', '2026-11-29 22:57:44.156003+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 22:57:44.156004+00', '2026-11-29 22:57:44.156004+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 22:57:44.156005+00', '2026-11-29 22:57:44.156005+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 22:57:44.156006+00', '2026-11-29 22:57:44.156006+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 22:57:44.156007+00', '2026-11-29 22:57:44.156007+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 22:57:44.156008+00', '2026-11-29 22:57:44.156008+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 22:57:44.156009+00', '2026-11-29 22:57:44.156009+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 22:57:44.15601+00', '2026-11-29 22:57:44.15601+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 22:57:44.156011+00', '2026-11-29 22:57:44.156011+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 22:57:44.156012+00', '2026-11-29 22:57:44.156012+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 22:57:44.156013+00', '2026-11-29 22:57:44.156013+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 22:57:44.155997+00', '2026-11-29 22:57:44.156014+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 22:57:44.156015+00', '2026-11-29 22:57:44.156015+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 22:57:44.156016+00', '2026-11-29 22:57:44.156016+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 22:57:44.156017+00', '2026-11-29 22:57:44.156017+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 22:57:44.156018+00', '2026-11-29 22:57:44.156018+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 22:57:44.156019+00', '2026-11-29 22:57:44.156019+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 22:57:44.155984+00', '2026-11-29 22:57:44.15602+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 22:57:44.156024+00', '2026-11-29 22:57:44.156024+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 22:57:44.156025+00', '2026-11-29 22:57:44.156025+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 22:57:44.156027+00', '2026-11-29 22:57:44.156027+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 22:57:44.156029+00', '2026-11-29 22:57:44.156029+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 22:57:44.15603+00', '2026-11-29 22:57:44.15603+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 22:57:44.156032+00', '2026-11-29 22:57:44.156032+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 22:57:44.156033+00', '2026-11-29 22:57:44.156033+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 22:57:44.156034+00', '2026-11-29 22:57:44.156034+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 22:57:44.156035+00', '2026-11-29 22:57:44.156035+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 22:57:44.156036+00', '2026-11-29 22:57:44.156036+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 22:57:44.156021+00', '2026-11-29 22:57:44.156049+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 22:57:44.156022+00', '2026-11-29 22:57:44.156038+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 22:57:44.156039+00', '2026-11-29 22:57:44.156039+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 22:57:44.15604+00', '2026-11-29 22:57:44.15604+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 22:57:44.156043+00', '2026-11-29 22:57:44.156043+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 22:57:44.156044+00', '2026-11-29 22:57:44.156044+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 22:57:44.156045+00', '2026-11-29 22:57:44.156045+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 22:57:44.156046+00', '2026-11-29 22:57:44.156046+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 22:57:44.156047+00', '2026-11-29 22:57:44.156047+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 22:57:44.156048+00', '2026-11-29 22:57:44.156048+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 22:57:44.156026+00', '2026-11-29 22:57:44.156049+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 22:57:44.156028+00', '2026-11-29 22:57:44.156049+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 22:57:44.15605+00', '2026-11-29 22:57:44.15605+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 22:57:44.156051+00', '2026-11-29 22:57:44.156051+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 22:57:44.156052+00', '2026-11-29 22:57:44.156052+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 22:57:44.156053+00', '2026-11-29 22:57:44.156053+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 22:57:44.156054+00', '2026-11-29 22:57:44.156054+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 22:57:44.156055+00', '2026-11-29 22:57:44.156055+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 22:57:44.156056+00', '2026-11-29 22:57:44.156056+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 22:57:44.156057+00', '2026-11-29 22:57:44.156057+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 22:57:44.15606+00', '2026-11-29 22:57:44.15606+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 22:57:44.156061+00', '2026-11-29 22:57:44.156061+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 22:57:44.156062+00', '2026-11-29 22:57:44.156062+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 22:57:44.156063+00', '2026-11-29 22:57:44.156063+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 22:57:44.156064+00', '2026-11-29 22:57:44.156064+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 22:57:44.156065+00', '2026-11-29 22:57:44.156065+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 22:57:44.156066+00', '2026-11-29 22:57:44.156066+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 22:57:44.156067+00', '2026-11-29 22:57:44.156067+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 22:57:44.156068+00', '2026-11-29 22:57:44.156068+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 22:57:44.15607+00', '2026-11-29 22:57:44.15607+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 22:57:44.156071+00', '2026-11-29 22:57:44.156071+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 22:57:44.156072+00', '2026-11-29 22:57:44.156072+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 22:57:44.156073+00', '2026-11-29 22:57:44.156073+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 22:57:44.156074+00', '2026-11-29 22:57:44.156074+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 22:57:44.156075+00', '2026-11-29 22:57:44.156075+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 22:57:44.156076+00', '2026-11-29 22:57:44.156076+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 22:57:44.156077+00', '2026-11-29 22:57:44.156077+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 22:57:44.156078+00', '2026-11-29 22:57:44.156078+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 22:57:44.15608+00', '2026-11-29 22:57:44.15608+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:20:48.234067+00', '2026-11-29 23:20:48.234067+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:20:48.234068+00', '2026-11-29 23:20:48.234068+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:20:48.234069+00', '2026-11-29 23:20:48.234069+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:20:48.23407+00', '2026-11-29 23:20:48.234071+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:20:48.234072+00', '2026-11-29 23:20:48.234072+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:20:48.234073+00', '2026-11-29 23:20:48.234073+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:20:48.234074+00', '2026-11-29 23:20:48.234074+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:20:48.234075+00', '2026-11-29 23:20:48.234075+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:20:48.234076+00', '2026-11-29 23:20:48.234076+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:20:48.234078+00', '2026-11-29 23:20:48.234078+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:20:48.23408+00', '2026-11-29 23:20:48.23408+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:20:48.234081+00', '2026-11-29 23:20:48.234081+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:20:48.234086+00', '2026-11-29 23:20:48.234086+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:20:48.234087+00', '2026-11-29 23:20:48.234087+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:20:48.234088+00', '2026-11-29 23:20:48.234088+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:20:48.234089+00', '2026-11-29 23:20:48.234089+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:20:48.23409+00', '2026-11-29 23:20:48.23409+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:20:48.234091+00', '2026-11-29 23:20:48.234091+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:20:48.234092+00', '2026-11-29 23:20:48.234092+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:20:48.234093+00', '2026-11-29 23:20:48.234093+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:20:48.234094+00', '2026-11-29 23:20:48.234094+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:20:48.234096+00', '2026-11-29 23:20:48.234096+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:20:48.234098+00', '2026-11-29 23:20:48.234098+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:20:48.234099+00', '2026-11-29 23:20:48.234099+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:20:48.2341+00', '2026-11-29 23:20:48.2341+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:20:48.234083+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:20:48.234084+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:20:48.234085+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:20:48.234097+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:20:48.234102+00', '2026-11-29 23:20:48.234102+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:20:48.234103+00', '2026-11-29 23:20:48.234103+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:20:48.234104+00', '2026-11-29 23:20:48.234104+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:20:48.234105+00', '2026-11-29 23:20:48.234105+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:20:48.234106+00', '2026-11-29 23:20:48.234106+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:20:48.234107+00', '2026-11-29 23:20:48.234107+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:20:48.234108+00', '2026-11-29 23:20:48.234108+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:20:48.234109+00', '2026-11-29 23:20:48.234109+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:20:48.23411+00', '2026-11-29 23:20:48.23411+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:20:48.234111+00', '2026-11-29 23:20:48.234111+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:20:48.234095+00', '2026-11-29 23:20:48.234112+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:20:48.234113+00', '2026-11-29 23:20:48.234113+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:20:48.234114+00', '2026-11-29 23:20:48.234114+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:20:48.234115+00', '2026-11-29 23:20:48.234115+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:20:48.234116+00', '2026-11-29 23:20:48.234116+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:20:48.234117+00', '2026-11-29 23:20:48.234117+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:20:48.234082+00', '2026-11-29 23:20:48.234118+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:20:48.234122+00', '2026-11-29 23:20:48.234122+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:20:48.234123+00', '2026-11-29 23:20:48.234123+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:20:48.234125+00', '2026-11-29 23:20:48.234125+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:20:48.234127+00', '2026-11-29 23:20:48.234127+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:20:48.234128+00', '2026-11-29 23:20:48.234128+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:20:48.23413+00', '2026-11-29 23:20:48.23413+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:20:48.234131+00', '2026-11-29 23:20:48.234131+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:20:48.234132+00', '2026-11-29 23:20:48.234132+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:20:48.234133+00', '2026-11-29 23:20:48.234133+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:20:48.234134+00', '2026-11-29 23:20:48.234134+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:20:48.23412+00', '2026-11-29 23:20:48.234136+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:20:48.234137+00', '2026-11-29 23:20:48.234137+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:20:48.234138+00', '2026-11-29 23:20:48.234138+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:20:48.234141+00', '2026-11-29 23:20:48.234141+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:20:48.234142+00', '2026-11-29 23:20:48.234142+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:20:48.234143+00', '2026-11-29 23:20:48.234143+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:20:48.234144+00', '2026-11-29 23:20:48.234144+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:20:48.234145+00', '2026-11-29 23:20:48.234145+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:20:48.234146+00', '2026-11-29 23:20:48.234146+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:20:48.234119+00', '2026-11-29 23:20:48.234147+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:20:48.234124+00', '2026-11-29 23:20:48.234147+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:20:48.234126+00', '2026-11-29 23:20:48.234147+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:20:48.234148+00', '2026-11-29 23:20:48.234148+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:20:48.234149+00', '2026-11-29 23:20:48.234149+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:20:48.23415+00', '2026-11-29 23:20:48.23415+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:20:48.234151+00', '2026-11-29 23:20:48.234151+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:20:48.234152+00', '2026-11-29 23:20:48.234152+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:20:48.234153+00', '2026-11-29 23:20:48.234153+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:20:48.234154+00', '2026-11-29 23:20:48.234154+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:20:48.234155+00', '2026-11-29 23:20:48.234155+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:20:48.234158+00', '2026-11-29 23:20:48.234158+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:20:48.234159+00', '2026-11-29 23:20:48.234159+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:20:48.23416+00', '2026-11-29 23:20:48.23416+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:20:48.234161+00', '2026-11-29 23:20:48.234161+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:20:48.234162+00', '2026-11-29 23:20:48.234162+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:20:48.234163+00', '2026-11-29 23:20:48.234163+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:20:48.234164+00', '2026-11-29 23:20:48.234164+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:20:48.234165+00', '2026-11-29 23:20:48.234165+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:20:48.234166+00', '2026-11-29 23:20:48.234166+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:20:48.234168+00', '2026-11-29 23:20:48.234168+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:20:48.234169+00', '2026-11-29 23:20:48.234169+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:20:48.23417+00', '2026-11-29 23:20:48.23417+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:20:48.234171+00', '2026-11-29 23:20:48.234171+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:20:48.234172+00', '2026-11-29 23:20:48.234172+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:20:48.234173+00', '2026-11-29 23:20:48.234173+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:20:48.234174+00', '2026-11-29 23:20:48.234174+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:20:48.234175+00', '2026-11-29 23:20:48.234175+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:20:48.234176+00', '2026-11-29 23:20:48.234176+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:20:48.234178+00', '2026-11-29 23:20:48.234178+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
 
 
 
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.04014280699993833, "version": 3, "outcomes": null, "segments": [[1, 1795993064155968], [114, 1795993064194540]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.04014280699993833, '2026-11-29 22:57:44.157628+00', '2026-11-29 22:57:44.198419+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.1505484549998073, "version": 3, "outcomes": null, "segments": [[1, 1795994448234066], [114, 1795994448394280]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.1505484549998073, '2026-11-29 23:20:48.255091+00', '2026-11-29 23:20:48.41759+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 22:57:44.155973+00', 'george@hillvalley.edu', '717171', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 22:57:44.156003+00', 'clara.wilson@enchantment.example', '2095550186', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 22:57:44.156014+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 22:57:44.15602+00', 'otis.peabody@twinpines.example', '2095550136', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 22:57:44.156038+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 22:57:44.156049+00', 'lou.parker@hillvalley.edu', '2095550121', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:20:48.234071+00', 'george@hillvalley.edu', '717171', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:20:48.234101+00', 'clara.wilson@enchantment.example', '2095550186', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:20:48.234112+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:20:48.234118+00', 'otis.peabody@twinpines.example', '2095550136', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:20:48.234136+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:20:48.234147+00', 'lou.parker@hillvalley.edu', '2095550121', false);
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
