@@ -59,8 +59,11 @@ BEGIN
                    AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
        OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
                SELECT FROM contact a WHERE a.phone_number = touched.phone_number AND a.anchors_phone
-                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
-       OR EXISTS (SELECT FROM unlinked_pair WHERE value = touched.email AND other_value = touched.phone_number);
+                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)));
+    IF EXISTS (SELECT FROM unlinked_pair) THEN
+        PERFORM refuse_two_identities()
+        FROM new_rows JOIN unlinked_pair ON value = email AND other_value = phone_number;
+    END IF;
     RETURN NULL;
 END $$;
 
