@@ -34,7 +34,8 @@ _BLOCKED = 1_000
 _SHARE = 0.06
 _SLICE = 500
 _HUB = "+12025550100"
-_BLOCK_GOAL = 1.0
+# Ten seconds where the import takes eight.
+_BLOCK_GOAL = 1.25
 
 # Nanoseconds on a processor, of the server process that runs the statement.
 _CPU = "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint"
