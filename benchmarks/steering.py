@@ -34,15 +34,16 @@ _BLOCKED = 1_000
 _SHARE = 0.06
 _SLICE = 500
 _HUB = "+12025550100"
-_BLOCK_GOAL = 1.0
+# Ten seconds where the import takes eight.
+_BLOCK_GOAL = 1.25
 
 # Nanoseconds on a processor, of the server process that runs the statement.
 _CPU = "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint"
 
 
 def run(quick: bool = False) -> None:
-    count = 15_000 if quick else 50_000
-    rounds = 2 if quick else 6
+    count = 15_000 if quick else 30_000
+    rounds = 2 if quick else 5
     shared = 10_000 if quick else 100_000
     mixed = list(requests.mixed(count))
     blocked, share = _values_to_block(mixed)
@@ -55,7 +56,10 @@ def run(quick: bool = False) -> None:
     }
     with fresh_server() as server:
         commands: list[Command | None] = [None, *(command for command, _ in rules.values())]
-        taken = [_round(server, mixed, commands, first=n % len(commands)) for n in range(rounds)]
+        taken = []
+        for number in range(rounds):
+            taken.append(_round(server, mixed, commands, first=number % len(commands)))
+            note(" ".join(f"{microseconds:.1f}" for microseconds in taken[-1]) + " µs a request")
         importing, blocking, unblocking = _seconds_of_hub(server, shared)
     note(f"{share:.1%} of the requests meet a blocked value")
     figures = [
