@@ -54,12 +54,15 @@ BEGIN
         FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
         JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
     ) AS touched
-    WHERE (email IS NOT NULL AND NOT anchors_email AND NOT EXISTS (
-               SELECT FROM contact a WHERE a.email = touched.email AND a.anchors_email
-                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
-       OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
-               SELECT FROM contact a WHERE a.phone_number = touched.phone_number AND a.anchors_phone
-                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)));
+    -- Look-ups by scalar sub-selects: a join would be planned by statistics, and a plan made while the table holds few
+    -- values of a kind reads the whole index for every merge later.
+    WHERE (email IS NOT NULL AND NOT anchors_email AND (
+               SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = touched.email AND a.anchors_email
+           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id))
+       OR (phone_number IS NOT NULL AND NOT anchors_phone AND (
+               SELECT coalesce(a.linked_id, a.id) FROM contact a
+               WHERE a.phone_number = touched.phone_number AND a.anchors_phone
+           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id));
     IF EXISTS (SELECT FROM unlinked_pair) THEN
         PERFORM refuse_two_identities()
         FROM new_rows JOIN unlinked_pair ON value = email AND other_value = phone_number;

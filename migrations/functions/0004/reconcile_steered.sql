@@ -23,7 +23,7 @@ DECLARE
     is_right_blocked boolean;
 BEGIN
     -- A command that takes the rule away waits for this, or comes before.
-    IF NOT lock_placeholders(ARRAY[left_id, right_id]) THEN
+    IF NOT lock_placeholders(left_id, right_id) THEN
         RETURN result;
     END IF;
     -- A value that was known may have been forgotten since.
@@ -54,8 +54,9 @@ BEGIN
         RETURN reconcile_steered(right_value, left_value, right_id, left_id, request_at, request_run, request_line,
                                  two_emails, two_phones);
     END IF;
-    PERFORM release_placeholders(ARRAY[CASE WHEN NOT is_left_blocked THEN left_id END,
-                                       CASE WHEN NOT is_right_blocked THEN right_id END]);
+    IF left_id < 0 AND NOT is_left_blocked OR right_id < 0 AND NOT is_right_blocked THEN
+        PERFORM release_placeholders(ARRAY[left_id, right_id]);
+    END IF;
     IF NOT coalesce(is_left_blocked, false) AND NOT coalesce(is_right_blocked, false) THEN
         PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
         IF NOT FOUND THEN
@@ -194,32 +195,49 @@ BEGIN
     END LOOP;
 END $$;
 
--- Lock the placeholders among these contacts against requests and commands; false if one of them has gone.
-CREATE OR REPLACE FUNCTION lock_placeholders(ids bigint[]) RETURNS boolean
+-- Lock the placeholders among two contacts against requests and commands; false if one of them has gone.
+CREATE OR REPLACE FUNCTION lock_placeholders(left_id bigint, right_id bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-DECLARE
-    found_placeholders bigint;
 BEGIN
-    SELECT count(*) INTO found_placeholders
-    FROM (SELECT FROM contact WHERE id = ANY (ids) AND id < 0 ORDER BY id FOR NO KEY UPDATE) AS locked;
-    RETURN found_placeholders = (SELECT count(*) FROM unnest(ids) AS id WHERE id < 0);
+    IF left_id < 0 AND right_id < 0 THEN
+        -- In one order: two requests with the same values wait for each other at the first of them.
+        PERFORM FROM contact WHERE id = least(left_id, right_id) FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+        PERFORM FROM contact WHERE id = greatest(left_id, right_id) FOR NO KEY UPDATE;
+    ELSE
+        PERFORM FROM contact WHERE id = CASE WHEN left_id < 0 THEN left_id ELSE right_id END FOR NO KEY UPDATE;
+    END IF;
+    RETURN FOUND;
 END $$;
 
 -- Remove those of these placeholders whose values are not blocked: the values are stated now.
 CREATE OR REPLACE FUNCTION release_placeholders(ids bigint[]) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
     DELETE FROM contact WHERE id = ANY (ids) AND id < 0
-        AND NOT EXISTS (SELECT FROM blocked_value WHERE value IN (email, phone_number))
-$$;
+        AND NOT EXISTS (SELECT FROM blocked_value WHERE value IN (email, phone_number));
+END $$;
 
 -- Whether a contact was stored with this value.
 CREATE OR REPLACE FUNCTION is_stored(of_value text) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT EXISTS (SELECT FROM contact WHERE email = of_value AND anchors_email AND id > 0)
-        OR EXISTS (SELECT FROM contact WHERE phone_number = of_value AND anchors_phone AND id > 0)
-        OR EXISTS (SELECT FROM set_aside_contact WHERE email = of_value)
-        OR EXISTS (SELECT FROM set_aside_contact WHERE phone_number = of_value)
-$$;
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    -- Values that link are anchored by one. Plain statements: PostgreSQL plans those of an SQL function for each call.
+    IF strpos(of_value, '@') > 0 THEN
+        PERFORM FROM set_aside_contact WHERE email = of_value LIMIT 1;
+        IF NOT FOUND THEN
+            PERFORM FROM contact WHERE email = of_value AND anchors_email AND id > 0;
+        END IF;
+    ELSE
+        PERFORM FROM set_aside_contact WHERE phone_number = of_value LIMIT 1;
+        IF NOT FOUND THEN
+            PERFORM FROM contact WHERE phone_number = of_value AND anchors_phone AND id > 0;
+        END IF;
+    END IF;
+    RETURN FOUND;
+END $$;
 
 -- Keep a blocked value that was stated alone.
 CREATE OR REPLACE FUNCTION hold_value(
@@ -228,33 +246,34 @@ CREATE OR REPLACE FUNCTION hold_value(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF NOT is_stored(of_value) THEN
-        PERFORM set_aside_new(of_value, NULL, true, true, request_at, request_run, request_line);
+        PERFORM set_aside_new(of_value, NULL, request_at, request_run, request_line);
     ELSIF (SELECT min(coalesce(run_id, 0)) FROM set_aside_contact WHERE of_value IN (email, phone_number))
         > coalesce(request_run, 0) THEN
         PERFORM restate(of_value, NULL, request_at, request_run, request_line);
     END IF;
 END $$;
 
--- Store a contact that shows nothing; return its id.
+-- Store a contact that shows nothing, for a value or for an email and a phone number, which it anchors when they link; return
+-- its id.
 CREATE OR REPLACE FUNCTION set_aside_new(
     of_value text,
     other_value text,
-    is_anchor boolean,
-    is_other_anchor boolean,
     request_at timestamptz,
     request_run bigint,
     request_line bigint
 ) RETURNS bigint
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+DECLARE
+    new_id bigint;
+    is_email boolean := strpos(of_value, '@') > 0;
+BEGIN
     INSERT INTO set_aside_contact (id, email, phone_number, anchors_email, anchors_phone, run_id, line, created_at)
-    SELECT nextval(pg_get_serial_sequence('contact', 'id')),
-           CASE WHEN strpos(of_value, '@') > 0 THEN of_value END,
-           CASE WHEN strpos(of_value, '@') = 0 THEN of_value ELSE other_value END,
-           CASE WHEN strpos(of_value, '@') > 0 THEN is_anchor ELSE false END,
-           CASE WHEN strpos(of_value, '@') = 0 THEN is_anchor ELSE other_value IS NOT NULL AND is_other_anchor END,
-           request_run, request_line, request_at
-    RETURNING id
-$$;
+    VALUES (nextval(pg_get_serial_sequence('contact', 'id')),
+            CASE WHEN is_email THEN of_value END, CASE WHEN is_email THEN other_value ELSE of_value END,
+            is_email, NOT is_email OR other_value IS NOT NULL, request_run, request_line, request_at)
+    RETURNING id INTO new_id;
+    RETURN new_id;
+END $$;
 
 -- Keep a pair that does not link, in the order of link_evidence; return the answer to the request. Its placeholders or its
 -- primaries are locked: nobody else states one of the two values at the same moment.
@@ -291,19 +310,20 @@ BEGIN
     is_left_stored := is_stored(left_value);
     is_right_stored := is_stored(right_value);
     IF is_mixed AND answer.contact_id IS NOT NULL THEN
+        -- The contact shows one of the two, and anchors it.
         INSERT INTO set_aside_contact (id, email, phone_number, anchors_email, anchors_phone,
                                        initial_linked_id, run_id, line, created_at)
         SELECT id, left_value, right_value, email IS NOT NULL OR NOT is_left_stored,
                phone_number IS NOT NULL OR NOT is_right_stored, initial_linked_id, run_id, line, created_at
         FROM contact WHERE id = answer.contact_id;
     ELSIF is_mixed AND NOT is_left_stored AND NOT is_right_stored THEN
-        PERFORM set_aside_new(left_value, right_value, true, true, request_at, request_run, request_line);
+        PERFORM set_aside_new(left_value, right_value, request_at, request_run, request_line);
     ELSE
         IF NOT is_left_stored THEN
-            PERFORM set_aside_new(left_value, NULL, true, true, request_at, request_run, request_line);
+            PERFORM set_aside_new(left_value, NULL, request_at, request_run, request_line);
         END IF;
         IF NOT is_right_stored THEN
-            PERFORM set_aside_new(right_value, NULL, true, true, request_at, request_run, request_line);
+            PERFORM set_aside_new(right_value, NULL, request_at, request_run, request_line);
         END IF;
         INSERT INTO link_evidence (value, other_value, is_held, run_id, line, created_at)
         VALUES (left_value, right_value, true, request_run, request_line, request_at);
@@ -321,11 +341,12 @@ END $$;
 CREATE OR REPLACE FUNCTION restate(
     left_value text, right_value text, request_at timestamptz, request_run bigint, request_line bigint
 ) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
     INSERT INTO restatement AS r (value, other_value, run_id, line, created_at)
     VALUES (coalesce(left_value, right_value), CASE WHEN left_value IS NULL THEN '' ELSE coalesce(right_value, '') END,
             request_run, request_line, request_at)
     ON CONFLICT (value, other_value) DO UPDATE SET
         run_id = excluded.run_id, line = excluded.line, created_at = excluded.created_at
-    WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0)
-$$;
+    WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0);
+END $$;

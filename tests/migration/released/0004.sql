@@ -408,13 +408,19 @@ BEGIN
         FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
         JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
     ) AS touched
-    WHERE (email IS NOT NULL AND NOT anchors_email AND NOT EXISTS (
-               SELECT FROM contact a WHERE a.email = touched.email AND a.anchors_email
-                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
-       OR (phone_number IS NOT NULL AND NOT anchors_phone AND NOT EXISTS (
-               SELECT FROM contact a WHERE a.phone_number = touched.phone_number AND a.anchors_phone
-                   AND coalesce(a.linked_id, a.id) = coalesce(touched.linked_id, touched.id)))
-       OR EXISTS (SELECT FROM unlinked_pair WHERE value = touched.email AND other_value = touched.phone_number);
+    -- Look-ups by scalar sub-selects: a join would be planned by statistics, and a plan made while the table holds few
+    -- values of a kind reads the whole index for every merge later.
+    WHERE (email IS NOT NULL AND NOT anchors_email AND (
+               SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = touched.email AND a.anchors_email
+           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id))
+       OR (phone_number IS NOT NULL AND NOT anchors_phone AND (
+               SELECT coalesce(a.linked_id, a.id) FROM contact a
+               WHERE a.phone_number = touched.phone_number AND a.anchors_phone
+           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id));
+    IF EXISTS (SELECT FROM unlinked_pair) THEN
+        PERFORM refuse_two_identities()
+        FROM new_rows JOIN unlinked_pair ON value = email AND other_value = phone_number;
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -452,19 +458,20 @@ BEGIN
     is_left_stored := is_stored(left_value);
     is_right_stored := is_stored(right_value);
     IF is_mixed AND answer.contact_id IS NOT NULL THEN
+        -- The contact shows one of the two, and anchors it.
         INSERT INTO set_aside_contact (id, email, phone_number, anchors_email, anchors_phone,
                                        initial_linked_id, run_id, line, created_at)
         SELECT id, left_value, right_value, email IS NOT NULL OR NOT is_left_stored,
                phone_number IS NOT NULL OR NOT is_right_stored, initial_linked_id, run_id, line, created_at
         FROM contact WHERE id = answer.contact_id;
     ELSIF is_mixed AND NOT is_left_stored AND NOT is_right_stored THEN
-        PERFORM set_aside_new(left_value, right_value, true, true, request_at, request_run, request_line);
+        PERFORM set_aside_new(left_value, right_value, request_at, request_run, request_line);
     ELSE
         IF NOT is_left_stored THEN
-            PERFORM set_aside_new(left_value, NULL, true, true, request_at, request_run, request_line);
+            PERFORM set_aside_new(left_value, NULL, request_at, request_run, request_line);
         END IF;
         IF NOT is_right_stored THEN
-            PERFORM set_aside_new(right_value, NULL, true, true, request_at, request_run, request_line);
+            PERFORM set_aside_new(right_value, NULL, request_at, request_run, request_line);
         END IF;
         INSERT INTO link_evidence (value, other_value, is_held, run_id, line, created_at)
         VALUES (left_value, right_value, true, request_run, request_line, request_at);
@@ -485,7 +492,7 @@ CREATE FUNCTION public.hold_value(of_value text, request_at timestamp with time 
     AS $$
 BEGIN
     IF NOT is_stored(of_value) THEN
-        PERFORM set_aside_new(of_value, NULL, true, true, request_at, request_run, request_line);
+        PERFORM set_aside_new(of_value, NULL, request_at, request_run, request_line);
     ELSIF (SELECT min(coalesce(run_id, 0)) FROM set_aside_contact WHERE of_value IN (email, phone_number))
         > coalesce(request_run, 0) THEN
         PERFORM restate(of_value, NULL, request_at, request_run, request_line);
@@ -508,13 +515,23 @@ END $$;
 
 
 CREATE FUNCTION public.is_stored(of_value text) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     AS $$
-    SELECT EXISTS (SELECT FROM contact WHERE email = of_value AND anchors_email AND id > 0)
-        OR EXISTS (SELECT FROM contact WHERE phone_number = of_value AND anchors_phone AND id > 0)
-        OR EXISTS (SELECT FROM set_aside_contact WHERE email = of_value)
-        OR EXISTS (SELECT FROM set_aside_contact WHERE phone_number = of_value)
-$$;
+BEGIN
+    -- Values that link are anchored by one. Plain statements: PostgreSQL plans those of an SQL function for each call.
+    IF strpos(of_value, '@') > 0 THEN
+        PERFORM FROM set_aside_contact WHERE email = of_value LIMIT 1;
+        IF NOT FOUND THEN
+            PERFORM FROM contact WHERE email = of_value AND anchors_email AND id > 0;
+        END IF;
+    ELSE
+        PERFORM FROM set_aside_contact WHERE phone_number = of_value LIMIT 1;
+        IF NOT FOUND THEN
+            PERFORM FROM contact WHERE phone_number = of_value AND anchors_phone AND id > 0;
+        END IF;
+    END IF;
+    RETURN FOUND;
+END $$;
 
 
 CREATE FUNCTION public.keep_merges(evidence_ids bigint[]) RETURNS void
@@ -610,16 +627,22 @@ BEGIN
 END $$;
 
 
-CREATE FUNCTION public.lock_placeholders(ids bigint[]) RETURNS boolean
+CREATE FUNCTION public.lock_placeholders(left_id bigint, right_id bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
-DECLARE
-    found_placeholders bigint;
 BEGIN
-    SELECT count(*) INTO found_placeholders
-    FROM (SELECT FROM contact WHERE id = ANY (ids) AND id < 0 ORDER BY id FOR NO KEY UPDATE) AS locked;
-    RETURN found_placeholders = (SELECT count(*) FROM unnest(ids) AS id WHERE id < 0);
+    IF left_id < 0 AND right_id < 0 THEN
+        -- In one order: two requests with the same values wait for each other at the first of them.
+        PERFORM FROM contact WHERE id = least(left_id, right_id) FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+        PERFORM FROM contact WHERE id = greatest(left_id, right_id) FOR NO KEY UPDATE;
+    ELSE
+        PERFORM FROM contact WHERE id = CASE WHEN left_id < 0 THEN left_id ELSE right_id END FOR NO KEY UPDATE;
+    END IF;
+    RETURN FOUND;
 END $$;
 
 
@@ -1109,7 +1132,7 @@ DECLARE
     is_right_blocked boolean;
 BEGIN
     -- A command that takes the rule away waits for this, or comes before.
-    IF NOT lock_placeholders(ARRAY[left_id, right_id]) THEN
+    IF NOT lock_placeholders(left_id, right_id) THEN
         RETURN result;
     END IF;
     -- A value that was known may have been forgotten since.
@@ -1140,8 +1163,9 @@ BEGIN
         RETURN reconcile_steered(right_value, left_value, right_id, left_id, request_at, request_run, request_line,
                                  two_emails, two_phones);
     END IF;
-    PERFORM release_placeholders(ARRAY[CASE WHEN NOT is_left_blocked THEN left_id END,
-                                       CASE WHEN NOT is_right_blocked THEN right_id END]);
+    IF left_id < 0 AND NOT is_left_blocked OR right_id < 0 AND NOT is_right_blocked THEN
+        PERFORM release_placeholders(ARRAY[left_id, right_id]);
+    END IF;
     IF NOT coalesce(is_left_blocked, false) AND NOT coalesce(is_right_blocked, false) THEN
         PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
         IF NOT FOUND THEN
@@ -1215,12 +1239,13 @@ END $$;
 
 
 CREATE FUNCTION public.release_placeholders(ids bigint[]) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
+BEGIN
     DELETE FROM contact WHERE id = ANY (ids) AND id < 0
-        AND NOT EXISTS (SELECT FROM blocked_value WHERE value IN (email, phone_number))
-$$;
+        AND NOT EXISTS (SELECT FROM blocked_value WHERE value IN (email, phone_number));
+END $$;
 
 
 CREATE FUNCTION public.relink_pair(left_value text, right_value text, command bigint) RETURNS void
@@ -1258,16 +1283,17 @@ END $$;
 
 
 CREATE FUNCTION public.restate(left_value text, right_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
+BEGIN
     INSERT INTO restatement AS r (value, other_value, run_id, line, created_at)
     VALUES (coalesce(left_value, right_value), CASE WHEN left_value IS NULL THEN '' ELSE coalesce(right_value, '') END,
             request_run, request_line, request_at)
     ON CONFLICT (value, other_value) DO UPDATE SET
         run_id = excluded.run_id, line = excluded.line, created_at = excluded.created_at
-    WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0)
-$$;
+    WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0);
+END $$;
 
 
 CREATE FUNCTION public.rework(roots bigint[], more_values text[], command bigint, gone_values text[] DEFAULT '{}'::text[], gone_run bigint DEFAULT NULL::bigint) RETURNS void
@@ -1593,18 +1619,20 @@ CREATE FUNCTION public.rules_in_force() RETURNS integer
     AS $$ SELECT 0 $$;
 
 
-CREATE FUNCTION public.set_aside_new(of_value text, other_value text, is_anchor boolean, is_other_anchor boolean, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS bigint
-    LANGUAGE sql
+CREATE FUNCTION public.set_aside_new(of_value text, other_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS bigint
+    LANGUAGE plpgsql
     AS $$
+DECLARE
+    new_id bigint;
+    is_email boolean := strpos(of_value, '@') > 0;
+BEGIN
     INSERT INTO set_aside_contact (id, email, phone_number, anchors_email, anchors_phone, run_id, line, created_at)
-    SELECT nextval(pg_get_serial_sequence('contact', 'id')),
-           CASE WHEN strpos(of_value, '@') > 0 THEN of_value END,
-           CASE WHEN strpos(of_value, '@') = 0 THEN of_value ELSE other_value END,
-           CASE WHEN strpos(of_value, '@') > 0 THEN is_anchor ELSE false END,
-           CASE WHEN strpos(of_value, '@') = 0 THEN is_anchor ELSE other_value IS NOT NULL AND is_other_anchor END,
-           request_run, request_line, request_at
-    RETURNING id
-$$;
+    VALUES (nextval(pg_get_serial_sequence('contact', 'id')),
+            CASE WHEN is_email THEN of_value END, CASE WHEN is_email THEN other_value ELSE of_value END,
+            is_email, NOT is_email OR other_value IS NOT NULL, request_run, request_line, request_at)
+    RETURNING id INTO new_id;
+    RETURN new_id;
+END $$;
 
 
 CREATE FUNCTION public.set_hub_limits(of_emails integer, of_phones integer, command bigint) RETURNS void
@@ -2100,116 +2128,116 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:20:48.234067+00', '2026-11-29 23:20:48.234067+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:20:48.234068+00', '2026-11-29 23:20:48.234068+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:20:48.234069+00', '2026-11-29 23:20:48.234069+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:20:48.23407+00', '2026-11-29 23:20:48.234071+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:20:48.234072+00', '2026-11-29 23:20:48.234072+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:20:48.234073+00', '2026-11-29 23:20:48.234073+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:20:48.234074+00', '2026-11-29 23:20:48.234074+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:20:48.234075+00', '2026-11-29 23:20:48.234075+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:20:48.234076+00', '2026-11-29 23:20:48.234076+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:20:48.234078+00', '2026-11-29 23:20:48.234078+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:20:48.23408+00', '2026-11-29 23:20:48.23408+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:20:48.234081+00', '2026-11-29 23:20:48.234081+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:20:48.234086+00', '2026-11-29 23:20:48.234086+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:20:48.234087+00', '2026-11-29 23:20:48.234087+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:20:48.234088+00', '2026-11-29 23:20:48.234088+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:20:48.234089+00', '2026-11-29 23:20:48.234089+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:20:48.23409+00', '2026-11-29 23:20:48.23409+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:20:48.234091+00', '2026-11-29 23:20:48.234091+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:20:48.234092+00', '2026-11-29 23:20:48.234092+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:20:48.234093+00', '2026-11-29 23:20:48.234093+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:20:48.234094+00', '2026-11-29 23:20:48.234094+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:20:48.234096+00', '2026-11-29 23:20:48.234096+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:20:48.234098+00', '2026-11-29 23:20:48.234098+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:20:48.234099+00', '2026-11-29 23:20:48.234099+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:20:48.2341+00', '2026-11-29 23:20:48.2341+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:20:48.234083+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:20:48.234084+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:20:48.234085+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:20:48.234097+00', '2026-11-29 23:20:48.234101+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:20:48.234102+00', '2026-11-29 23:20:48.234102+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:20:48.234103+00', '2026-11-29 23:20:48.234103+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:20:48.234104+00', '2026-11-29 23:20:48.234104+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:20:48.234105+00', '2026-11-29 23:20:48.234105+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:20:48.234106+00', '2026-11-29 23:20:48.234106+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:20:48.234107+00', '2026-11-29 23:20:48.234107+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:20:48.234108+00', '2026-11-29 23:20:48.234108+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:20:48.234109+00', '2026-11-29 23:20:48.234109+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:20:48.23411+00', '2026-11-29 23:20:48.23411+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:20:48.234111+00', '2026-11-29 23:20:48.234111+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:20:48.234095+00', '2026-11-29 23:20:48.234112+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:20:48.234113+00', '2026-11-29 23:20:48.234113+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:20:48.234114+00', '2026-11-29 23:20:48.234114+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:20:48.234115+00', '2026-11-29 23:20:48.234115+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:20:48.234116+00', '2026-11-29 23:20:48.234116+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:20:48.234117+00', '2026-11-29 23:20:48.234117+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:20:48.234082+00', '2026-11-29 23:20:48.234118+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:20:48.234122+00', '2026-11-29 23:20:48.234122+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:20:48.234123+00', '2026-11-29 23:20:48.234123+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:20:48.234125+00', '2026-11-29 23:20:48.234125+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:20:48.234127+00', '2026-11-29 23:20:48.234127+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:20:48.234128+00', '2026-11-29 23:20:48.234128+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:20:48.23413+00', '2026-11-29 23:20:48.23413+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:20:48.234131+00', '2026-11-29 23:20:48.234131+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:20:48.234132+00', '2026-11-29 23:20:48.234132+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:20:48.234133+00', '2026-11-29 23:20:48.234133+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:20:48.234134+00', '2026-11-29 23:20:48.234134+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:20:48.23412+00', '2026-11-29 23:20:48.234136+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:20:48.234137+00', '2026-11-29 23:20:48.234137+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:20:48.234138+00', '2026-11-29 23:20:48.234138+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:20:48.234141+00', '2026-11-29 23:20:48.234141+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:20:48.234142+00', '2026-11-29 23:20:48.234142+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:20:48.234143+00', '2026-11-29 23:20:48.234143+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:20:48.234144+00', '2026-11-29 23:20:48.234144+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:20:48.234145+00', '2026-11-29 23:20:48.234145+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:20:48.234146+00', '2026-11-29 23:20:48.234146+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:20:48.234119+00', '2026-11-29 23:20:48.234147+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:20:48.234124+00', '2026-11-29 23:20:48.234147+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:20:48.234126+00', '2026-11-29 23:20:48.234147+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:20:48.234148+00', '2026-11-29 23:20:48.234148+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:20:48.234149+00', '2026-11-29 23:20:48.234149+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:20:48.23415+00', '2026-11-29 23:20:48.23415+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:20:48.234151+00', '2026-11-29 23:20:48.234151+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:20:48.234152+00', '2026-11-29 23:20:48.234152+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:20:48.234153+00', '2026-11-29 23:20:48.234153+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:20:48.234154+00', '2026-11-29 23:20:48.234154+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:20:48.234155+00', '2026-11-29 23:20:48.234155+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:20:48.234158+00', '2026-11-29 23:20:48.234158+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:20:48.234159+00', '2026-11-29 23:20:48.234159+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:20:48.23416+00', '2026-11-29 23:20:48.23416+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:20:48.234161+00', '2026-11-29 23:20:48.234161+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:20:48.234162+00', '2026-11-29 23:20:48.234162+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:20:48.234163+00', '2026-11-29 23:20:48.234163+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:20:48.234164+00', '2026-11-29 23:20:48.234164+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:20:48.234165+00', '2026-11-29 23:20:48.234165+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:20:48.234166+00', '2026-11-29 23:20:48.234166+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:20:48.234168+00', '2026-11-29 23:20:48.234168+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:20:48.234169+00', '2026-11-29 23:20:48.234169+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:20:48.23417+00', '2026-11-29 23:20:48.23417+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:20:48.234171+00', '2026-11-29 23:20:48.234171+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:20:48.234172+00', '2026-11-29 23:20:48.234172+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:20:48.234173+00', '2026-11-29 23:20:48.234173+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:20:48.234174+00', '2026-11-29 23:20:48.234174+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:20:48.234175+00', '2026-11-29 23:20:48.234175+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:20:48.234176+00', '2026-11-29 23:20:48.234176+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:20:48.234178+00', '2026-11-29 23:20:48.234178+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:33:53.66465+00', '2026-11-29 23:33:53.66465+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:33:53.664651+00', '2026-11-29 23:33:53.664651+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:33:53.664652+00', '2026-11-29 23:33:53.664652+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:33:53.664653+00', '2026-11-29 23:33:53.664654+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:33:53.664655+00', '2026-11-29 23:33:53.664655+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:33:53.664656+00', '2026-11-29 23:33:53.664656+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:33:53.664657+00', '2026-11-29 23:33:53.664657+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:33:53.664658+00', '2026-11-29 23:33:53.664658+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:33:53.664659+00', '2026-11-29 23:33:53.664659+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:33:53.664661+00', '2026-11-29 23:33:53.664661+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:33:53.664663+00', '2026-11-29 23:33:53.664663+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:33:53.664664+00', '2026-11-29 23:33:53.664664+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:33:53.664669+00', '2026-11-29 23:33:53.664669+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:33:53.66467+00', '2026-11-29 23:33:53.66467+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:33:53.664671+00', '2026-11-29 23:33:53.664671+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:33:53.664672+00', '2026-11-29 23:33:53.664672+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:33:53.664673+00', '2026-11-29 23:33:53.664673+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:33:53.664674+00', '2026-11-29 23:33:53.664674+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:33:53.664675+00', '2026-11-29 23:33:53.664675+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:33:53.664676+00', '2026-11-29 23:33:53.664676+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:33:53.664677+00', '2026-11-29 23:33:53.664677+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:33:53.664679+00', '2026-11-29 23:33:53.664679+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:33:53.664681+00', '2026-11-29 23:33:53.664681+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:33:53.664682+00', '2026-11-29 23:33:53.664682+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:33:53.664683+00', '2026-11-29 23:33:53.664683+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:33:53.664666+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:33:53.664667+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:33:53.664668+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:33:53.66468+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:33:53.664685+00', '2026-11-29 23:33:53.664685+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:33:53.664686+00', '2026-11-29 23:33:53.664686+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:33:53.664687+00', '2026-11-29 23:33:53.664687+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:33:53.664688+00', '2026-11-29 23:33:53.664688+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:33:53.664689+00', '2026-11-29 23:33:53.664689+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:33:53.66469+00', '2026-11-29 23:33:53.66469+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:33:53.664691+00', '2026-11-29 23:33:53.664691+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:33:53.664692+00', '2026-11-29 23:33:53.664692+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:33:53.664693+00', '2026-11-29 23:33:53.664693+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:33:53.664694+00', '2026-11-29 23:33:53.664694+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:33:53.664678+00', '2026-11-29 23:33:53.664695+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:33:53.664696+00', '2026-11-29 23:33:53.664696+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:33:53.664697+00', '2026-11-29 23:33:53.664697+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:33:53.664698+00', '2026-11-29 23:33:53.664698+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:33:53.664699+00', '2026-11-29 23:33:53.664699+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:33:53.6647+00', '2026-11-29 23:33:53.6647+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:33:53.664665+00', '2026-11-29 23:33:53.664701+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:33:53.664705+00', '2026-11-29 23:33:53.664705+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:33:53.664706+00', '2026-11-29 23:33:53.664706+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:33:53.664708+00', '2026-11-29 23:33:53.664708+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:33:53.66471+00', '2026-11-29 23:33:53.66471+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:33:53.664711+00', '2026-11-29 23:33:53.664711+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:33:53.664713+00', '2026-11-29 23:33:53.664713+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:33:53.664714+00', '2026-11-29 23:33:53.664714+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:33:53.664715+00', '2026-11-29 23:33:53.664715+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:33:53.664716+00', '2026-11-29 23:33:53.664716+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:33:53.664717+00', '2026-11-29 23:33:53.664717+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:33:53.664702+00', '2026-11-29 23:33:53.66473+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:33:53.664703+00', '2026-11-29 23:33:53.664719+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:33:53.66472+00', '2026-11-29 23:33:53.66472+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:33:53.664721+00', '2026-11-29 23:33:53.664721+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:33:53.664724+00', '2026-11-29 23:33:53.664724+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:33:53.664725+00', '2026-11-29 23:33:53.664725+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:33:53.664726+00', '2026-11-29 23:33:53.664726+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:33:53.664727+00', '2026-11-29 23:33:53.664727+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:33:53.664728+00', '2026-11-29 23:33:53.664728+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:33:53.664729+00', '2026-11-29 23:33:53.664729+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:33:53.664707+00', '2026-11-29 23:33:53.66473+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:33:53.664709+00', '2026-11-29 23:33:53.66473+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:33:53.664731+00', '2026-11-29 23:33:53.664731+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:33:53.664732+00', '2026-11-29 23:33:53.664732+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:33:53.664733+00', '2026-11-29 23:33:53.664733+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:33:53.664734+00', '2026-11-29 23:33:53.664734+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:33:53.664735+00', '2026-11-29 23:33:53.664735+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:33:53.664736+00', '2026-11-29 23:33:53.664736+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:33:53.664737+00', '2026-11-29 23:33:53.664737+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:33:53.664738+00', '2026-11-29 23:33:53.664738+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:33:53.664741+00', '2026-11-29 23:33:53.664741+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:33:53.664742+00', '2026-11-29 23:33:53.664742+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:33:53.664743+00', '2026-11-29 23:33:53.664743+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:33:53.664744+00', '2026-11-29 23:33:53.664744+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:33:53.664745+00', '2026-11-29 23:33:53.664745+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:33:53.664746+00', '2026-11-29 23:33:53.664746+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:33:53.664747+00', '2026-11-29 23:33:53.664747+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:33:53.664748+00', '2026-11-29 23:33:53.664748+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:33:53.664749+00', '2026-11-29 23:33:53.664749+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:33:53.664751+00', '2026-11-29 23:33:53.664751+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:33:53.664752+00', '2026-11-29 23:33:53.664752+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:33:53.664753+00', '2026-11-29 23:33:53.664753+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:33:53.664754+00', '2026-11-29 23:33:53.664754+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:33:53.664755+00', '2026-11-29 23:33:53.664755+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:33:53.664756+00', '2026-11-29 23:33:53.664756+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:33:53.664757+00', '2026-11-29 23:33:53.664757+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:33:53.664758+00', '2026-11-29 23:33:53.664758+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:33:53.664759+00', '2026-11-29 23:33:53.664759+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:33:53.664761+00', '2026-11-29 23:33:53.664761+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
 
 
 
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.1505484549998073, "version": 3, "outcomes": null, "segments": [[1, 1795994448234066], [114, 1795994448394280]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.1505484549998073, '2026-11-29 23:20:48.255091+00', '2026-11-29 23:20:48.41759+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.039349159999801486, "version": 3, "outcomes": null, "segments": [[1, 1795995233664649], [114, 1795995233702602]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.039349159999801486, '2026-11-29 23:33:53.666119+00', '2026-11-29 23:33:53.706035+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:20:48.234071+00', 'george@hillvalley.edu', '717171', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:20:48.234101+00', 'clara.wilson@enchantment.example', '2095550186', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:20:48.234112+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:20:48.234118+00', 'otis.peabody@twinpines.example', '2095550136', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:20:48.234136+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:20:48.234147+00', 'lou.parker@hillvalley.edu', '2095550121', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:33:53.664654+00', 'george@hillvalley.edu', '717171', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:33:53.664684+00', 'clara.wilson@enchantment.example', '2095550186', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:33:53.664695+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:33:53.664701+00', 'otis.peabody@twinpines.example', '2095550136', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:33:53.664719+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:33:53.66473+00', 'lou.parker@hillvalley.edu', '2095550121', false);
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
