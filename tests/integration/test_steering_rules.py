@@ -188,3 +188,25 @@ def test_answer_to_an_unlinked_pair_is_that_of_its_first_value(
         assert found == (primary_id,)
         assert outcome == ("unchanged" if are_known else "created")
         are_known = True
+
+
+def test_forgotten_value_is_in_no_reason_pattern_or_file_name(connection: Connection) -> None:
+    player = Player(connection)
+    player.request(["zed@corp.org"], ["+12025551234"])
+    player.start_run()
+    connection.execute(
+        "UPDATE import_run SET inputs = %s, checkpoint = %s",
+        ('[{"path": "Zed@corp.org.csv"}]', '{"rejects": "12025551234.rejects"}'),
+    )
+    connection.execute(
+        "INSERT INTO steering_command (verb, reason)"
+        " VALUES ('block', 'desk (202) 555-1234'), ('block', 'room 5'), ('block', 'room 15')"
+    )
+    player.add_pattern("ZED@corp[.]org|Zed@corp\\.org")
+    player.remove_pattern("e0.*")
+    player.forget(["zed@corp.org", "+12025551234", "5"])
+    reasons = connection.execute("SELECT reason FROM steering_command WHERE verb = 'block'")
+    assert sorted(reasons.fetchall(), key=str) == [("room 15",), (None,), (None,)]
+    assert connection.execute("SELECT count(*) FROM block_pattern").fetchone() == (0,)
+    stored = connection.execute("SELECT inputs, checkpoint FROM import_run").fetchone()
+    assert stored == ([{"path": "forgotten.csv"}], {"rejects": "forgotten.rejects"})

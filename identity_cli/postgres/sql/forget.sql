@@ -32,6 +32,31 @@ BEGIN
     ON CONFLICT DO NOTHING;
 END $$;
 
+-- Whether a text names a value: an email in any case, a phone number with any separators. Of a long number the last seven
+-- digits count, as it may be written without its country code; a short one has to stand alone.
+CREATE OR REPLACE FUNCTION names_value(of_text text, of_value text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    digits text := regexp_replace(split_part(of_value, ';', 1), '\D', '', 'g');
+BEGIN
+    IF strpos(of_value, '@') > 0 THEN
+        RETURN strpos(lower(of_text), of_value) > 0;
+    ELSIF length(digits) >= 7 THEN
+        RETURN strpos(regexp_replace(of_text, '\D', '', 'g'), right(digits, 7)) > 0;
+    END IF;
+    RETURN of_text ~ ('(^|\D)' || digits || '(\D|$)');
+END $$;
+
+-- A document of a run without a value; short numbers stay, as they occur in any document.
+CREATE OR REPLACE FUNCTION without_value(document jsonb, of_value text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF length(of_value) < 7 AND strpos(of_value, '@') = 0 THEN
+        RETURN document;
+    END IF;
+    RETURN regexp_replace(document::text, '***=' || ltrim(of_value, '+'), 'forgotten', 'gi')::jsonb;
+END $$;
+
 -- Forget these values. Contacts keep their other value; what other values were stated with a forgotten one, they are
 -- stated alone from now on. Writers wait.
 CREATE OR REPLACE FUNCTION forget_values(of_values text[], command bigint) RETURNS void
@@ -47,7 +72,7 @@ BEGIN
     FOR named IN
         SELECT pattern FROM block_pattern
         WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value)
-                      WHERE strpos(replace(pattern, '\', ''), own.value) > 0)
+                      WHERE names_value(replace(pattern, '\', ''), own.value))
     LOOP
         PERFORM remove_pattern(named, command);
     END LOOP;
@@ -93,7 +118,14 @@ BEGIN
     DELETE FROM partner_count WHERE value = ANY (of_values);
     DELETE FROM contact WHERE id < 0 AND (email = ANY (of_values) OR phone_number = ANY (of_values));
     UPDATE steering_command SET reason = NULL
-    WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value) WHERE strpos(lower(reason), own.value) > 0);
+    WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value) WHERE names_value(reason, own.value));
+    -- A file may be named after a person.
+    FOREACH named IN ARRAY of_values LOOP
+        UPDATE import_run SET
+            inputs = without_value(inputs, named), options = without_value(options, named),
+            checkpoint = without_value(checkpoint, named), error = without_value(error, named)
+        WHERE strpos(lower(concat(inputs, options, checkpoint, error)), ltrim(named, '+')) > 0;
+    END LOOP;
 
     PERFORM set_rules_in_force();
     PERFORM rework(roots, touched, command, of_values);

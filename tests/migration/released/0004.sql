@@ -297,7 +297,7 @@ BEGIN
     FOR named IN
         SELECT pattern FROM block_pattern
         WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value)
-                      WHERE strpos(replace(pattern, '\', ''), own.value) > 0)
+                      WHERE names_value(replace(pattern, '\', ''), own.value))
     LOOP
         PERFORM remove_pattern(named, command);
     END LOOP;
@@ -343,7 +343,14 @@ BEGIN
     DELETE FROM partner_count WHERE value = ANY (of_values);
     DELETE FROM contact WHERE id < 0 AND (email = ANY (of_values) OR phone_number = ANY (of_values));
     UPDATE steering_command SET reason = NULL
-    WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value) WHERE strpos(lower(reason), own.value) > 0);
+    WHERE EXISTS (SELECT FROM unnest(of_values) AS own (value) WHERE names_value(reason, own.value));
+    -- A file may be named after a person.
+    FOREACH named IN ARRAY of_values LOOP
+        UPDATE import_run SET
+            inputs = without_value(inputs, named), options = without_value(options, named),
+            checkpoint = without_value(checkpoint, named), error = without_value(error, named)
+        WHERE strpos(lower(concat(inputs, options, checkpoint, error)), ltrim(named, '+')) > 0;
+    END LOOP;
 
     PERFORM set_rules_in_force();
     PERFORM rework(roots, touched, command, of_values);
@@ -693,6 +700,21 @@ CREATE FUNCTION public.members(of_primary bigint, at_most bigint) RETURNS TABLE(
     ) AS contacts
     ORDER BY contacts.linked_id IS NOT NULL, contacts.created_at, contacts.id
 $$;
+
+
+CREATE FUNCTION public.names_value(of_text text, of_value text) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+DECLARE
+    digits text := regexp_replace(split_part(of_value, ';', 1), '\D', '', 'g');
+BEGIN
+    IF strpos(of_value, '@') > 0 THEN
+        RETURN strpos(lower(of_text), of_value) > 0;
+    ELSIF length(digits) >= 7 THEN
+        RETURN strpos(regexp_replace(of_text, '\D', '', 'g'), right(digits, 7)) > 0;
+    END IF;
+    RETURN of_text ~ ('(^|\D)' || digits || '(\D|$)');
+END $_$;
 
 
 CREATE FUNCTION public.new_hubs(of_values text[]) RETURNS text[]
@@ -1865,6 +1887,17 @@ CREATE FUNCTION public.without_anchor(of_values text[]) RETURNS text[]
     )
 $$;
 
+
+CREATE FUNCTION public.without_value(document jsonb, of_value text) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+BEGIN
+    IF length(of_value) < 7 AND strpos(of_value, '@') = 0 THEN
+        RETURN document;
+    END IF;
+    RETURN regexp_replace(document::text, '***=' || ltrim(of_value, '+'), 'forgotten', 'gi')::jsonb;
+END $$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -2128,116 +2161,116 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:33:53.66465+00', '2026-11-29 23:33:53.66465+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:33:53.664651+00', '2026-11-29 23:33:53.664651+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:33:53.664652+00', '2026-11-29 23:33:53.664652+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:33:53.664653+00', '2026-11-29 23:33:53.664654+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:33:53.664655+00', '2026-11-29 23:33:53.664655+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:33:53.664656+00', '2026-11-29 23:33:53.664656+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:33:53.664657+00', '2026-11-29 23:33:53.664657+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:33:53.664658+00', '2026-11-29 23:33:53.664658+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:33:53.664659+00', '2026-11-29 23:33:53.664659+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:33:53.664661+00', '2026-11-29 23:33:53.664661+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:33:53.664663+00', '2026-11-29 23:33:53.664663+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:33:53.664664+00', '2026-11-29 23:33:53.664664+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:33:53.664669+00', '2026-11-29 23:33:53.664669+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:33:53.66467+00', '2026-11-29 23:33:53.66467+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:33:53.664671+00', '2026-11-29 23:33:53.664671+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:33:53.664672+00', '2026-11-29 23:33:53.664672+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:33:53.664673+00', '2026-11-29 23:33:53.664673+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:33:53.664674+00', '2026-11-29 23:33:53.664674+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:33:53.664675+00', '2026-11-29 23:33:53.664675+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:33:53.664676+00', '2026-11-29 23:33:53.664676+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:33:53.664677+00', '2026-11-29 23:33:53.664677+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:33:53.664679+00', '2026-11-29 23:33:53.664679+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:33:53.664681+00', '2026-11-29 23:33:53.664681+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:33:53.664682+00', '2026-11-29 23:33:53.664682+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:33:53.664683+00', '2026-11-29 23:33:53.664683+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:33:53.664666+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:33:53.664667+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:33:53.664668+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:33:53.66468+00', '2026-11-29 23:33:53.664684+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:33:53.664685+00', '2026-11-29 23:33:53.664685+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:33:53.664686+00', '2026-11-29 23:33:53.664686+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:33:53.664687+00', '2026-11-29 23:33:53.664687+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:33:53.664688+00', '2026-11-29 23:33:53.664688+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:33:53.664689+00', '2026-11-29 23:33:53.664689+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:33:53.66469+00', '2026-11-29 23:33:53.66469+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:33:53.664691+00', '2026-11-29 23:33:53.664691+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:33:53.664692+00', '2026-11-29 23:33:53.664692+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:33:53.664693+00', '2026-11-29 23:33:53.664693+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:33:53.664694+00', '2026-11-29 23:33:53.664694+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:33:53.664678+00', '2026-11-29 23:33:53.664695+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:33:53.664696+00', '2026-11-29 23:33:53.664696+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:33:53.664697+00', '2026-11-29 23:33:53.664697+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:33:53.664698+00', '2026-11-29 23:33:53.664698+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:33:53.664699+00', '2026-11-29 23:33:53.664699+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:33:53.6647+00', '2026-11-29 23:33:53.6647+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:33:53.664665+00', '2026-11-29 23:33:53.664701+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:33:53.664705+00', '2026-11-29 23:33:53.664705+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:33:53.664706+00', '2026-11-29 23:33:53.664706+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:33:53.664708+00', '2026-11-29 23:33:53.664708+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:33:53.66471+00', '2026-11-29 23:33:53.66471+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:33:53.664711+00', '2026-11-29 23:33:53.664711+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:33:53.664713+00', '2026-11-29 23:33:53.664713+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:33:53.664714+00', '2026-11-29 23:33:53.664714+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:33:53.664715+00', '2026-11-29 23:33:53.664715+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:33:53.664716+00', '2026-11-29 23:33:53.664716+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:33:53.664717+00', '2026-11-29 23:33:53.664717+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:33:53.664702+00', '2026-11-29 23:33:53.66473+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:33:53.664703+00', '2026-11-29 23:33:53.664719+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:33:53.66472+00', '2026-11-29 23:33:53.66472+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:33:53.664721+00', '2026-11-29 23:33:53.664721+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:33:53.664724+00', '2026-11-29 23:33:53.664724+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:33:53.664725+00', '2026-11-29 23:33:53.664725+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:33:53.664726+00', '2026-11-29 23:33:53.664726+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:33:53.664727+00', '2026-11-29 23:33:53.664727+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:33:53.664728+00', '2026-11-29 23:33:53.664728+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:33:53.664729+00', '2026-11-29 23:33:53.664729+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:33:53.664707+00', '2026-11-29 23:33:53.66473+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:33:53.664709+00', '2026-11-29 23:33:53.66473+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:33:53.664731+00', '2026-11-29 23:33:53.664731+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:33:53.664732+00', '2026-11-29 23:33:53.664732+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:33:53.664733+00', '2026-11-29 23:33:53.664733+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:33:53.664734+00', '2026-11-29 23:33:53.664734+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:33:53.664735+00', '2026-11-29 23:33:53.664735+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:33:53.664736+00', '2026-11-29 23:33:53.664736+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:33:53.664737+00', '2026-11-29 23:33:53.664737+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:33:53.664738+00', '2026-11-29 23:33:53.664738+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:33:53.664741+00', '2026-11-29 23:33:53.664741+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:33:53.664742+00', '2026-11-29 23:33:53.664742+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:33:53.664743+00', '2026-11-29 23:33:53.664743+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:33:53.664744+00', '2026-11-29 23:33:53.664744+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:33:53.664745+00', '2026-11-29 23:33:53.664745+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:33:53.664746+00', '2026-11-29 23:33:53.664746+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:33:53.664747+00', '2026-11-29 23:33:53.664747+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:33:53.664748+00', '2026-11-29 23:33:53.664748+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:33:53.664749+00', '2026-11-29 23:33:53.664749+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:33:53.664751+00', '2026-11-29 23:33:53.664751+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:33:53.664752+00', '2026-11-29 23:33:53.664752+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:33:53.664753+00', '2026-11-29 23:33:53.664753+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:33:53.664754+00', '2026-11-29 23:33:53.664754+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:33:53.664755+00', '2026-11-29 23:33:53.664755+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:33:53.664756+00', '2026-11-29 23:33:53.664756+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:33:53.664757+00', '2026-11-29 23:33:53.664757+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:33:53.664758+00', '2026-11-29 23:33:53.664758+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:33:53.664759+00', '2026-11-29 23:33:53.664759+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:33:53.664761+00', '2026-11-29 23:33:53.664761+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:35:58.200256+00', '2026-11-29 23:35:58.200256+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:35:58.200257+00', '2026-11-29 23:35:58.200257+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:35:58.200258+00', '2026-11-29 23:35:58.200258+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:35:58.200259+00', '2026-11-29 23:35:58.20026+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:35:58.200261+00', '2026-11-29 23:35:58.200261+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:35:58.200262+00', '2026-11-29 23:35:58.200262+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:35:58.200263+00', '2026-11-29 23:35:58.200263+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:35:58.200264+00', '2026-11-29 23:35:58.200264+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:35:58.200265+00', '2026-11-29 23:35:58.200265+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:35:58.200267+00', '2026-11-29 23:35:58.200267+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:35:58.200269+00', '2026-11-29 23:35:58.200269+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:35:58.20027+00', '2026-11-29 23:35:58.20027+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:35:58.200275+00', '2026-11-29 23:35:58.200275+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:35:58.200276+00', '2026-11-29 23:35:58.200276+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:35:58.200277+00', '2026-11-29 23:35:58.200277+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:35:58.200278+00', '2026-11-29 23:35:58.200278+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:35:58.200279+00', '2026-11-29 23:35:58.200279+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:35:58.20028+00', '2026-11-29 23:35:58.20028+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:35:58.200281+00', '2026-11-29 23:35:58.200281+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:35:58.200282+00', '2026-11-29 23:35:58.200282+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:35:58.200283+00', '2026-11-29 23:35:58.200283+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:35:58.200285+00', '2026-11-29 23:35:58.200285+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:35:58.200287+00', '2026-11-29 23:35:58.200287+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:35:58.200288+00', '2026-11-29 23:35:58.200288+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:35:58.200289+00', '2026-11-29 23:35:58.200289+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:35:58.200272+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:35:58.200273+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:35:58.200274+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:35:58.200286+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:35:58.200291+00', '2026-11-29 23:35:58.200291+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:35:58.200292+00', '2026-11-29 23:35:58.200292+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:35:58.200293+00', '2026-11-29 23:35:58.200293+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:35:58.200294+00', '2026-11-29 23:35:58.200294+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:35:58.200295+00', '2026-11-29 23:35:58.200295+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:35:58.200296+00', '2026-11-29 23:35:58.200296+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:35:58.200297+00', '2026-11-29 23:35:58.200297+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:35:58.200298+00', '2026-11-29 23:35:58.200298+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:35:58.200299+00', '2026-11-29 23:35:58.200299+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:35:58.2003+00', '2026-11-29 23:35:58.2003+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:35:58.200284+00', '2026-11-29 23:35:58.200301+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:35:58.200302+00', '2026-11-29 23:35:58.200302+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:35:58.200303+00', '2026-11-29 23:35:58.200303+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:35:58.200304+00', '2026-11-29 23:35:58.200304+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:35:58.200305+00', '2026-11-29 23:35:58.200305+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:35:58.200306+00', '2026-11-29 23:35:58.200306+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:35:58.200271+00', '2026-11-29 23:35:58.200307+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:35:58.200311+00', '2026-11-29 23:35:58.200311+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:35:58.200312+00', '2026-11-29 23:35:58.200312+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:35:58.200314+00', '2026-11-29 23:35:58.200314+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:35:58.200316+00', '2026-11-29 23:35:58.200316+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:35:58.200317+00', '2026-11-29 23:35:58.200317+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:35:58.200319+00', '2026-11-29 23:35:58.200319+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:35:58.20032+00', '2026-11-29 23:35:58.20032+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:35:58.200321+00', '2026-11-29 23:35:58.200321+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:35:58.200322+00', '2026-11-29 23:35:58.200322+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:35:58.200323+00', '2026-11-29 23:35:58.200323+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:35:58.200308+00', '2026-11-29 23:35:58.200336+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:35:58.200309+00', '2026-11-29 23:35:58.200325+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:35:58.200326+00', '2026-11-29 23:35:58.200326+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:35:58.200327+00', '2026-11-29 23:35:58.200327+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:35:58.20033+00', '2026-11-29 23:35:58.20033+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:35:58.200331+00', '2026-11-29 23:35:58.200331+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:35:58.200332+00', '2026-11-29 23:35:58.200332+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:35:58.200333+00', '2026-11-29 23:35:58.200333+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:35:58.200334+00', '2026-11-29 23:35:58.200334+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:35:58.200335+00', '2026-11-29 23:35:58.200335+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:35:58.200313+00', '2026-11-29 23:35:58.200336+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:35:58.200315+00', '2026-11-29 23:35:58.200336+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:35:58.200337+00', '2026-11-29 23:35:58.200337+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:35:58.200338+00', '2026-11-29 23:35:58.200338+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:35:58.200339+00', '2026-11-29 23:35:58.200339+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:35:58.20034+00', '2026-11-29 23:35:58.20034+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:35:58.200341+00', '2026-11-29 23:35:58.200341+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:35:58.200342+00', '2026-11-29 23:35:58.200342+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:35:58.200343+00', '2026-11-29 23:35:58.200343+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:35:58.200344+00', '2026-11-29 23:35:58.200344+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:35:58.200347+00', '2026-11-29 23:35:58.200347+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:35:58.200348+00', '2026-11-29 23:35:58.200348+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:35:58.200349+00', '2026-11-29 23:35:58.200349+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:35:58.20035+00', '2026-11-29 23:35:58.20035+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:35:58.200351+00', '2026-11-29 23:35:58.200351+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:35:58.200352+00', '2026-11-29 23:35:58.200352+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:35:58.200353+00', '2026-11-29 23:35:58.200353+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:35:58.200354+00', '2026-11-29 23:35:58.200354+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:35:58.200355+00', '2026-11-29 23:35:58.200355+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:35:58.200357+00', '2026-11-29 23:35:58.200357+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:35:58.200358+00', '2026-11-29 23:35:58.200358+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:35:58.200359+00', '2026-11-29 23:35:58.200359+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:35:58.20036+00', '2026-11-29 23:35:58.20036+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:35:58.200361+00', '2026-11-29 23:35:58.200361+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:35:58.200362+00', '2026-11-29 23:35:58.200362+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:35:58.200363+00', '2026-11-29 23:35:58.200363+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:35:58.200364+00', '2026-11-29 23:35:58.200364+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:35:58.200365+00', '2026-11-29 23:35:58.200365+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:35:58.200367+00', '2026-11-29 23:35:58.200367+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
 
 
 
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.039349159999801486, "version": 3, "outcomes": null, "segments": [[1, 1795995233664649], [114, 1795995233702602]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.039349159999801486, '2026-11-29 23:33:53.666119+00', '2026-11-29 23:33:53.706035+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.08692321899980016, "version": 3, "outcomes": null, "segments": [[1, 1795995358200255], [114, 1795995358287295]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.08692321899980016, '2026-11-29 23:35:58.203622+00', '2026-11-29 23:35:58.295098+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:33:53.664654+00', 'george@hillvalley.edu', '717171', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:33:53.664684+00', 'clara.wilson@enchantment.example', '2095550186', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:33:53.664695+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:33:53.664701+00', 'otis.peabody@twinpines.example', '2095550136', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:33:53.664719+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:33:53.66473+00', 'lou.parker@hillvalley.edu', '2095550121', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:35:58.20026+00', 'george@hillvalley.edu', '717171', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:35:58.20029+00', 'clara.wilson@enchantment.example', '2095550186', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:35:58.200301+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:35:58.200307+00', 'otis.peabody@twinpines.example', '2095550136', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:35:58.200325+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:35:58.200336+00', 'lou.parker@hillvalley.edu', '2095550121', false);
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
