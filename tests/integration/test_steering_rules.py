@@ -150,13 +150,16 @@ def test_nothing_of_a_forgotten_value_is_stored(
     player = Player(connection)
     rules = [rule for rule in rules if rule[0] != "add_pattern"]
     play(player, [*requests, *rules, ("forget", (gone,), {}), *later])
-    tables = connection.execute(
-        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-    ).fetchall()
-    for (table,) in tables:
-        query = f'SELECT t::text FROM "{table}" AS t'
-        text = "\n".join(row for (row,) in connection.execute(query))  # type: ignore[arg-type]
-        assert not any(f"{value}," in text + "," for value in gone), table
+    texts = connection.execute("""
+        SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND attnum > 0
+            AND atttypid IN ('text'::regtype, 'jsonb'::regtype)
+    """).fetchall()
+    assert ("contact", "email") in texts
+    for table, column in texts:
+        query = f"SELECT {column}::text FROM {table} WHERE {column} IS NOT NULL"
+        for (text,) in connection.execute(query):  # type: ignore[arg-type]
+            assert not any(value in text for value in gone), (table, column)
 
 
 @pytest.mark.parametrize("are_known", [True, False])
