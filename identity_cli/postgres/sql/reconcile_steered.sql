@@ -19,17 +19,24 @@ DECLARE
     result reconciliation;
     step reconciliation;
     rules text[];
-    is_left_blocked boolean;
-    is_right_blocked boolean;
+    is_left_blocked boolean := false;
+    is_right_blocked boolean := false;
 BEGIN
     -- A command that takes the rule away waits for this, or comes before.
     IF NOT lock_placeholders(left_id, right_id) THEN
         RETURN result;
     END IF;
     -- A value that was known may have been forgotten since.
-    IF left_id > 0 AND NOT EXISTS (SELECT FROM contact WHERE id = left_id AND left_value IN (email, phone_number))
-        OR right_id > 0 AND NOT EXISTS (SELECT FROM contact WHERE id = right_id AND right_value IN (email, phone_number)) THEN
-        RETURN result;
+    IF left_id > 0 THEN
+        PERFORM FROM contact WHERE id = left_id AND left_value IN (email, phone_number);
+        IF NOT FOUND THEN
+            RETURN result;
+        END IF;
+    ELSIF right_id > 0 THEN
+        PERFORM FROM contact WHERE id = right_id AND right_value IN (email, phone_number);
+        IF NOT FOUND THEN
+            RETURN result;
+        END IF;
     END IF;
     IF rules_in_force() % 2 = 1 THEN
         rules := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
@@ -37,8 +44,14 @@ BEGIN
             RETURN reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
         END IF;
     END IF;
-    is_left_blocked := left_id < 0 AND EXISTS (SELECT FROM blocked_value WHERE value = left_value);
-    is_right_blocked := right_id < 0 AND EXISTS (SELECT FROM blocked_value WHERE value = right_value);
+    IF left_id < 0 THEN
+        PERFORM FROM blocked_value WHERE value = left_value;
+        is_left_blocked := FOUND;
+    END IF;
+    IF right_id < 0 THEN
+        PERFORM FROM blocked_value WHERE value = right_value;
+        is_right_blocked := FOUND;
+    END IF;
 
     IF left_value IS NULL OR right_value IS NULL THEN
         IF is_left_blocked OR is_right_blocked THEN
@@ -57,7 +70,7 @@ BEGIN
     IF left_id < 0 AND NOT is_left_blocked OR right_id < 0 AND NOT is_right_blocked THEN
         PERFORM release_placeholders(ARRAY[left_id, right_id]);
     END IF;
-    IF NOT coalesce(is_left_blocked, false) AND NOT coalesce(is_right_blocked, false) THEN
+    IF NOT is_left_blocked AND NOT is_right_blocked THEN
         PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
         IF NOT FOUND THEN
             RETURN result;
@@ -66,10 +79,10 @@ BEGIN
 
     -- Each value by itself; what the pair says is held.
     result := ('blocked', NULL, NULL, NULL);
-    IF NOT coalesce(is_right_blocked, false) THEN
+    IF NOT is_right_blocked THEN
         result := reconcile_value(right_value, request_at, request_run, request_line);
     END IF;
-    IF NOT coalesce(is_left_blocked, false) THEN
+    IF NOT is_left_blocked THEN
         step := reconcile_value(left_value, request_at, request_run, request_line);
         IF step.contact_id IS NOT NULL AND result.contact_id IS NOT NULL THEN
             step.contact_ids := ARRAY[step.contact_id, result.contact_id];

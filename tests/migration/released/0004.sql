@@ -1150,17 +1150,24 @@ DECLARE
     result reconciliation;
     step reconciliation;
     rules text[];
-    is_left_blocked boolean;
-    is_right_blocked boolean;
+    is_left_blocked boolean := false;
+    is_right_blocked boolean := false;
 BEGIN
     -- A command that takes the rule away waits for this, or comes before.
     IF NOT lock_placeholders(left_id, right_id) THEN
         RETURN result;
     END IF;
     -- A value that was known may have been forgotten since.
-    IF left_id > 0 AND NOT EXISTS (SELECT FROM contact WHERE id = left_id AND left_value IN (email, phone_number))
-        OR right_id > 0 AND NOT EXISTS (SELECT FROM contact WHERE id = right_id AND right_value IN (email, phone_number)) THEN
-        RETURN result;
+    IF left_id > 0 THEN
+        PERFORM FROM contact WHERE id = left_id AND left_value IN (email, phone_number);
+        IF NOT FOUND THEN
+            RETURN result;
+        END IF;
+    ELSIF right_id > 0 THEN
+        PERFORM FROM contact WHERE id = right_id AND right_value IN (email, phone_number);
+        IF NOT FOUND THEN
+            RETURN result;
+        END IF;
     END IF;
     IF rules_in_force() % 2 = 1 THEN
         rules := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
@@ -1168,8 +1175,14 @@ BEGIN
             RETURN reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
         END IF;
     END IF;
-    is_left_blocked := left_id < 0 AND EXISTS (SELECT FROM blocked_value WHERE value = left_value);
-    is_right_blocked := right_id < 0 AND EXISTS (SELECT FROM blocked_value WHERE value = right_value);
+    IF left_id < 0 THEN
+        PERFORM FROM blocked_value WHERE value = left_value;
+        is_left_blocked := FOUND;
+    END IF;
+    IF right_id < 0 THEN
+        PERFORM FROM blocked_value WHERE value = right_value;
+        is_right_blocked := FOUND;
+    END IF;
 
     IF left_value IS NULL OR right_value IS NULL THEN
         IF is_left_blocked OR is_right_blocked THEN
@@ -1188,7 +1201,7 @@ BEGIN
     IF left_id < 0 AND NOT is_left_blocked OR right_id < 0 AND NOT is_right_blocked THEN
         PERFORM release_placeholders(ARRAY[left_id, right_id]);
     END IF;
-    IF NOT coalesce(is_left_blocked, false) AND NOT coalesce(is_right_blocked, false) THEN
+    IF NOT is_left_blocked AND NOT is_right_blocked THEN
         PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
         IF NOT FOUND THEN
             RETURN result;
@@ -1197,10 +1210,10 @@ BEGIN
 
     -- Each value by itself; what the pair says is held.
     result := ('blocked', NULL, NULL, NULL);
-    IF NOT coalesce(is_right_blocked, false) THEN
+    IF NOT is_right_blocked THEN
         result := reconcile_value(right_value, request_at, request_run, request_line);
     END IF;
-    IF NOT coalesce(is_left_blocked, false) THEN
+    IF NOT is_left_blocked THEN
         step := reconcile_value(left_value, request_at, request_run, request_line);
         IF step.contact_id IS NOT NULL AND result.contact_id IS NOT NULL THEN
             step.contact_ids := ARRAY[step.contact_id, result.contact_id];
@@ -2161,116 +2174,116 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:35:58.200256+00', '2026-11-29 23:35:58.200256+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:35:58.200257+00', '2026-11-29 23:35:58.200257+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:35:58.200258+00', '2026-11-29 23:35:58.200258+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:35:58.200259+00', '2026-11-29 23:35:58.20026+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:35:58.200261+00', '2026-11-29 23:35:58.200261+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:35:58.200262+00', '2026-11-29 23:35:58.200262+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:35:58.200263+00', '2026-11-29 23:35:58.200263+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:35:58.200264+00', '2026-11-29 23:35:58.200264+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:35:58.200265+00', '2026-11-29 23:35:58.200265+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:35:58.200267+00', '2026-11-29 23:35:58.200267+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:35:58.200269+00', '2026-11-29 23:35:58.200269+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:35:58.20027+00', '2026-11-29 23:35:58.20027+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:35:58.200275+00', '2026-11-29 23:35:58.200275+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:35:58.200276+00', '2026-11-29 23:35:58.200276+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:35:58.200277+00', '2026-11-29 23:35:58.200277+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:35:58.200278+00', '2026-11-29 23:35:58.200278+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:35:58.200279+00', '2026-11-29 23:35:58.200279+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:35:58.20028+00', '2026-11-29 23:35:58.20028+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:35:58.200281+00', '2026-11-29 23:35:58.200281+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:35:58.200282+00', '2026-11-29 23:35:58.200282+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:35:58.200283+00', '2026-11-29 23:35:58.200283+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:35:58.200285+00', '2026-11-29 23:35:58.200285+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:35:58.200287+00', '2026-11-29 23:35:58.200287+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:35:58.200288+00', '2026-11-29 23:35:58.200288+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:35:58.200289+00', '2026-11-29 23:35:58.200289+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:35:58.200272+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:35:58.200273+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:35:58.200274+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:35:58.200286+00', '2026-11-29 23:35:58.20029+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:35:58.200291+00', '2026-11-29 23:35:58.200291+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:35:58.200292+00', '2026-11-29 23:35:58.200292+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:35:58.200293+00', '2026-11-29 23:35:58.200293+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:35:58.200294+00', '2026-11-29 23:35:58.200294+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:35:58.200295+00', '2026-11-29 23:35:58.200295+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:35:58.200296+00', '2026-11-29 23:35:58.200296+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:35:58.200297+00', '2026-11-29 23:35:58.200297+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:35:58.200298+00', '2026-11-29 23:35:58.200298+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:35:58.200299+00', '2026-11-29 23:35:58.200299+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:35:58.2003+00', '2026-11-29 23:35:58.2003+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:35:58.200284+00', '2026-11-29 23:35:58.200301+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:35:58.200302+00', '2026-11-29 23:35:58.200302+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:35:58.200303+00', '2026-11-29 23:35:58.200303+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:35:58.200304+00', '2026-11-29 23:35:58.200304+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:35:58.200305+00', '2026-11-29 23:35:58.200305+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:35:58.200306+00', '2026-11-29 23:35:58.200306+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:35:58.200271+00', '2026-11-29 23:35:58.200307+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:35:58.200311+00', '2026-11-29 23:35:58.200311+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:35:58.200312+00', '2026-11-29 23:35:58.200312+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:35:58.200314+00', '2026-11-29 23:35:58.200314+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:35:58.200316+00', '2026-11-29 23:35:58.200316+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:35:58.200317+00', '2026-11-29 23:35:58.200317+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:35:58.200319+00', '2026-11-29 23:35:58.200319+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:35:58.20032+00', '2026-11-29 23:35:58.20032+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:35:58.200321+00', '2026-11-29 23:35:58.200321+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:35:58.200322+00', '2026-11-29 23:35:58.200322+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:35:58.200323+00', '2026-11-29 23:35:58.200323+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:35:58.200308+00', '2026-11-29 23:35:58.200336+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:35:58.200309+00', '2026-11-29 23:35:58.200325+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:35:58.200326+00', '2026-11-29 23:35:58.200326+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:35:58.200327+00', '2026-11-29 23:35:58.200327+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:35:58.20033+00', '2026-11-29 23:35:58.20033+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:35:58.200331+00', '2026-11-29 23:35:58.200331+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:35:58.200332+00', '2026-11-29 23:35:58.200332+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:35:58.200333+00', '2026-11-29 23:35:58.200333+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:35:58.200334+00', '2026-11-29 23:35:58.200334+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:35:58.200335+00', '2026-11-29 23:35:58.200335+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:35:58.200313+00', '2026-11-29 23:35:58.200336+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:35:58.200315+00', '2026-11-29 23:35:58.200336+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:35:58.200337+00', '2026-11-29 23:35:58.200337+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:35:58.200338+00', '2026-11-29 23:35:58.200338+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:35:58.200339+00', '2026-11-29 23:35:58.200339+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:35:58.20034+00', '2026-11-29 23:35:58.20034+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:35:58.200341+00', '2026-11-29 23:35:58.200341+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:35:58.200342+00', '2026-11-29 23:35:58.200342+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:35:58.200343+00', '2026-11-29 23:35:58.200343+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:35:58.200344+00', '2026-11-29 23:35:58.200344+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:35:58.200347+00', '2026-11-29 23:35:58.200347+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:35:58.200348+00', '2026-11-29 23:35:58.200348+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:35:58.200349+00', '2026-11-29 23:35:58.200349+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:35:58.20035+00', '2026-11-29 23:35:58.20035+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:35:58.200351+00', '2026-11-29 23:35:58.200351+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:35:58.200352+00', '2026-11-29 23:35:58.200352+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:35:58.200353+00', '2026-11-29 23:35:58.200353+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:35:58.200354+00', '2026-11-29 23:35:58.200354+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:35:58.200355+00', '2026-11-29 23:35:58.200355+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:35:58.200357+00', '2026-11-29 23:35:58.200357+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:35:58.200358+00', '2026-11-29 23:35:58.200358+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:35:58.200359+00', '2026-11-29 23:35:58.200359+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:35:58.20036+00', '2026-11-29 23:35:58.20036+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:35:58.200361+00', '2026-11-29 23:35:58.200361+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:35:58.200362+00', '2026-11-29 23:35:58.200362+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:35:58.200363+00', '2026-11-29 23:35:58.200363+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:35:58.200364+00', '2026-11-29 23:35:58.200364+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:35:58.200365+00', '2026-11-29 23:35:58.200365+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:35:58.200367+00', '2026-11-29 23:35:58.200367+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:54:31.282383+00', '2026-11-29 23:54:31.282383+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:54:31.282384+00', '2026-11-29 23:54:31.282384+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:54:31.282385+00', '2026-11-29 23:54:31.282385+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:54:31.282386+00', '2026-11-29 23:54:31.282387+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:54:31.282388+00', '2026-11-29 23:54:31.282388+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:54:31.282389+00', '2026-11-29 23:54:31.282389+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:54:31.28239+00', '2026-11-29 23:54:31.28239+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:54:31.282391+00', '2026-11-29 23:54:31.282391+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:54:31.282392+00', '2026-11-29 23:54:31.282392+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:54:31.282394+00', '2026-11-29 23:54:31.282394+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:54:31.282396+00', '2026-11-29 23:54:31.282396+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:54:31.282397+00', '2026-11-29 23:54:31.282397+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:54:31.282402+00', '2026-11-29 23:54:31.282402+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:54:31.282403+00', '2026-11-29 23:54:31.282403+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:54:31.282404+00', '2026-11-29 23:54:31.282404+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:54:31.282405+00', '2026-11-29 23:54:31.282405+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:54:31.282406+00', '2026-11-29 23:54:31.282406+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:54:31.282407+00', '2026-11-29 23:54:31.282407+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:54:31.282408+00', '2026-11-29 23:54:31.282408+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:54:31.282409+00', '2026-11-29 23:54:31.282409+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:54:31.28241+00', '2026-11-29 23:54:31.28241+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:54:31.282412+00', '2026-11-29 23:54:31.282412+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:54:31.282414+00', '2026-11-29 23:54:31.282414+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:54:31.282415+00', '2026-11-29 23:54:31.282415+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:54:31.282416+00', '2026-11-29 23:54:31.282416+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:54:31.282399+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:54:31.2824+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:54:31.282401+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:54:31.282413+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:54:31.282418+00', '2026-11-29 23:54:31.282418+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:54:31.282419+00', '2026-11-29 23:54:31.282419+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:54:31.28242+00', '2026-11-29 23:54:31.28242+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:54:31.282421+00', '2026-11-29 23:54:31.282421+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:54:31.282422+00', '2026-11-29 23:54:31.282422+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:54:31.282423+00', '2026-11-29 23:54:31.282423+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:54:31.282424+00', '2026-11-29 23:54:31.282424+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:54:31.282425+00', '2026-11-29 23:54:31.282425+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:54:31.282426+00', '2026-11-29 23:54:31.282426+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:54:31.282427+00', '2026-11-29 23:54:31.282427+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:54:31.282411+00', '2026-11-29 23:54:31.282428+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:54:31.282429+00', '2026-11-29 23:54:31.282429+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:54:31.28243+00', '2026-11-29 23:54:31.28243+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:54:31.282431+00', '2026-11-29 23:54:31.282431+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:54:31.282432+00', '2026-11-29 23:54:31.282432+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:54:31.282433+00', '2026-11-29 23:54:31.282433+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:54:31.282398+00', '2026-11-29 23:54:31.282434+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:54:31.282438+00', '2026-11-29 23:54:31.282438+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:54:31.282439+00', '2026-11-29 23:54:31.282439+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:54:31.282441+00', '2026-11-29 23:54:31.282441+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:54:31.282443+00', '2026-11-29 23:54:31.282443+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:54:31.282444+00', '2026-11-29 23:54:31.282444+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:54:31.282446+00', '2026-11-29 23:54:31.282446+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:54:31.282447+00', '2026-11-29 23:54:31.282447+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:54:31.282448+00', '2026-11-29 23:54:31.282448+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:54:31.282449+00', '2026-11-29 23:54:31.282449+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:54:31.28245+00', '2026-11-29 23:54:31.28245+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:54:31.282435+00', '2026-11-29 23:54:31.282463+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:54:31.282436+00', '2026-11-29 23:54:31.282452+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:54:31.282453+00', '2026-11-29 23:54:31.282453+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:54:31.282454+00', '2026-11-29 23:54:31.282454+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:54:31.282457+00', '2026-11-29 23:54:31.282457+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:54:31.282458+00', '2026-11-29 23:54:31.282458+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:54:31.282459+00', '2026-11-29 23:54:31.282459+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:54:31.28246+00', '2026-11-29 23:54:31.28246+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:54:31.282461+00', '2026-11-29 23:54:31.282461+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:54:31.282462+00', '2026-11-29 23:54:31.282462+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:54:31.28244+00', '2026-11-29 23:54:31.282463+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:54:31.282442+00', '2026-11-29 23:54:31.282463+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:54:31.282464+00', '2026-11-29 23:54:31.282464+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:54:31.282465+00', '2026-11-29 23:54:31.282465+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:54:31.282466+00', '2026-11-29 23:54:31.282466+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:54:31.282467+00', '2026-11-29 23:54:31.282467+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:54:31.282468+00', '2026-11-29 23:54:31.282468+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:54:31.282469+00', '2026-11-29 23:54:31.282469+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:54:31.28247+00', '2026-11-29 23:54:31.28247+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:54:31.282471+00', '2026-11-29 23:54:31.282471+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:54:31.282474+00', '2026-11-29 23:54:31.282474+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:54:31.282475+00', '2026-11-29 23:54:31.282475+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:54:31.282476+00', '2026-11-29 23:54:31.282476+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:54:31.282477+00', '2026-11-29 23:54:31.282477+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:54:31.282478+00', '2026-11-29 23:54:31.282478+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:54:31.282479+00', '2026-11-29 23:54:31.282479+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:54:31.28248+00', '2026-11-29 23:54:31.28248+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:54:31.282481+00', '2026-11-29 23:54:31.282481+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:54:31.282482+00', '2026-11-29 23:54:31.282482+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:54:31.282484+00', '2026-11-29 23:54:31.282484+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:54:31.282485+00', '2026-11-29 23:54:31.282485+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:54:31.282486+00', '2026-11-29 23:54:31.282486+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:54:31.282487+00', '2026-11-29 23:54:31.282487+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:54:31.282488+00', '2026-11-29 23:54:31.282488+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:54:31.282489+00', '2026-11-29 23:54:31.282489+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:54:31.28249+00', '2026-11-29 23:54:31.28249+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:54:31.282491+00', '2026-11-29 23:54:31.282491+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:54:31.282492+00', '2026-11-29 23:54:31.282492+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:54:31.282494+00', '2026-11-29 23:54:31.282494+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
 
 
 
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.08692321899980016, "version": 3, "outcomes": null, "segments": [[1, 1795995358200255], [114, 1795995358287295]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.08692321899980016, '2026-11-29 23:35:58.203622+00', '2026-11-29 23:35:58.295098+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.035450388000754174, "version": 3, "outcomes": null, "segments": [[1, 1795996471282382], [114, 1795996471316761]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.035450388000754174, '2026-11-29 23:54:31.283958+00', '2026-11-29 23:54:31.319885+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:35:58.20026+00', 'george@hillvalley.edu', '717171', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:35:58.20029+00', 'clara.wilson@enchantment.example', '2095550186', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:35:58.200301+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:35:58.200307+00', 'otis.peabody@twinpines.example', '2095550136', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:35:58.200325+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:35:58.200336+00', 'lou.parker@hillvalley.edu', '2095550121', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:54:31.282387+00', 'george@hillvalley.edu', '717171', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:54:31.282417+00', 'clara.wilson@enchantment.example', '2095550186', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:54:31.282428+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:54:31.282434+00', 'otis.peabody@twinpines.example', '2095550136', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:54:31.282452+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:54:31.282463+00', 'lou.parker@hillvalley.edu', '2095550121', false);
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
