@@ -164,7 +164,14 @@ def test_killed_service_loses_no_answer(
 ) -> None:
     requests = overlapping(400)
     with serving(start_identity) as served:
-        killer = threading.Timer(0.7, served.process.kill)
+
+        def kill_at_work() -> None:
+            stored = "SELECT count(*) >= 20 FROM contact"
+            while connection.execute(stored).fetchone() != (True,):
+                time.sleep(0.001)
+            served.process.kill()
+
+        killer = threading.Thread(target=kill_at_work)
         killer.start()
         answers = load(served, requests, clients=16)
         killer.join()
