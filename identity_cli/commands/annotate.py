@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+from identity_cli.commands.options import DatabaseUrl, Debug, Force, Json, OutputPath, Region
 from identity_cli.commands.reading import (
     Delimiter,
     Encoding,
@@ -34,19 +34,8 @@ from identity_cli.errors import UsageError
 
 def annotate(
     files: Files,
-    path: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="File to write (default: standard output).",
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file at PATH; its owner and mode are kept.")
-    ] = False,
+    path: OutputPath = None,
+    force: Force = False,
     input_format: InputFormat = "auto",
     delimiter: Delimiter = None,
     encoding: Encoding = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from identity_cli.commands.options import DatabaseUrl, Debug
+from identity_cli.commands.options import DatabaseUrl, Debug, Force, OutputPath
 from identity_cli.commands.signals import orderly_end
 from identity_cli.errors import UsageError
 from identity_cli.exporter.export import (
@@ -34,19 +34,8 @@ def export(
             show_default=False,
         ),
     ] = None,
-    path: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="File to write (default: standard output).",
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file at PATH; its owner and mode are kept.")
-    ] = False,
+    path: OutputPath = None,
+    force: Force = False,
     excel_safe: Annotated[
         bool,
         typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +43,19 @@ DatabaseUrl = Annotated[
         help="PostgreSQL URL (default: DATABASE_URL, else the embedded server).",
         show_default=False,
     ),
+]
+OutputPath = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="File to write (default: standard output).",
+        show_default=False,
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace the file at PATH; its owner and mode are kept.")
 ]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, help="Print the traceback of an error.")

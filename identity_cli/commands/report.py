@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Top, Values
+from identity_cli.commands.options import DatabaseUrl, Debug, Force, OutputPath, Top, Values
 from identity_cli.commands.signals import orderly_end
 from identity_cli.errors import DatabaseUnreachableError, UsageError
 from identity_cli.files import replaced_file
@@ -25,19 +23,8 @@ if TYPE_CHECKING:
 
 
 def report(
-    path: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="File to write (default: standard output).",
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file at PATH; its owner and mode are kept.")
-    ] = False,
+    path: OutputPath = None,
+    force: Force = False,
     top: Top = 10,
     values: Values = False,
     database_url: DatabaseUrl = None,
