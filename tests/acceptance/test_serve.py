@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -142,6 +143,86 @@ def test_token_is_required_except_for_health(start_identity: Start) -> None:
         right = {"Authorization": "bearer sesame-öffne".encode()}
         assert served.identify("lorraine@hillvalley.edu", headers=right).status_code == 200
         assert served.get("/metrics", headers=right).status_code == 200
+
+
+BOTH_TOKENS = {"IDENTITY_HTTP_TOKEN": "sesame-öffne", "IDENTITY_HTTP_READ_TOKEN": "nur-schaün"}
+
+
+def bearer(token: str) -> dict[str, bytes]:
+    return {"Authorization": f"Bearer {token}".encode()}
+
+
+@pytest.mark.parametrize("environment", [BOTH_TOKENS, {"IDENTITY_HTTP_READ_TOKEN": "nur-schaün"}])
+def test_read_token_reads_and_does_not_reconcile(
+    start_identity: Start, connection: psycopg.Connection[Any], environment: dict[str, str]
+) -> None:
+    connection.execute("SELECT reconcile_request(ARRAY['lorraine@x.org'], ARRAY['123456'])")
+    with serving(start_identity, env=environment) as served:
+        reading = bearer("nur-schaün")
+        for path in (
+            "/contacts/1",
+            "/contacts?phone=123456",
+            "/contacts/1/evidence",
+            "/contacts/1/history",
+            "/metrics",
+            "/openapi.json",
+        ):
+            assert (path, served.get(path, headers=reading).status_code) == (path, 200)
+            assert (path, served.get(path).status_code) == (path, 401)
+        look_up = f"{served.url}/lookup"
+        assert served.client.post(look_up, json={"id": 1}, headers=reading).status_code == 200
+        assert served.client.post(look_up, json={"id": 1}).status_code == 401
+        refused = served.identify("new@x.org", headers=reading)
+        assert (refused.status_code, refused.json()) == (
+            403,
+            {"detail": "This token may only read: send this request with the other token."},
+        )
+        assert served.client.delete(f"{served.url}/contacts/1", headers=reading).status_code == 403
+        for wrong in (bearer("nur-scha"), bearer("nur-schaün ü"), {"Authorization": "Bearer"}):
+            assert served.get("/contacts/1", headers=wrong).status_code == 401
+        stored = "SELECT count(*) FROM contact"
+        assert connection.execute(stored).fetchone() == (1,)
+        full = served.identify("new@x.org", headers=bearer("sesame-öffne"))
+        assert full.status_code == (200 if len(environment) == 2 else 401)
+        text = served.get("/metrics", headers=reading).text
+        assert metric(text, "identity_http_requests_total", outcome="read_only", status="403") == 2
+        assert "schaün" not in "".join(served.lines)
+
+
+def test_page_needs_no_token_and_shows_nothing_without_one(start_identity: Start) -> None:
+    with serving(start_identity, env=BOTH_TOKENS) as served:
+        page = served.get("/")
+        assert page.status_code == 200
+        for asset in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+            assert served.get(f"/{asset}").status_code == 200
+        assert served.get("/page/../identify").status_code == 401
+        assert served.get("/pages").status_code == 401
+
+
+def test_equal_tokens_are_wrong_usage(run_identity: Run) -> None:
+    same = {"IDENTITY_HTTP_TOKEN": "a-secret", "IDENTITY_HTTP_READ_TOKEN": "a-secret"}
+    refused = run_identity("serve", "--port", 0, env=same)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        "error: IDENTITY_HTTP_TOKEN and IDENTITY_HTTP_READ_TOKEN are the same\n"
+    )
+    assert "a-secret" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_warned"),
+    [
+        ({}, True),
+        ({"IDENTITY_HTTP_READ_TOKEN": ""}, True),
+        ({"IDENTITY_HTTP_TOKEN": "a-secret"}, False),
+        ({"IDENTITY_HTTP_READ_TOKEN": "a-secret"}, False),
+    ],
+)
+def test_address_of_others_without_any_token_is_warned_of(
+    start_identity: Start, environment: dict[str, str], is_warned: bool
+) -> None:
+    with serving(start_identity, "--host", "0.0.0.0", env=environment) as served:
+        assert bool(served.log("warning")) == is_warned
 
 
 def test_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
