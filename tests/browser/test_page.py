@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ MARTY = "marty@hillvalley.example"
 HOSTILE = "<img/src=x/onerror=alert(1)>'$(id)`id`@x.org"
 HOSTILE_PHONE = "5550666"
 CROWD = "5550777"
+LINE = [f"55508{n:03}" if n % 2 else f"line{n}@line.example" for n in range(200)]
 # What reaches beyond the right edge, apart from what scrolls by itself.
 OUTSIDE = """
     [...document.querySelectorAll('body *')].filter(one =>
@@ -52,7 +54,10 @@ def world(
     cloned_database: Callable[[], AbstractContextManager[str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Path, str]]:
-    """A folder and a database: a family, a blocked mailbox, a hostile value, a crowd of 5,000."""
+    """A folder and a database: a family, a blocked mailbox, a hostile value, a crowd, a line.
+
+    The crowd of 5,000 shares a phone number; each value of the line is linked by the one before.
+    """
     folder = tmp_path_factory.mktemp("lookups")
     with cloned_database() as url:
         fill_database(folder, {"DATABASE_URL": url})
@@ -75,6 +80,10 @@ def world(
                 " FROM generate_series(2, 5000) AS n",
                 {"crowd": CROWD},
             )
+            for pair in pairwise(LINE):
+                emails = [value for value in pair if "@" in value]
+                phones = [value for value in pair if "@" not in value]
+                connection.execute("SELECT reconcile_request(%s, %s)", (emails, phones))
         yield folder, url
 
 
@@ -393,6 +402,8 @@ def test_identity_of_5000_is_pruned_paged_and_responsive(visit: Callable[..., Vi
     assert "1\N{EN DASH}50 of 5,001" in pages.inner_text()
     pages.get_by_role("button", name="Next").click()
     page.get_by_text("51\N{EN DASH}100 of 5,001").wait_for()
+    region = "document.activeElement.getAttribute('aria-labelledby')"
+    assert page.evaluate(region) == "table-caption"
     assert table.get_by_role("row").nth(1).get_by_role("rowheader").inner_text() == (
         "p50@crowd.example"
     )
@@ -408,6 +419,25 @@ def test_identity_of_5000_is_pruned_paged_and_responsive(visit: Callable[..., Vi
     details.get_by_role("button", name=f"to {CROWD}").click()
     assert seen.facts()["Row"].startswith("contact ")
     assert time.monotonic() - start < 2
+    assert seen.complaints == []
+
+
+def test_long_way_to_the_primary_is_drawn_with_a_gap(visit: Callable[..., Visit]) -> None:
+    seen = visit(width=PHONE)
+    seen.find(LINE[-1])
+    page = seen.page
+    picture = page.get_by_role("group", name="Picture of the evidence")
+    assert "of 200 values are drawn" in page.locator("#evidence-summary").inner_text()
+    assert picture.locator("text", has_text=LINE[0]).count() == 1
+    gap = picture.get_by_role("button", name="167 more values are left out")
+    gap.focus()
+    page.keyboard.press("Enter")
+    assert f"{LINE[167]} and {LINE[168]}." in seen.details()
+    details = page.get_by_role("region", name="Selected")
+    details.get_by_role("button", name=LINE[167], exact=True).click()
+    details.get_by_role("button", name="Show what is around this value").click()
+    picture.locator("text", has_text=LINE[150]).wait_for()
+    assert page.evaluate(OUTSIDE) == []
     assert seen.complaints == []
 
 

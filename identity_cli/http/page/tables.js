@@ -6,7 +6,7 @@ const ROWS = 50;
 
 /** Show all values with the rows that linked them; `read` returns the branches of a page. */
 export function showTable({ total, read, choose }) {
-  const show = async (offset) => {
+  const show = async (offset, isMoved = true) => {
     const branches = await read(offset, ROWS);
     if (branches === null) return;
     fill(
@@ -29,8 +29,9 @@ export function showTable({ total, read, choose }) {
       ),
       pager({ offset, size: ROWS, total, what: "values", show }),
     );
+    if (isMoved) document.querySelector("#table-body .scroll").focus();
   };
-  return show(0);
+  return show(0, false);
 }
 
 /** Show the hops of a chain in order. */
