@@ -36,14 +36,21 @@ class Readers:
                 await self._free.acquire()
         except TimeoutError as error:
             raise DatabaseUnreachableError from error
+        opened: list[Snapshot] = []
         try:
-            return await asyncio.to_thread(self._read, work)
+            return await asyncio.to_thread(self._read, work, opened)
+        except asyncio.CancelledError:
+            # The service ends: it would wait for the thread, and the thread for the query.
+            for graph in opened:
+                await asyncio.to_thread(graph.cancel)
+            raise
         finally:
             self._free.release()
 
-    def _read(self, work: Callable[[Snapshot], _T]) -> _T:
+    def _read(self, work: Callable[[Snapshot], _T], opened: list[Snapshot]) -> _T:
         with (
             self._database.connect(application="identity http", session=SERVE) as connection,
             snapshot(connection) as graph,
         ):
+            opened.append(graph)
             return work(graph)

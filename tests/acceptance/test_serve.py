@@ -12,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 from serving import Request, Served, components, load, metric, serving, stored
@@ -25,8 +27,6 @@ from identity_cli.postgres.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import httpx
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
     Start = Callable[..., subprocess.Popen[str]]
@@ -240,6 +240,52 @@ def test_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
 
 
+@pytest.mark.slow
+def test_busy_readers_are_503_and_hold_up_no_request(
+    start_identity: Start, connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    with serving(start_identity) as served, psycopg.connect(database_url) as blocker:
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+        # Evidence is read from it, and a known value needs none of it.
+        blocker.execute("LOCK TABLE link_evidence")
+        paths = ["/contacts/1/evidence"] * 2
+        holding = [threading.Thread(target=served.get, args=(path,)) for path in paths]
+        for thread in holding:
+            thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while connection.execute(waiting).fetchone() != (2,):
+            time.sleep(0.01)
+        assert served.get("/contacts/1").status_code == 200
+        answer = served.get("/contacts/1/evidence")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        blocker.rollback()
+        for thread in holding:
+            thread.join()
+        assert served.get("/contacts/1/evidence").status_code == 200
+
+
+@pytest.mark.slow
+def test_signal_ends_evidence_that_waits_for_a_lock(
+    start_identity: Start, connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    with serving(start_identity) as served, psycopg.connect(database_url) as blocker:
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+        blocker.execute("LOCK TABLE link_evidence")
+
+        def ask() -> None:
+            with suppress(httpx.TransportError):
+                served.get("/contacts/1/evidence")
+
+        holding = threading.Thread(target=ask)
+        holding.start()
+        while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            time.sleep(0.01)
+        served.process.send_signal(signal.SIGTERM)
+        # Eight seconds for open requests, and the query's own limit is fifteen.
+        assert served.process.wait(12) == 0
+        holding.join()
+
+
 def test_killed_service_loses_no_answer(
     start_identity: Start, connection: psycopg.Connection[Any], run_identity: Run
 ) -> None:
@@ -356,6 +402,8 @@ def test_killed_embedded_server_is_started_again(
             assert served.identify("lorraine@hillvalley.edu").status_code == 200
             os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
             wait_until_ready(served)
+        os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+        assert served.get("/contacts/1/evidence").status_code == 200
         contact = served.identify("lorraine@hillvalley.edu").json()["contact"]
         assert contact["primaryContatctId"] == 1
 

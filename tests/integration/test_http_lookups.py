@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib import resources
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -343,3 +345,48 @@ def test_log_and_metrics_name_the_routes_without_values(served: Served) -> None:
     for path in ("/lookup", "/contacts/{id}/evidence", "/contacts/{id}/history", "/page/{name}"):
         assert f'path="{path}"' in text
     assert "secretvalue" not in text + "".join(served.lines)
+
+
+def test_page_consists_of_its_own_files(served: Served) -> None:
+    page = served.get("/")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "http" not in page.text
+    asked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    modules = {
+        f"page/{name}"
+        for asset in asked
+        for name in re.findall(r'from "./(.+?)"', get(served, asset))
+    }
+    folder = resources.files("identity_cli.http") / "page"
+    packaged = {f"page/{file.name}" for file in folder.iterdir()} - {"page/index.html"}
+    modules |= {
+        f"page/{name}"
+        for asset in modules
+        for name in re.findall(r'from "./(.+?)"', get(served, asset))
+    }
+    assert {*asked, *modules} == packaged
+    types = {name.rpartition(".")[2]: content_type(served, name) for name in packaged}
+    assert types == {
+        "css": "text/css; charset=utf-8",
+        "js": "text/javascript; charset=utf-8",
+        "svg": "image/svg+xml; charset=utf-8",
+    }
+
+
+def get(served: Served, path: str) -> str:
+    answer = served.get(f"/{path}")
+    assert answer.status_code == 200
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    return answer.text
+
+
+def content_type(served: Served, path: str) -> str:
+    found: str = served.get(f"/{path}").headers["Content-Type"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["nothing.js", "index.html", "..%2fapp.py", "%2e%2e/app.py", ".js"]
+)
+def test_other_files_are_not_served(served: Served, name: str) -> None:
+    assert served.get(f"/page/{name}").status_code == 404

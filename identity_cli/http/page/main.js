@@ -108,7 +108,7 @@ function showEvidence(found) {
   const asked = new Set(evidence.tree.filter(isAsked).map((branch) => branch.value));
   byId("evidence-summary").textContent = evidence.is_pruned
     ? `${evidence.tree.length} of ${evidence.values.toLocaleString("en")} values are drawn: those nearest to what was looked up. The table has all.`
-    : `All ${evidence.values} values are drawn.`;
+    : `${evidence.values === 1 ? "Its only value is" : `All ${evidence.values} values are`} drawn.`;
   found.asked = asked;
   draw();
   choose({ value: [...asked][0] ?? evidence.tree[0].value });
