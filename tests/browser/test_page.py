@@ -651,6 +651,36 @@ def test_command_is_copied_or_else_selected(visit: Callable[..., Visit]) -> None
     assert seen.page.evaluate("getSelection().toString()") == f"identity block {MARTY}"
 
 
+def test_newer_look_up_replaces_the_one_before(visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    held: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    seen.page.route("**/contacts/*/evidence", hold_the_first)
+    seen.look_up("p4000@crowd.example")
+    while not held:
+        seen.page.wait_for_timeout(20)
+    seen.find(MARTY)
+    held[0].abort()
+    seen.page.wait_for_timeout(100)
+    assert seen.status.startswith("Found contact 5 of identity 1")
+    assert seen.page.locator("#result").get_attribute("aria-busy") is None
+    assert seen.complaints == []
+
+
+def test_answer_of_something_else_is_reported(visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    seen.page.route("**/lookup", lambda route: route.fulfill(body="<h1>Sign in</h1>"))
+    seen.look_up(MARTY)
+    message = "The answer is not from this service."
+    seen.page.get_by_role("status").filter(has_text=message).wait_for()
+
+
 def test_service_that_is_gone_is_reported(
     visit: Callable[..., Visit], world: tuple[Path, str]
 ) -> None:

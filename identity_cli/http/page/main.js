@@ -58,8 +58,11 @@ async function orTooLarge(answer) {
 }
 
 function fail(error, body) {
-  if (!(error instanceof ServiceError)) throw error;
   clear();
+  if (!(error instanceof ServiceError)) {
+    say("Something went wrong in this page.", { isBad: true });
+    throw error;
+  }
   if (error.status === 401) {
     say(token.get() ? "This token was refused: check it." : "This service needs a token.", { isBad: true });
     token.forget();
@@ -213,6 +216,7 @@ onSubmit("token-form", (input) => {
   waiting = null;
 });
 byId("forget-token").addEventListener("click", () => {
+  controller.abort();
   token.forget();
   clear();
   byId("token-kept").hidden = true;

@@ -36,12 +36,13 @@ export async function ask(path, { body, signal } = {}) {
       credentials: "omit",
       referrerPolicy: "no-referrer",
     });
-    content = await answer.json().catch(() => null);
+    content = await answer.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServiceError(0, { detail: "The service cannot be reached." });
+    if (!answer) throw new ServiceError(0, { detail: "The service cannot be reached." });
   }
   if (!answer.ok) throw new ServiceError(answer.status, content);
+  if (!content) throw new ServiceError(0, { detail: "The answer is not from this service." });
   return content;
 }
 
