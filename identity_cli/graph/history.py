@@ -218,10 +218,9 @@ def read_history_of_contact(
     with translated():
         values = [row[0] for row in connection.execute(_VALUES_OF, {"id": contact_id})]
     for value in values:
-        # A command may name both values.
-        commands = _events(connection, (_COMMANDS_OF,), {"value": value, "limit": limit})
-        found += [event for event in commands if event not in found]
-    return _newest(found, limit)
+        found += _events(connection, (_COMMANDS_OF,), {"value": value, "limit": limit})
+    # A command may name both values.
+    return _newest(list(dict.fromkeys(found)), limit)
 
 
 def _ids(connection: psycopg.Connection[Any], query: Any, named: dict[str, Any]) -> list[int]:

@@ -141,7 +141,14 @@ class Answers(NamedTuple):
                 found.append(Outcome("blocked", None, None))
             else:
                 stored = tuple(map(int, contact_ids.split()))
-                found.append(Outcome(_NAMES[letter], int(primary_id), stored[0] if stored else None, stored if len(stored) > 1 else ()))
+                found.append(
+                    Outcome(
+                        _NAMES[letter],
+                        int(primary_id),
+                        stored[0] if stored else None,
+                        stored if len(stored) > 1 else (),
+                    )
+                )
         return found
 
 

@@ -308,6 +308,19 @@ def without_times(document: Any) -> Any:
     return document
 
 
+def test_history_has_a_command_that_names_both_values_once(
+    served: Served, connection: psycopg.Connection[Any]
+) -> None:
+    player = Player(connection)
+    player.request(["a@x.org"], ["1111111"])
+    player.unlink("a@x.org", "1111111")
+    events = served.get("/contacts/1/history").json()["events"]
+    assert [event["event"] for event in events if event["event"] != "moved"] == [
+        "command",
+        "stored",
+    ]
+
+
 def test_reading_writes_nothing(served: Served, connection: psycopg.Connection[Any]) -> None:
     served.identify("a@x.org", "1")
     tables = "contact", "link_evidence", "normalization_profile", "partner_count"
