@@ -105,6 +105,10 @@ def import_files(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Run the import, then roll everything back.")
     ] = False,
+    values: Annotated[
+        bool,
+        typer.Option("--values", help="With --dry-run, show values instead of masking them."),
+    ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Start over instead of resuming an interrupted run.")
     ] = False,
@@ -183,6 +187,7 @@ def import_files(
             restart=restart,
             durable=durable,
             timeout=timeout,
+            with_values=values,
         )
         plan.check()
         switch = StopSwitch()

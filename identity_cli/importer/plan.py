@@ -19,7 +19,8 @@ class ImportPlan:
 
     `region` is None if the database's is used. If `jobs` is None, as many connections are used as
     pay off. `timeout` is how many seconds to wait for an unreachable server; if it is None, a run
-    that has begun waits a minute and one that has not fails at once.
+    that has begun waits a minute and one that has not fails at once. `with_values` names the values
+    in the preview of a dry run instead of masking them.
     """
 
     paths: tuple[str, ...]
@@ -33,6 +34,7 @@ class ImportPlan:
     restart: bool = False
     durable: bool = False
     timeout: float | None = None
+    with_values: bool = False
 
     def check(self) -> None:
         """Look at the disk. Raises `UsageError`, `InputNotFoundError`, `OutputError`."""
@@ -42,6 +44,10 @@ class ImportPlan:
             raise UsageError(
                 "--rejects takes one input",
                 hint="without it every input gets a rejects file of its own",
+            )
+        if self.with_values and not self.dry_run:
+            raise UsageError(
+                "--values is for the preview of a dry run", hint="use it with --dry-run"
             )
         self._refuse_one_file_twice()
         for path in filter(None, (self.rejects, self.outcomes, self.summary)):

@@ -8,9 +8,11 @@ durable.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import (
@@ -18,6 +20,7 @@ from identity_cli.errors import (
     IdentityError,
     InputUnreadableError,
 )
+from identity_cli.graph.preview import take_preview
 from identity_cli.graph.profile import check_profile
 from identity_cli.importer.column_notes import ColumnNotes
 from identity_cli.importer.formats import missing_keys
@@ -31,9 +34,10 @@ from identity_cli.importer.stop import StopRequestedError, StopSwitch
 from identity_cli.importer.windows import WindowReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from identity_cli.graph.hubs import Hubs
+    from identity_cli.graph.preview import Preview
     from identity_cli.importer.checkpoints import Checkpoint, Counts
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.runs import InputIdentity
@@ -67,6 +71,7 @@ class Importer:
         self._ledger = Ledger(plan)
         self._columns = ColumnNotes(plan.paths, say)
         self._hubs: Hubs | None = None
+        self._preview: Preview | None = None
         self._retries = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -99,6 +104,7 @@ class Importer:
             columns=self._columns.as_json(),
             local_phone_numbers=self._ledger.local_phones,
             hubs=self._hubs,
+            preview=self._preview,
             rejects=tuple(self._ledger.rejects_paths),
             rejected_by_code=dict(sorted(self._ledger.codes.items())),
             error=error,
@@ -191,6 +197,13 @@ class Importer:
                 pipeline.drain()  # the rows before that place are kept
                 raise
             self._hubs = pipeline.find_hubs()
+            if self.plan.dry_run:
+                self._preview = take_preview(
+                    session.connection,
+                    pipeline.checkpoint.first_marks,
+                    partial(_place, self.plan.paths, reader.first_lines),
+                    with_values=self.plan.with_values,
+                )
             pipeline.finish("finished")
             self.status = "finished"
         except StopRequestedError:
@@ -220,6 +233,12 @@ class Importer:
 
     def _note_retries(self, session: Session) -> None:
         self._retries = session.retries
+
+
+def _place(paths: Sequence[str], first_lines: Sequence[int], run_line: int) -> tuple[str, int]:
+    """Return the input and its line of a line that is counted through all inputs."""
+    index = bisect_left(first_lines, run_line) - 1
+    return paths[index], run_line - first_lines[index]
 
 
 def _total(inputs: list[InputIdentity]) -> int | None:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
 from identity_cli.output.explanation import explanation
+from identity_cli.output.import_report import annotation_report, import_report
 from identity_cli.output.likeness import matches
-from identity_cli.output.progress import (
-    annotation_report,
-    import_progress,
-    import_report,
-    reading_progress,
-    step_progress,
-)
+from identity_cli.output.progress import import_progress, reading_progress, step_progress
 from identity_cli.output.statistics import statistics
 from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (

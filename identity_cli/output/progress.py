@@ -1,4 +1,4 @@
-"""The progress of an import, and the report when it has ended."""
+"""The progress of long work."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
-from identity_cli.output.streams import note, remark
-from identity_cli.output.tables import table
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from identity_cli.importer.annotation import AnnotationReport
-    from identity_cli.importer.report import ImportReport
     from identity_cli.importer.run import Progress
-
-_TOO_MANY_REJECTS = 3
 
 
 @contextmanager
@@ -77,53 +70,3 @@ def step_progress(steps: int) -> Iterator[Callable[[str], None]]:
         task = bar.add_task("connecting", total=steps)
         done = count()
         yield lambda name: bar.update(task, description=name, completed=next(done))
-
-
-def import_report(report: ImportReport, *, quiet: bool) -> None:
-    """Write the first few rejected rows, where the others are, the counts and the rate.
-
-    What made a run fail is written as an error, with `quiet` nothing else.
-    """
-    if quiet:
-        return
-    for row in report.first_rejects:
-        note(f"{row.path}:{row.line}: rejected: {row.code}: {row.reason}")
-    if report.error is None and report.rejects_text is not None:  # the error says the same
-        note(report.rejects_text)
-    if report.local_phone_numbers:
-        remark(
-            f"{_counted(report.local_phone_numbers, 'row has', 'rows have')} phone numbers without"
-            " a country code:"
-            " 202-555-0101 and +1 202 555 0101 will not match unless you use --region"
-        )
-    if report.hubs is not None and report.hubs.count:
-        remark(
-            f"{_counted(report.hubs.count, 'value is', 'values are')} shared by more than"
-            f" {report.hubs.more_than} others; the largest identity has"
-            f" {report.hubs.largest_identity:,} contacts: use --summary PATH to list the values"
-        )
-    rate = f"{report.rows_per_second:,.0f} rows/s"
-    _counts(report.rows, rate)
-    dry_run = ", dry run: nothing was kept" if report.dry_run else ""
-    note(f"{report.status} in {report.seconds:.1f} s, {rate}{dry_run}")
-    if report.run_id is not None and report.has_stored:
-        remark(f"to undo this run: identity undo {report.run_id}")
-
-
-def annotation_report(report: AnnotationReport) -> None:
-    """Write how many rows have which status, and the rate."""
-    rate = f"{report.rows_per_second:,.0f} rows/s"
-    _counts(report.rows, rate)
-    note(f"annotated in {report.seconds:.1f} s, {rate}")
-
-
-def _counted(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
-
-
-def _counts(counts: Mapping[str, int], rate: str) -> None:
-    if sys.stderr.isatty():
-        rows = [(name, f"{count:,}") for name, count in counts.items()]
-        table([*rows, ("rate", rate)], to_stderr=True)
-    else:
-        note("  ".join(f"{name} {count}" for name, count in counts.items()))
