@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from identity_cli.errors import OutputError, UsageError
+from identity_cli.errors import UsageError
+from identity_cli.files import check_folder
 from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.source import STDIN, check_input, is_file
 
@@ -29,6 +29,7 @@ class ImportPlan:
     rejects: str | None = None
     outcomes: str | None = None
     summary: str | None = None
+    metrics: str | None = None
     jobs: int | None = None
     dry_run: bool = False
     restart: bool = False
@@ -50,11 +51,8 @@ class ImportPlan:
                 "--values is for the preview of a dry run", hint="use it with --dry-run"
             )
         self._refuse_one_file_twice()
-        for path in filter(None, (self.rejects, self.outcomes, self.summary)):
-            if not Path(path).absolute().parent.is_dir():
-                raise OutputError(
-                    f"cannot write {path}: there is no such folder", hint="create the folder first"
-                )
+        for path in filter(None, (self.rejects, self.outcomes, self.summary, self.metrics)):
+            check_folder(path)
 
     def _refuse_one_file_twice(self) -> None:
         named = [(path, "an input") for path in self.paths]
@@ -62,6 +60,7 @@ class ImportPlan:
             "for rejects": self.rejects,
             "for outcomes": self.outcomes,
             "for the summary": self.summary,
+            "for metrics": self.metrics,
         }
         # A dash is standard input among the inputs and standard output among the results.
         named += [(path, use) for use, path in results.items() if path is not None]

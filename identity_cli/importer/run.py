@@ -196,8 +196,11 @@ class Importer:
             except InputUnreadableError:
                 pipeline.drain()  # the rows before that place are kept
                 raise
+            read = Progress(self.counts, reader.offset, total, phase="shared values")
+            show(read)
             self._hubs = pipeline.find_hubs()
             if self.plan.dry_run:
+                show(replace(read, phase="preview"))
                 self._preview = take_preview(
                     session.connection,
                     pipeline.checkpoint.first_marks,

@@ -6,7 +6,7 @@ from identity_cli.output.contact import print_contact
 from identity_cli.output.explanation import explanation
 from identity_cli.output.import_report import annotation_report, import_report
 from identity_cli.output.likeness import matches
-from identity_cli.output.progress import import_progress, reading_progress, step_progress
+from identity_cli.output.progress import progress
 from identity_cli.output.statistics import statistics
 from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (
@@ -31,7 +31,6 @@ __all__ = [
     "explanation",
     "fields",
     "history",
-    "import_progress",
     "import_report",
     "install",
     "is_confirmed",
@@ -41,12 +40,11 @@ __all__ = [
     "policy",
     "print_contact",
     "printable",
-    "reading_progress",
+    "progress",
     "remark",
     "run",
     "runs",
     "statistics",
-    "step_progress",
     "table",
     "unlinked",
 ]

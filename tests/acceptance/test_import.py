@@ -90,7 +90,7 @@ def test_the_document(run_identity: Run, tmp_path: Path) -> None:
         *("schema_version", "run_id", "status", "exit_code", "dry_run", "input", "rows"),
         *("retries", "started_at", "finished_at", "seconds", "rows_per_second", "options"),
         *("columns", "local_phone_numbers", "shared_values", "rejects", "rejected_by_code"),
-        "error",
+        *("preview", "error"),
     }
     assert {key: summary[key] for key in ("schema_version", "run_id", "status", "exit_code")} == {
         "schema_version": 1,

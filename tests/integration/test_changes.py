@@ -248,7 +248,7 @@ def test_first_run_has_nothing_to_be_compared_with(connection: psycopg.Connectio
 def test_report_of_an_empty_graph(connection: psycopg.Connection[Any]) -> None:
     steps: list[str] = []
     found = read(connection, on_step=steps.append)
-    assert tuple(steps) == STEPS
+    assert steps == list(STEPS)
     assert found.changes.added == ()
     assert found.verification.ok
 
