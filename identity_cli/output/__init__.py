@@ -6,7 +6,7 @@ from identity_cli.output.contact import print_contact
 from identity_cli.output.explanation import explanation
 from identity_cli.output.import_report import annotation_report, import_report
 from identity_cli.output.likeness import matches
-from identity_cli.output.progress import progress
+from identity_cli.output.progress import ProgressMode, progress
 from identity_cli.output.statistics import statistics
 from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (
@@ -22,6 +22,7 @@ from identity_cli.output.streams import (
 from identity_cli.output.tables import fields, run, runs, table
 
 __all__ = [
+    "ProgressMode",
     "annotation_report",
     "blocked",
     "change",

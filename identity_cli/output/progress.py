@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress as RichProgress
 
-Mode = Literal["auto", "json", "none"]
+ProgressMode = Literal["auto", "json", "none"]
 
 SCHEMA_VERSION = 1
 
@@ -27,7 +27,7 @@ _BAR_WIDTH = 20
 
 @contextmanager
 def progress(
-    command: str, mode: Mode, *, hidden: bool = False, completes: bool = True
+    command: str, mode: ProgressMode, *, hidden: bool = False, completes: bool = True
 ) -> Iterator[Meter]:
     """Show how far a command is: a bar if standard error is a terminal, or events.
 
