@@ -95,7 +95,9 @@ def inspect(
         effects = None
         if database_url is not None:
             effects, region = _rules(stack, database_url, region)
-        meter = stack.enter_context(output.progress("inspect", progress, hidden=not all_rows))
+        meter = stack.enter_context(
+            output.progress("inspect", progress, hidden=not all_rows, completes=False)
+        )
         meter.expect(None, "bytes")
         meter.begin("rows")
         found = inspect_input(

@@ -167,6 +167,7 @@ def _copy_contacts(graph: Snapshot, stream: BinaryIO, *, excel_safe: bool) -> No
         if graph.on_rows is None:
             stream.writelines(rows)
             return
+        stream.writelines(islice(rows, 1))  # the header
         while chunk := list(islice(rows, _CHUNK)):
             stream.writelines(chunk)
             graph.on_rows(len(chunk))
