@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Meter:
         self.total: int | None = None
         self.unit = "steps"
         self.rows: int | None = None
+        self._shares: dict[str, tuple[int, int]] = {}
 
     def expect(self, total: int | None, unit: str) -> None:
         """Note how much work there is."""
@@ -58,17 +59,38 @@ class Meter:
         """
         self.expect(100, "percent")
         whole = sum(weights.values())
-        shares = (round(100 * share / whole) for share in accumulate(weights.values(), initial=0))
-        done_before = dict(zip(weights, shares, strict=False))
+        ends = [round(100 * end / whole) for end in accumulate(weights.values(), initial=0)]
+        self._shares = dict(zip(weights, pairwise(ends), strict=True))
 
         def begin(step: str) -> None:
-            self.done = done_before[step]
+            self.done, _ = self._shares[step]
             self.begin(step)
 
         return begin
 
+    def part(self, step: str) -> Meter:
+        """Return a meter for one of the steps; what it takes counts once the step has begun."""
+        return _Part(self, step, *self._shares[step])
+
     def _changed(self, *, is_new_phase: bool) -> None:
         """Show a change."""
+
+
+class _Part(Meter):
+    """Takes reports of a step of other work, also in another thread and before its turn."""
+
+    def __init__(self, whole: Meter, step: str, first: int, last: int) -> None:
+        super().__init__()
+        self.is_shown = whole.is_shown
+        self._whole = whole
+        self._step = step
+        self._first = first
+        self._last = last
+
+    def _changed(self, *, is_new_phase: bool) -> None:  # noqa: ARG002 - both count alike
+        if self.total and self._whole.phase == self._step:
+            share = (self._last - self._first) * self.done // self.total
+            self._whole.reach(self._first + share)
 
 
 SILENT = Meter()

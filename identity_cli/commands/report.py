@@ -50,7 +50,7 @@ def report(
     if force and path is None:
         raise UsageError("--force needs a file to replace", hint="use -o PATH")
     from identity_cli import __version__
-    from identity_cli.graph.report import STEPS, compile_report
+    from identity_cli.graph.report import compile_report
     from identity_cli.output.report import report_page
     from identity_cli.postgres import schema
     from identity_cli.postgres.snapshot import snapshot
@@ -66,7 +66,7 @@ def report(
             output.progress("report", progress) as meter,
             snapshot(connection) as graph,
         ):
-            found = compile_report(graph, top=top, on_step=meter.steps(STEPS), second=second)
+            found = compile_report(graph, top=top, meter=meter, second=second)
         place = "The embedded database" if database.embedded else f"Database {database.place}"
         page = report_page(found, place=place, version=__version__, with_values=values)
         stream.write(page.encode())

@@ -15,8 +15,6 @@ from identity_cli.output.pace import Pace, amount, duration, speed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.progress import Progress as RichProgress
-
 ProgressMode = Literal["auto", "json", "none"]
 
 SCHEMA_VERSION = 1
@@ -127,22 +125,23 @@ def _rounded(number: float | None) -> float | None:
 class _Bar(_ShownMeter):
     """Draws a bar with Rich, which also redraws it ten times a second."""
 
-    _rich: RichProgress
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._rich = Progress(
+        super().__init__(clock)
+        self.rich = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(_BAR_WIDTH),
             self._column(),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._rich.add_task("connecting", total=None)
-        with self._rich:
+        self._task = self.rich.add_task("connecting", total=None)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with self.rich:
             yield
 
     def _column(self) -> Any:
@@ -179,5 +178,5 @@ class _Bar(_ShownMeter):
 
     def _show(self, _now: float, *, is_new_phase: bool) -> None:
         if is_new_phase:
-            self._rich.update(self._task, description=self.phase)
-        self._rich.update(self._task, completed=self.done, total=self.total)
+            self.rich.update(self._task, description=self.phase)
+        self.rich.update(self._task, completed=self.done, total=self.total)
