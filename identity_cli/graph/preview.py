@@ -214,13 +214,15 @@ def take_preview(
     connection: psycopg.Connection[Any],
     marks: tuple[int, int],
     place: Callable[[int], tuple[str, int]],
+    check: Callable[[], None],
     *,
     with_values: bool = False,
 ) -> Preview:
     """Return what the open transaction of a dry run would change, and roll it back.
 
     `marks` are the last ids of contacts and of evidence before it, `place` returns the file and
-    the line of a line of the run. Values are masked without `with_values`.
+    the line of a line of the run, and `check` raises if the run has to stop. Values are masked
+    without `with_values`.
 
     Takes about 24 bytes for each merge and each contact that is stored into a merged identity.
     """
@@ -228,10 +230,13 @@ def take_preview(
     changes = {"run": DRY_RUN_ID, "contact_id": contact_id, "evidence_id": evidence_id}
     with translated():
         connection.execute(_PLAN_FOR_WHOLE_TABLES)
-        events = _Events(connection, changes)
+        events = _Events(connection, changes, check)
+        check()
         largest = connection.execute(_LARGEST, changes).fetchone()
         members = () if largest is None else _members(connection, largest[0])
+        check()
         gains = connection.execute(_GAINS, changes | {"listed": _LISTED}).fetchall()
+        check()
         most_gained = [value for value, _, partners in gains if partners is None]
         partners_of = dict(connection.execute(_PARTNERS, {"values": most_gained}).fetchall())
         limits = connection.execute(_LIMITS).fetchone()
@@ -286,7 +291,12 @@ def _members(connection: psycopg.Connection[Any], primary_id: int) -> tuple[str,
 class _Events:
     """Merges and stored contacts in the order of their rows, a few bytes for each."""
 
-    def __init__(self, connection: psycopg.Connection[Any], changes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        changes: Mapping[str, int],
+        check: Callable[[], None],
+    ) -> None:
         self.roots: set[int] = set()
         self._run_lines = array("q")
         self._primaries = array("q")
@@ -294,7 +304,9 @@ class _Events:
         with connection.cursor(name="events") as cursor:
             cursor.itersize = _ROWS_PER_FETCH
             cursor.execute(_EVENTS, changes)
-            for run_line, primary_id, merged_id in cursor:
+            for number, (run_line, primary_id, merged_id) in enumerate(cursor):
+                if number % _ROWS_PER_FETCH == 0:
+                    check()
                 self._run_lines.append(run_line)
                 self._primaries.append(primary_id)
                 self._merged.append(merged_id or 0)

@@ -205,6 +205,7 @@ class Importer:
                     session.connection,
                     pipeline.checkpoint.first_marks,
                     partial(_place, self.plan.paths, reader.first_lines),
+                    self._switch.check,
                     with_values=self.plan.with_values,
                 )
             pipeline.finish("finished")

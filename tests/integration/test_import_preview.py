@@ -17,7 +17,8 @@ from identity_cli.graph.rules import Block, SetHubLimits
 from identity_cli.graph.steering import Steering
 from identity_cli.graph.values import named_values
 from identity_cli.importer.plan import ImportPlan
-from identity_cli.importer.run import Importer
+from identity_cli.importer.run import Importer, Progress
+from identity_cli.importer.stop import StopSwitch
 from identity_cli.postgres.database import Database
 from identity_cli.settings import connection_parameters
 
@@ -235,6 +236,21 @@ def test_rows_of_other_writers_are_no_part_of_it(
     found = preview_of(database_url, path)
     assert found.largest_identity is None
     assert found.values == ()
+
+
+def test_stop_during_the_preview_ends_it(database_url: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", some_requests(50, 20, 1))
+    switch = StopSwitch()
+    importer = Importer(ImportPlan((str(path),), dry_run=True), switch)
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "preview":
+            switch.request()
+
+    importer.run(Database(connection_parameters(database_url), embedded=False), stop)
+    assert importer.status == "stopped"
+    assert importer.report(130).preview is None
+    assert importer.counts.read == 50
 
 
 def test_only_a_dry_run_has_a_preview(database_url: str, tmp_path: Path) -> None:
