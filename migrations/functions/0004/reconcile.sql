@@ -81,6 +81,13 @@ BEGIN
                 CONTINUE WHEN result.outcome IS NULL;
                 RETURN result;
             ELSE
+                IF rules_in_force() >= 2 AND locked_root IS DISTINCT FROM coalesce(left_root, right_root)
+                    AND is_full(CASE WHEN left_id IS NULL THEN right_value ELSE left_value END,
+                                coalesce(left_partner, right_partner) IS NOT NULL) THEN
+                    SELECT id INTO locked_root FROM contact
+                    WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR UPDATE;
+                    CONTINUE;
+                END IF;
                 -- A clock of another machine must not make the newcomer older than its primary; the contact that
                 -- anchors the known value is not. Where a merge came between, the foreign key says so: 23503.
                 INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
@@ -157,7 +164,12 @@ BEGIN
             IF NOT FOUND THEN
                 IF locked_root IS DISTINCT FROM left_root THEN
                     -- A command that splits the identity comes before, or waits. Look again.
-                    SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                    IF rules_in_force() >= 2 AND (is_full(left_value, left_partner IS NOT NULL)
+                                                  OR is_full(right_value, right_partner IS NOT NULL)) THEN
+                        SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR UPDATE;
+                    ELSE
+                        SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                    END IF;
                     CONTINUE;
                 END IF;
                 PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;

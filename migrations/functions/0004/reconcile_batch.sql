@@ -8,9 +8,9 @@
 -- profile_version and profile_region are those of claim_profile(), as long as the database may hold no contact;
 -- a null version: it is known to hold one of this profile.
 --
--- What a concurrent request may cause is tried again, at most 50 times (as in service.py) and for at most five minutes. A
--- request that the database refuses all the same, or refuses for a reason of its own, fails alone: its outcome is
--- 'refused' and the SQLSTATE. A condition of the server (its disk, its shutdown, a missing part of the schema) is raised.
+-- What a concurrent request may cause is tried again for at most five minutes; where it may be a constraint of somebody
+-- else, too, at most 50 times. A request that the database refuses all the same, or refuses for a reason of its own, fails
+-- alone: its outcome is 'refused' and the SQLSTATE. A condition of the server (its disk, its shutdown, a missing part of the schema) is raised.
 CREATE OR REPLACE PROCEDURE reconcile_batch(
     emails text[],
     phones text[],
@@ -31,6 +31,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     result reconciliation;
     results reconciliation[];
+    failures integer;
     first_failure timestamptz;
     -- Somebody's constraint that is checked at the COMMIT would end the whole batch there.
     has_deferred_checks boolean := EXISTS (
@@ -39,7 +40,8 @@ DECLARE
     );
 BEGIN
     FOR i IN 1 .. cardinality(request_times) LOOP
-        FOR attempt IN 1 .. 50 LOOP
+        failures := 0;
+        LOOP
             BEGIN
                 IF profile_version IS NOT NULL THEN
                     PERFORM claim_profile(profile_version, profile_region);
@@ -62,12 +64,14 @@ BEGIN
                 WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
                     OR lock_not_available OR SQLSTATE '23G01' THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
-                    retries := retries + 1;
-                    IF attempt = 1 THEN
+                    failures := failures + 1;
+                    IF failures = 1 THEN
                         first_failure := clock_timestamp();
                     END IF;
-                    EXIT WHEN clock_timestamp() > first_failure + '5 minutes'::interval;
-                    PERFORM pg_sleep(random() * attempt / 1000);
+                    EXIT WHEN failures >= 50 AND left(SQLSTATE, 2) = '23'
+                        OR clock_timestamp() > first_failure + '5 minutes'::interval;
+                    retries := retries + 1;
+                    PERFORM pg_sleep(random() * least(failures, 50) / 1000);
                 WHEN OTHERS THEN
                     IF left(SQLSTATE, 2) IN ('08', '25', '53', '57', '58', 'F0', 'XX')
                         OR SQLSTATE IN ('42P01', '42703', '42883', 'ID001', 'ID003') THEN
