@@ -61,7 +61,8 @@ _MOST_LAG_US = 250_000
 class Progress:
     """How far a run is, in rows and bytes; `total` is None if the size of an input is not known.
 
-    `phase` is "rows" until all are read.
+    `phase` is "comparing" while a resumed run reads again what it has read before, then "rows"
+    until all are read.
     """
 
     counts: Counts

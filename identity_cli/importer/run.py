@@ -22,6 +22,7 @@ from identity_cli.errors import (
 )
 from identity_cli.graph.preview import take_preview
 from identity_cli.graph.profile import check_profile
+from identity_cli.importer.checkpoints import Counts
 from identity_cli.importer.column_notes import ColumnNotes
 from identity_cli.importer.formats import missing_keys
 from identity_cli.importer.ledger import Ledger
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.hubs import Hubs
     from identity_cli.graph.preview import Preview
-    from identity_cli.importer.checkpoints import Checkpoint, Counts
+    from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.runs import InputIdentity
     from identity_cli.importer.session import Backend
@@ -122,7 +123,7 @@ class Importer:
             with ExitStack() as stack:
                 stack.callback(self._ledger.close)
                 inputs = identify_inputs(self.plan)
-                session, journal, opened, reader = self._open(database, stack, inputs)
+                session, journal, opened, reader = self._open(database, stack, inputs, show)
                 stack.callback(self._note_retries, session)
                 self._import(session, journal, opened, reader, _total(inputs), show)
         except StopRequestedError:
@@ -133,6 +134,7 @@ class Importer:
         database: Database,
         stack: ExitStack,
         inputs: list[InputIdentity],
+        show: Callable[[Progress], None],
     ) -> tuple[Session, RunJournal, OpenedRun, WindowReader]:
         patience = Patience(self.plan.timeout or 0.0, self._say, self._switch)
         backends: set[Backend] = set()
@@ -145,6 +147,7 @@ class Importer:
             if reader is None:
                 reader = WindowReader(self.plan, self._switch)
                 stack.callback(reader.close)
+                reader.on_compared = partial(_show_compared, reader, _total(inputs), show)
             try:
                 session.end_lost_backends()
                 check_profile(session.profile, session.region)
@@ -237,6 +240,12 @@ class Importer:
 
     def _note_retries(self, session: Session) -> None:
         self._retries = session.retries
+
+
+def _show_compared(
+    reader: WindowReader, total: int | None, show: Callable[[Progress], None], rows: int
+) -> None:
+    show(Progress(Counts(read=rows), reader.offset, total, phase="comparing"))
 
 
 def _place(paths: Sequence[str], first_lines: Sequence[int], run_line: int) -> tuple[str, int]:
