@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import selectors
-from itertools import groupby, islice, starmap
+from itertools import groupby, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, assert_never
 
@@ -18,7 +18,7 @@ from identity_cli.files import writing
 from identity_cli.meter import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import psycopg
@@ -164,13 +164,17 @@ def _copy_contacts(graph: Snapshot, stream: BinaryIO, *, excel_safe: bool) -> No
     connection = graph.connection
     with connection.cursor() as cursor, cursor.copy(query):
         rows = _copied(connection.pgconn)
-        if graph.on_rows is None:
-            stream.writelines(rows)
-            return
-        stream.writelines(islice(rows, 1))  # the header
-        while chunk := list(islice(rows, _CHUNK)):
-            stream.writelines(chunk)
-            graph.on_rows(len(chunk))
+        stream.writelines(rows if graph.on_rows is None else _reported(rows, graph.on_rows))
+
+
+def _reported(rows: Iterable[Buffer], on_rows: Callable[[int], None]) -> Iterator[Buffer]:
+    """Yield the rows, of which the first one is the header, and report how many there were."""
+    number = 0
+    for number, row in enumerate(rows):
+        yield row
+        if number and number % _CHUNK == 0:
+            on_rows(_CHUNK)
+    on_rows(number % _CHUNK)
 
 
 def _copied(pgconn: PGconn) -> Iterator[Buffer]:
