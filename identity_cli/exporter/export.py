@@ -150,6 +150,8 @@ def identities(graph: Snapshot) -> Iterator[ConsolidatedContact]:
 
 
 def _expect_contacts(graph: Snapshot, meter: Meter, *, also_links: bool) -> None:
+    meter.expect(None, "rows")
+    meter.begin("counting")
     row = graph.connection.execute(_COUNTS).fetchone()
     assert row is not None  # noqa: S101 - an aggregate returns one row
     contacts, links = row

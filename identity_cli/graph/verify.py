@@ -105,6 +105,8 @@ def verify_snapshot(graph: Snapshot, meter: Meter = SILENT) -> Verification:
 
 def _expect_rows(graph: Snapshot, meter: Meter) -> int:
     """Tell the meter how many rows there are to read; return how many contacts."""
+    meter.expect(None, "rows")
+    meter.begin("counting")
     with translated():
         row = graph.connection.execute(_COUNTS).fetchone()
     assert row is not None  # noqa: S101 - aggregates return one row
