@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -62,7 +62,7 @@ Debug = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ShowProgress = Annotated[
-    Literal["auto", "json", "none"],
+    output.ProgressMode,
     typer.Option("--progress", help="A bar on a terminal, JSON events, or nothing."),
 ]
 Metrics = Annotated[

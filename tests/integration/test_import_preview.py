@@ -192,6 +192,56 @@ def test_values_over_the_limit_stop_linking(database_url: str, tmp_path: Path) -
         assert hubs.fetchall() == [("100",), ("200",), ("300",), ("400",)]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_preview_with_rules_is_what_the_import_then_does(
+    database_url: str, connection: psycopg.Connection[Any], tmp_path: Path, seed: int
+) -> None:
+    """Rules split identities while the rows are read."""
+    before, requests = some_requests(80, 60, seed), some_requests(200, 60, seed + 100)
+    run_import(database_url, write_csv(tmp_path / "a.csv", before), jobs=1)
+    with Steering.open(database_url) as steering:
+        steering.apply(SetHubLimits((("hub-limit-phone", 3), ("hub-limit-email", 5))))
+        steering.apply(block(requests[0][0] or "", requests[1][1] or ""))
+
+    def hubs() -> set[str]:
+        found = connection.execute("SELECT value FROM blocked_value WHERE is_hub").fetchall()
+        return {value for (value,) in found}
+
+    hubs_before = hubs()
+    path = write_csv(tmp_path / "b.csv", requests)
+    found = preview_of(database_url, path)
+    assert hubs() == hubs_before
+    importer = run_import(database_url, path, jobs=1)
+    new_hubs = hubs() - hubs_before - {requests[0][0], requests[1][1]}
+    assert found.new_hubs == len(new_hubs) > 3
+    named = [value for value in found.values if value.stops_linking]
+    assert {value.value for value in named} <= new_hubs
+    assert len(named) == min(len(new_hubs), 10)
+    for value in named:
+        counted = connection.execute(
+            "SELECT partners FROM partner_count WHERE value = %s", (value.value,)
+        ).fetchone()
+        assert counted == (value.partners,)
+    merges = connection.execute(
+        "SELECT count(DISTINCT line) FROM link_evidence"
+        " WHERE run_id = %s AND merged_id IS NOT NULL AND NOT is_held",
+        (importer.run_id,),
+    ).fetchone()
+    assert merges is not None
+    assert 0 < found.merging_rows <= merges[0]
+    largest = connection.execute(
+        "SELECT 1 + count(*) FROM contact WHERE linked_id IN ("
+        " SELECT coalesce(linked_id, id) FROM contact WHERE run_id = %(run)s UNION"
+        " SELECT coalesce(c.linked_id, c.id) FROM link_evidence e JOIN contact c"
+        " ON c.id = e.merged_id WHERE e.run_id = %(run)s AND NOT is_held"
+        ") GROUP BY linked_id ORDER BY 1 DESC LIMIT 1",
+        {"run": importer.run_id},
+    ).fetchone()
+    assert largest is not None
+    assert found.largest_identity is not None
+    assert found.largest_identity.contacts == largest[0]
+
+
 def test_partners_of_a_blocked_value_are_counted(database_url: str, tmp_path: Path) -> None:
     run_import(
         database_url,
@@ -260,5 +310,5 @@ def test_only_a_dry_run_has_a_preview(database_url: str, tmp_path: Path) -> None
     assert importer.report(0).as_json()["preview"] is None
 
 
-def block(value: str) -> Block:
-    return Block(tuple(named_values([value], None)))
+def block(*values: str) -> Block:
+    return Block(tuple(named_values(values, None)))
