@@ -63,7 +63,7 @@ Debug = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ShowProgress = Annotated[
     output.ProgressMode,
-    typer.Option("--progress", help="A bar on a terminal, JSON events, or nothing."),
+    typer.Option("--progress", help="Show a bar on a terminal (auto), JSON events, or nothing."),
 ]
 Metrics = Annotated[
     str | None,
