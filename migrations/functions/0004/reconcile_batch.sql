@@ -1,5 +1,5 @@
--- Many requests in one round trip, each in a transaction of its own: COMMIT after every one that stores something. If
--- commit_each is false (a dry run), all of it belongs to the caller's transaction.
+-- Many requests in one round trip, each in a transaction of its own: COMMIT after every one of them. If commit_each is
+-- false (a dry run), all of it belongs to the caller's transaction.
 --
 -- The lists are texts with an entry for each request: emails and phone numbers with a line feed between two entries, and
 -- a unit separator (U+001F) between two values of a request; times, in microseconds since 1970, and lines of the run with
@@ -133,7 +133,12 @@ BEGIN
 
     -- An expression costs about half a microsecond after each COMMIT, so a request that goes well evaluates few of them.
     FOR i IN 1 .. cardinality(needs) LOOP
-        CONTINUE WHEN needs[i] = 0;
+        IF needs[i] = 0 THEN
+            IF commit_each THEN
+                COMMIT;
+            END IF;
+            CONTINUE;
+        END IF;
         LOOP
             BEGIN
                 IF rules > 0 AND needs[i] < 4 AND (
