@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from identity_cli.commands.options import DatabaseUrl, Debug, Force, OutputPath
+from identity_cli import output
+from identity_cli.commands.options import DatabaseUrl, Debug, Force, OutputPath, ShowProgress
 from identity_cli.commands.signals import orderly_end
 from identity_cli.errors import UsageError
 from identity_cli.exporter.export import (
@@ -42,6 +43,7 @@ def export(
             "--excel-safe", help="Put an apostrophe before CSV values that look like formulas."
         ),
     ] = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -67,7 +69,14 @@ def export(
         replaced_file(path, force=force) if path else nullcontext(sys.stdout.buffer) as stream,
         open_database(database_url) as database,
         schema.connect(database)[0] as connection,
+        # A bar would be drawn over what a terminal shows of the output.
+        output.progress("export", progress, hidden=path is None) as meter,
     ):
         exporter.export(
-            connection, stream, what=what, file_format=file_format, excel_safe=excel_safe
+            connection,
+            stream,
+            what=what,
+            file_format=file_format,
+            excel_safe=excel_safe,
+            meter=meter,
         )

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, assert_never
 from identity_cli.errors import UsageError
 from identity_cli.exporter.columns import CONTACT_COLUMNS, IDENTITY_COLUMNS
 from identity_cli.files import writing
+from identity_cli.meter import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import psycopg
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
     from identity_cli.graph.service import ConsolidatedContact
+    from identity_cli.meter import Meter
     from identity_cli.postgres.snapshot import Snapshot
 
 FileFormat = Literal["csv", "jsonl", "parquet", "graphml"]
@@ -56,7 +58,9 @@ _COPY = """
                  created_at, updated_at, deleted_at
           FROM contact WHERE id > 0 ORDER BY id) TO STDOUT (FORMAT csv, HEADER)
 """
+_COUNTS = "SELECT count(*), count(linked_id) FROM contact WHERE id > 0"
 _LINKS = "SELECT id, linked_id FROM contact WHERE linked_id IS NOT NULL ORDER BY id"
+_CHUNK = 1000
 # Values that a spreadsheet would calculate instead of show.
 _NO_FORMULA = r"""
     CASE WHEN left({0}, 1) IN ('=', '+', '-', '@', E'\t', E'\r') THEN '''' || {0} ELSE {0} END
@@ -91,6 +95,7 @@ def export(
     what: What = "contacts",
     file_format: FileFormat | None = None,
     excel_safe: bool = False,
+    meter: Meter = SILENT,
 ) -> None:
     """Write every contact, or every identity, to the stream.
 
@@ -102,9 +107,13 @@ def export(
     file_format = file_format or file_format_for(None, what)
     check_format(file_format, excel_safe=excel_safe)
     with snapshot(connection) as graph, writing("the output"):
+        if meter.is_shown:
+            _expect_contacts(graph, meter, also_links=file_format == "graphml")
+            graph.on_rows = meter.advance
+        meter.begin(what)
         if file_format == "csv":
             if what == "contacts":
-                _copy_contacts(connection, stream, excel_safe=excel_safe)
+                _copy_contacts(graph, stream, excel_safe=excel_safe)
             else:
                 # A list in brackets or a number is not taken for a formula.
                 _write_csv(stream, identities(graph))
@@ -140,15 +149,34 @@ def identities(graph: Snapshot) -> Iterator[ConsolidatedContact]:
         yield consolidate(list(members))
 
 
-def _copy_contacts(
-    connection: psycopg.Connection[Any], stream: BinaryIO, *, excel_safe: bool
-) -> None:
+def _expect_contacts(graph: Snapshot, meter: Meter, *, also_links: bool) -> None:
+    meter.expect(None, "rows")
+    meter.begin("counting")
+    row = graph.connection.execute(_COUNTS).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate returns one row
+    contacts, links = row
+    meter.expect(contacts + (links if also_links else 0), "rows")
+
+
+def _copy_contacts(graph: Snapshot, stream: BinaryIO, *, excel_safe: bool) -> None:
     email, phone_number = "email", "phone_number"
     if excel_safe:
         email, phone_number = _NO_FORMULA.format(email), _NO_FORMULA.format(phone_number)
     query = _COPY.format(email=email, phone_number=phone_number)
+    connection = graph.connection
     with connection.cursor() as cursor, cursor.copy(query):
-        stream.writelines(_copied(connection.pgconn))
+        rows = _copied(connection.pgconn)
+        stream.writelines(rows if graph.on_rows is None else _reported(rows, graph.on_rows))
+
+
+def _reported(rows: Iterable[Buffer], on_rows: Callable[[int], None]) -> Iterator[Buffer]:
+    """Yield the rows, of which the first one is the header, and report how many there were."""
+    number = 0
+    for number, row in enumerate(rows):
+        yield row
+        if number and number % _CHUNK == 0:
+            on_rows(_CHUNK)
+    on_rows(number % _CHUNK)
 
 
 def _copied(pgconn: PGconn) -> Iterator[Buffer]:
