@@ -224,7 +224,7 @@ Step = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 _TABLES = (
     "contact, link_evidence, set_aside_contact, restatement, steering_command, contact_move,"
-    " block_pattern, blocked_value, unlinked_pair, hub_exemption, partner_count, forgotten_value,"
+    " former_contact, former_evidence, block_pattern, blocked_value, unlinked_pair, hub_exemption, partner_count, forgotten_value,"
     " forget_key, import_run, normalization_profile"
 )
 
