@@ -81,8 +81,8 @@ contact = Table(
     Column("anchors_phone", Boolean, nullable=False, server_default=text("true")),
     Column("email", _identifier),
     Column("phone_number", _identifier),
-    # The transaction that stored the contact or, if a command has changed it, that one. PostgreSQL's
-    # xmin may be a subtransaction, which no snapshot lists. Null: before this column.
+    # The transaction that stored the contact or, if a command has changed it, that one. The xmin of
+    # PostgreSQL may be a subtransaction, which no snapshot lists. Null: before this column.
     Column("stored_in", Xid8, server_default=_this_transaction),
     PrimaryKeyConstraint("id", name="contact_pkey"),
     UniqueConstraint("id", "link_precedence", name="contact_id_link_precedence_key"),
