@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -18,6 +18,8 @@ import psycopg
 from identity_cli.errors import MomentUnknownError, RunNotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from typing import LiteralString
+
     from identity_cli.postgres.snapshot import Snapshot
 
 _PREFIX = "since"
@@ -34,12 +36,10 @@ _ORIGIN = """
 """
 # A standby does not know which transactions are at work: all that are not older than the oldest of
 # them count as such.
-_STATE = f"""
-    SELECT ({_ORIGIN}),
-           CASE WHEN pg_is_in_recovery()
-               THEN concat(pg_snapshot_xmin(now), ':', pg_snapshot_xmin(now), ':')
-               ELSE now::text END,
-           statement_timestamp()
+_SNAPSHOT = """
+    SELECT CASE WHEN pg_is_in_recovery()
+                THEN concat(pg_snapshot_xmin(now), ':', pg_snapshot_xmin(now), ':')
+                ELSE now::text END
     FROM pg_current_snapshot() AS now
 """
 _AGE = """
@@ -92,24 +92,23 @@ def read_origin(connection: psycopg.Connection[Any]) -> str | None:
 
 def new_token(graph: Snapshot) -> str:
     """Return the token of what this snapshot sees."""
-    origin, snapshot, _ = _state(graph)
-    return _signed(origin, snapshot)
+    return _signed(_value(graph, _ORIGIN), _value(graph, _SNAPSHOT))
 
 
 def find_moment(graph: Snapshot, text: str) -> Moment:
     """Return the moment that a run's id, a time or a token names.
 
-    A run is its end. If that was recorded by another server (the database was restored from a dump),
-    or by an older release, the time of the end is used. Raises `UsageError`, `RunNotFoundError`,
-    `MomentUnknownError`.
+    A run is its end. If that was recorded by another server (the database was restored from a
+    dump), or by an older release, the time of the end is used.
+
+    Raises `UsageError`, `RunNotFoundError`, `MomentUnknownError`.
     """
-    origin, _, now = _state(graph)
     if text.isdecimal():
-        finished_at, snapshot = _end_of_run(graph, int(text), origin)
+        finished_at, snapshot = _end_of_run(graph, int(text))
         return Moment(time=finished_at) if snapshot is None else _in_snapshot(graph, snapshot)
     if text.startswith(f"{_PREFIX}:"):
-        return _of_token(graph, text, origin)
-    return Moment(time=_read_time(text, now))
+        return _of_token(graph, text)
+    return Moment(time=_past_time(graph, text))
 
 
 def find_beginning(graph: Snapshot, text: str) -> Moment:
@@ -119,9 +118,8 @@ def find_beginning(graph: Snapshot, text: str) -> Moment:
     committed later. Raises what `find_moment` raises, and `MomentUnknownError` also for a run of
     which the end was not recorded.
     """
-    origin, _, now = _state(graph)
     if text.isdecimal():
-        _, snapshot = _end_of_run(graph, int(text), origin)
+        _, snapshot = _end_of_run(graph, int(text))
         if snapshot is None:
             raise MomentUnknownError(
                 f"the end of run {int(text)} was recorded by another server or by an older release",
@@ -129,9 +127,9 @@ def find_beginning(graph: Snapshot, text: str) -> Moment:
             )
         return _in_snapshot(graph, snapshot)
     if text.startswith(f"{_PREFIX}:"):
-        return _of_token(graph, text, origin)
-    time = _read_time(text, now)
-    row = graph.connection.execute(_LAST_BEFORE, (time, origin)).fetchone()
+        return _of_token(graph, text)
+    before = (_past_time(graph, text), _value(graph, _ORIGIN))
+    row = graph.connection.execute(_LAST_BEFORE, before).fetchone()
     return BEGINNING if row is None else _in_snapshot(graph, row[0])
 
 
@@ -142,14 +140,13 @@ def check_moment(text: str) -> None:
     if text.startswith(f"{_PREFIX}:"):
         _parts(text)
     else:
-        _read_time(text, datetime.max.replace(tzinfo=UTC))
+        _read_time(text)
 
 
-def _state(graph: Snapshot) -> tuple[str, str, datetime]:
-    row = graph.connection.execute(_STATE).fetchone()
-    assert row is not None  # noqa: S101 - there is one current snapshot
-    origin, snapshot, now = row
-    return origin, snapshot, now
+def _value(graph: Snapshot, query: LiteralString, *parameters: object) -> Any:
+    row = graph.connection.execute(query, parameters).fetchone()
+    assert row is not None  # noqa: S101 - each of these queries returns one row
+    return row[0]
 
 
 def _signed(origin: str, snapshot: str) -> str:
@@ -171,9 +168,9 @@ def _parts(token: str) -> tuple[str, str]:
     return parts[2], parts[3]
 
 
-def _of_token(graph: Snapshot, token: str, origin: str) -> Moment:
-    token_origin, snapshot = _parts(token)
-    if token_origin != origin:
+def _of_token(graph: Snapshot, token: str) -> Moment:
+    origin, snapshot = _parts(token)
+    if origin != _value(graph, _ORIGIN):
         raise MomentUnknownError(
             "the token comes from another database, or from before this one was restored or"
             " failed over"
@@ -191,7 +188,7 @@ def _in_snapshot(graph: Snapshot, snapshot: str) -> Moment:
     return Moment(snapshot, age if transactions < _AGE_MAX else _AGE_MAX)
 
 
-def _end_of_run(graph: Snapshot, run_id: int, origin: str) -> tuple[datetime, str | None]:
+def _end_of_run(graph: Snapshot, run_id: int) -> tuple[datetime, str | None]:
     row = graph.connection.execute(_RUN, (min(run_id, 2**63 - 1),)).fetchone()
     if row is None:
         raise RunNotFoundError(f"no run {run_id}")
@@ -200,11 +197,18 @@ def _end_of_run(graph: Snapshot, run_id: int, origin: str) -> tuple[datetime, st
         raise MomentUnknownError(
             f"run {run_id} has not ended", hint="identity runs lists the runs and their ends"
         )
-    recorded_by, _, snapshot = (recorded or "").partition(" ")
-    return finished_at, snapshot if recorded_by == origin else None
+    origin, _, snapshot = (recorded or "").partition(" ")
+    return finished_at, snapshot if origin == _value(graph, _ORIGIN) else None
 
 
-def _read_time(text: str, now: datetime) -> datetime:
+def _past_time(graph: Snapshot, text: str) -> datetime:
+    time = _read_time(text)
+    if time > _value(graph, "SELECT statement_timestamp()"):
+        raise UsageError(f"{text} is in the future", hint="use a time that has passed")
+    return time
+
+
+def _read_time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -216,6 +220,4 @@ def _read_time(text: str, now: datetime) -> datetime:
             hint="use the number of a run, a time such as 2026-11-29T18:00Z, or the token of an"
             " export",
         )
-    if time > now:
-        raise UsageError(f"{text} is in the future", hint="use a time that has passed")
     return time

@@ -169,9 +169,7 @@ def is_before(
     if moment.snapshot is None:
         return _IN_TIME.format(time=time)
     if row is None:
-        return (
-            f"({stamp} IS NULL OR pg_visible_in_snapshot({stamp}, %(snapshot)s::pg_snapshot))"
-        )
+        return f"({stamp} IS NULL OR pg_visible_in_snapshot({stamp}, %(snapshot)s::pg_snapshot))"
     return _IN_SNAPSHOT.format(row=row, stamp=stamp)
 
 

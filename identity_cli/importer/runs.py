@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from identity_cli.graph.normalize import ContactRequest
 
 
-# The snapshot is older than the time, and all that the run has stored is in it.
-_ENDED = (
-    "finished_at = clock_timestamp(),"
-    " end_snapshot = split_part(start_snapshot, ' ', 1) || ' ' || pg_current_snapshot()"
-)
-
-
 @dataclass(frozen=True, slots=True)
 class InputIdentity:
     """An input by its path, and by its content: a fingerprint, None for a pipe."""
@@ -220,7 +213,8 @@ class RunJournal:
         self._one(
             "UPDATE import_run SET checkpoint = %s, rows = %s, seconds = %s,"
             " inputs = coalesce(%s, inputs), status = %s, error = %s,"
-            f" {_ENDED} WHERE id = %s RETURNING id",
+            " finished_at = clock_timestamp(), end_snapshot = split_part(start_snapshot, ' ', 1)"
+            " || ' ' || pg_current_snapshot() WHERE id = %s RETURNING id",
             *self._progress(checkpoint, first_lines),
             status,
             None if error is None else _json(error),
@@ -232,7 +226,8 @@ class RunJournal:
         with suppress(psycopg.Error):
             self.connection.execute(
                 "UPDATE import_run SET status = 'failed', error = %s,"
-                f" {_ENDED} WHERE id = %s",
+                " finished_at = clock_timestamp(), end_snapshot = split_part("
+                "start_snapshot, ' ', 1) || ' ' || pg_current_snapshot() WHERE id = %s",
                 (_json(error), self.run_id),
             )
 
