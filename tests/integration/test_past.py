@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,8 @@ from identity_cli.graph.past import past_contacts
 from identity_cli.postgres.snapshot import snapshot
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import psycopg
 
     from identity_cli.postgres.snapshot import Snapshot
