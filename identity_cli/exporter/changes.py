@@ -18,13 +18,13 @@ _CHANGES = """
            past.email AS old_email, past.phone_number AS old_phone_number,
            past.primary_id AS old_primary_id
     FROM (
-        SELECT *, coalesce(linked_id, id) AS primary_id FROM contact AS c
-        WHERE id > 0 AND NOT {is_unchanged}
+        SELECT *, coalesce(linked_id, id) AS primary_id, {is_rewritten} AS is_rewritten
+        FROM contact AS c WHERE id > 0 AND NOT {is_unchanged}
     ) AS now
     FULL JOIN (
         SELECT *, coalesce(linked_id, id) AS primary_id FROM changed_contact
     ) AS past USING (id)
-    WHERE now.id IS NULL OR past.id IS NULL
+    WHERE now.id IS NULL OR past.id IS NULL OR is_rewritten
         OR (now.email, now.phone_number, now.linked_id, now.created_at, now.updated_at,
             now.deleted_at)
            IS DISTINCT FROM (past.email, past.phone_number, past.linked_id, past.created_at,
@@ -67,7 +67,11 @@ def changes_since(moment: Moment) -> LiteralString:
 
     Its columns are `CHANGE_COLUMNS`, its parameters those of the moment.
     """
-    return changed_contacts(moment) + _CHANGES.format(is_unchanged=is_unchanged(moment, "c"))
+    return changed_contacts(moment) + _CHANGES.format(
+        is_unchanged=is_unchanged(moment, "c"),
+        # Also by hand, which leaves no trace of what it was before.
+        is_rewritten="false" if moment.snapshot is None else "age(c.xmin) <= %(next_age)s",
+    )
 
 
 def redirects_since(moment: Moment) -> LiteralString:

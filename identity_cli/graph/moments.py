@@ -42,10 +42,11 @@ _SNAPSHOT = """
                 ELSE now::text END
     FROM pg_current_snapshot() AS now
 """
-_AGE = """
-    SELECT age(xmin::xid), (pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-                            - xmin::text::bigint)
-    FROM pg_snapshot_xmin(%s::pg_snapshot) AS xmin
+_AGES = """
+    SELECT age(pg_snapshot_xmin(was)::xid), age(pg_snapshot_xmax(was)::xid),
+           (pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+            - pg_snapshot_xmin(was)::text::bigint)
+    FROM (SELECT %s::pg_snapshot) AS past (was)
 """
 _RUN = "SELECT status, finished_at, end_snapshot FROM import_run WHERE id = %s"
 _LAST_BEFORE = """
@@ -62,18 +63,20 @@ _token = re.compile(rf"{_PREFIX}:([0-9a-f]{{8}}):([0-9-]+):([0-9]+:[0-9]+:[0-9,]
 class Moment:
     """A moment: a snapshot of PostgreSQL or, without one, the times of what was stored by then.
 
-    `age` is that of the oldest transaction that was at work in the snapshot.
+    Transactions are numbered, and their ages count from the newest one: `age` is that of the oldest
+    one that was at work in the snapshot, `next_age` that of the first one after it.
     """
 
     snapshot: str | None = None
     age: int = 0
+    next_age: int = 0
     time: datetime | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of queries about the moment."""
         if self.snapshot is not None:
-            return {"snapshot": self.snapshot, "age": self.age}
+            return {"snapshot": self.snapshot, "age": self.age, "next_age": self.next_age}
         return {"time": "-infinity" if self.time is None else self.time}
 
 
@@ -179,13 +182,15 @@ def _of_token(graph: Snapshot, token: str) -> Moment:
 
 
 def _in_snapshot(graph: Snapshot, snapshot: str) -> Moment:
-    row = graph.connection.execute(_AGE, (snapshot,)).fetchone()
+    row = graph.connection.execute(_AGES, (snapshot,)).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without WHERE returns one row
-    age, transactions = row
+    age, next_age, transactions = row
     if transactions < 0:
         raise MomentUnknownError("the server has lost what it had stored by then")
-    # Beyond that number, ages have wrapped around: every contact is looked at.
-    return Moment(snapshot, age if transactions < _AGE_MAX else _AGE_MAX)
+    if transactions >= _AGE_MAX:
+        # Ages have wrapped around: every contact is looked at.
+        return Moment(snapshot, _AGE_MAX, 0)
+    return Moment(snapshot, age, next_age)
 
 
 def _end_of_run(graph: Snapshot, run_id: int) -> tuple[datetime, str | None]:

@@ -91,14 +91,20 @@ _THEN = """
         SELECT further.* FROM reached, LATERAL ({further_merge}) AS further
     ),
     step AS MATERIALIZED (
-        SELECT reached.*, further.evidence_id AS next_id
+        SELECT reached.*, further.evidence_id AS next_id,
+               row_number() OVER (ORDER BY reached.evidence_id)::integer AS place
         FROM reached LEFT JOIN LATERAL ({further_merge}) AS further ON true
     ),
+    last_step AS (
+        SELECT unnest(last_of_chains(array_agg(further.place ORDER BY step.place))) AS place,
+               generate_series(1, count(*)) AS from_place
+        FROM step LEFT JOIN step AS further ON further.evidence_id = step.next_id
+    ),
     ended AS (
-        SELECT evidence_id, root, moved_at FROM step WHERE next_id IS NULL
-        UNION ALL
-        SELECT step.evidence_id, ended.root, ended.moved_at
-        FROM ended JOIN step ON step.next_id = ended.evidence_id
+        SELECT step.evidence_id, final.root, final.moved_at
+        FROM last_step
+        JOIN step ON step.place = from_place
+        JOIN step AS final ON final.place = last_step.place
     ),
     changed_contact AS MATERIALIZED (
         SELECT id, email, phone_number, nullif(final.root, id) AS linked_id, created_at,

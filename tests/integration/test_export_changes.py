@@ -242,12 +242,15 @@ def test_a_chain_of_tokens_misses_nothing_while_others_write(
     for thread in threads:
         thread.start()
     try:
-        followed = [consumer.follow() for _ in range(150)]
+        deadline = time.monotonic() + 60
+        followed: list[int] = []
+        while sum(map(bool, followed)) < 40 and time.monotonic() < deadline:
+            followed.append(consumer.follow())
     finally:
         stop.set()
         for thread in threads:
             thread.join()
     assert not failures
-    followed.append(consumer.follow())
-    assert sum(map(bool, followed)) > 50
+    consumer.follow()
     assert consumer.follow() == 0
+    assert sum(map(bool, followed)) >= 40
