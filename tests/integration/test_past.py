@@ -6,10 +6,16 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from steering import Player, empty, random_script
+from steering import VALUES, Player, empty, random_script
 
+from identity_cli.errors import ContactNotFoundError
+from identity_cli.graph.evidence import IdentityEvidence, read_evidence
+from identity_cli.graph.explanation import Separation, explain_chain, explain_identity
 from identity_cli.graph.moments import Moment, find_moment, new_token
 from identity_cli.graph.past import past_contacts
+from identity_cli.graph.past_identity import find_past, find_past_roots, read_past_evidence
+from identity_cli.graph.references import value_reference
+from identity_cli.graph.service import ConsolidatedContact
 from identity_cli.postgres.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -72,6 +78,85 @@ def test_every_step_of_a_script_is_found_later(
             rows = without(player.truth.forgotten, rows)
             assert contacts_at(graph, find_moment(graph, token)) == rows
             assert contacts_at(graph, find_moment(graph, time.isoformat())) == rows
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_identities_and_their_evidence_are_found_later(
+    seed: int, connection: psycopg.Connection[Any]
+) -> None:
+    empty(connection)
+    player = ClockedPlayer(connection)
+    seen: list[tuple[str, datetime, dict[int, IdentityEvidence], dict[str, int]]] = []
+    for name, arguments, named in random_script(random.Random(seed)):
+        getattr(player, name)(*arguments, **named)
+        with snapshot(connection) as graph:
+            shown = contacts(graph)
+            primaries = [row[0] for row in shown if row[3] is None]
+            roots = {value: row[3] or row[0] for row in shown for value in row[1:3] if value}
+            explained = {primary: read_evidence(graph, primary) for primary in primaries}
+            seen.append((new_token(graph), now(connection), explained, roots))
+    gone = player.truth.forgotten
+    for token, time, explained, roots in random.Random(seed).sample(seen, min(5, len(seen))):
+        for name in (token, time.isoformat()):
+            with snapshot(connection) as graph:
+                moment = find_moment(graph, name)
+                named_values = [value_reference(value, None) for value in VALUES]
+                found = find_past_roots(graph, moment, named_values)
+                assert {str(one.value): root for one, root in found.items()} == {
+                    value: root for value, root in roots.items() if value not in gone
+                }
+                for primary, evidence in explained.items():
+                    if gone & {row.value for row in evidence.rows()} | gone & {
+                        str(row.other_value) for row in evidence.rows()
+                    }:
+                        continue
+                    past = read_past_evidence(graph, moment, primary)
+                    assert (past.contacts, past.pairs) == (evidence.contacts, evidence.pairs)
+
+
+def test_an_identity_as_it_was_before_a_value_was_forgotten(
+    connection: psycopg.Connection[Any],
+) -> None:
+    player = ClockedPlayer(connection)
+    player.request(["a@x.org"], [])
+    player.request(["a@x.org"], ["1"])
+    player.request(["b@x.org"], ["1"])
+    with snapshot(connection) as graph:
+        token = new_token(graph)
+    player.forget(["a@x.org"])
+    references = [value_reference("b@x.org", None)]
+    with snapshot(connection) as graph:
+        moment = find_moment(graph, token)
+        past, _ = find_past(graph, moment, references, all_of_them=False)
+        assert past == ConsolidatedContact(1, ["b@x.org"], ["1"], [2, 3])
+        gone = [value_reference("a@x.org", None)]
+        with pytest.raises(ContactNotFoundError, match="at that time"):
+            find_past(graph, moment, gone, all_of_them=False)
+        tree = explain_identity(graph, references, moment)
+        assert tree.values == ["1", "b@x.org"]
+    player.forget(["1"])
+    with snapshot(connection) as graph:
+        moment = find_moment(graph, token)
+        [contact] = [row for row in contacts_at(graph, moment) if row[0] == 1]
+        # The contact was there, and is still known by its id.
+        assert contact[1:5] == (None, None, None, "primary")
+
+
+def test_what_a_forgotten_value_joined_cannot_be_explained(
+    connection: psycopg.Connection[Any],
+) -> None:
+    player = ClockedPlayer(connection)
+    player.request(["a@x.org"], ["1"])
+    player.request(["b@x.org"], ["1"])
+    with snapshot(connection) as graph:
+        token = new_token(graph)
+    player.forget(["1"])
+    with snapshot(connection) as graph:
+        moment = find_moment(graph, token)
+        references = ([value_reference(value, None)] for value in ("a@x.org", "b@x.org"))
+        apart = explain_chain(graph, *references, moment)
+    assert isinstance(apart, Separation)
+    assert "forgotten since" in str(apart.error)
 
 
 def now(connection: psycopg.Connection[Any]) -> datetime:
