@@ -22,6 +22,7 @@ NAMES = {
     "startup": "identity identify against a Python that does one SELECT",
     "export": "export of contacts against COPY TO STDOUT",
     "explain": "explain in a graph of a million contacts against show",
+    "since": "changes of a night and --as-of in a graph of a million contacts against COPY",
     "report": "stats and report against the seconds that they may take more than a COPY",
     "annotate": "annotate against a loop that reads and writes the CSV file",
     "http": "POST /identify against pgbench and a bare endpoint",
