@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from steered import Everything, Request, ordered
 
+from identity_cli.graph.verify import verify
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
@@ -182,7 +184,7 @@ class Player:
 
     def _command(self, call: str, *arguments: object) -> None:
         with self.connection.transaction():
-            self.connection.execute("LOCK TABLE steering_command IN SHARE ROW EXCLUSIVE MODE")
+            self.connection.execute("LOCK TABLE steering_command IN SHARE UPDATE EXCLUSIVE MODE")
             row = self.connection.execute(
                 "INSERT INTO steering_command (verb) VALUES ('test') RETURNING id"
             ).fetchone()
@@ -216,6 +218,9 @@ class Player:
             assert self.truth.partners() == dict(counts.fetchall())
         for problem, query in _PROBLEMS.items():
             assert self.connection.execute(query).fetchall() == [], problem  # type: ignore[arg-type]
+        verified = verify(self.connection)
+        assert verified.violations == ()
+        assert verified.digest == self.truth.digest()
 
 
 EMAILS = tuple(f"e{number}@x.org" for number in range(5))

@@ -57,8 +57,8 @@ __all__ = [
 ]
 
 _CALL = (
-    "CALL reconcile_batch(%b::text[], %b::text[], %b::boolean[], %b::bigint[], %b::bigint,"
-    " %b::bigint[], %b, %b::integer, %b::text)"
+    "CALL reconcile_batch(%b::text, %b::text, %b::text, %b::bigint, %b::text, %b, %b::integer,"
+    " %b::text)"
 )
 # The values of an identity without duplicates, in the order of the consolidated contact.
 _VALUES = """
@@ -102,6 +102,42 @@ class RunRequest(NamedTuple):
     request: ContactRequest
     run_line: int | None
     request_time_us: int
+
+
+class RequestColumns(NamedTuple):
+    emails: list[str]
+    phones: list[str]
+    times_us: list[int]
+    run_lines: list[int] | None
+
+
+_NAMES = {"c": "created", "l": "linked", "m": "merged", "u": "unchanged", "b": "blocked"}
+
+
+class Answers(NamedTuple):
+    letters: str
+    primary_ids: str
+    contact_ids: str
+    sqlstates: list[str]
+
+    def outcomes(self) -> list[Outcome | Refusal]:
+        if not self.letters:
+            return []
+        states = iter(self.sqlstates)
+        found = []
+        for letter, primary_id, contact_ids in zip(
+            self.letters, self.primary_ids.split(","), self.contact_ids.split(","), strict=True
+        ):
+            if letter == "r":
+                found.append(Refusal(next(states)))
+            elif letter == "f":
+                found.append(Refusal(None))
+            elif not primary_id:
+                found.append(Outcome("blocked", None, None))
+            else:
+                stored = tuple(map(int, contact_ids.split()))
+                found.append(Outcome(_NAMES[letter], int(primary_id), stored[0] if stored else None, stored if len(stored) > 1 else ()))
+        return found
 
 
 class ContactStream(NamedTuple):
@@ -252,22 +288,29 @@ class IdentityService:
 
         Raises driver errors as they are; a part of the batch may be stored all the same.
         """
+        return self.reconcile_columns(
+            RequestColumns(
+                ["\x1f".join(item.request.emails) for item in batch],
+                ["\x1f".join(item.request.phones) for item in batch],
+                [item.request_time_us for item in batch],
+                None if run_id is None else [item.run_line for item in batch],
+            ),
+            run_id,
+            commit_each=commit_each,
+        ).outcomes()
+
+    def reconcile_columns(
+        self, columns: RequestColumns, run_id: int | None, *, commit_each: bool = True
+    ) -> Answers:
         claims = commit_each and self.profile is None
-        # No value has a line break in it.
-        emails = ["\n".join(item.request.emails) or None for item in batch]
-        phones = ["\n".join(item.request.phones) or None for item in batch]
-        are_several = [
-            len(item.request.emails) > 1 or len(item.request.phones) > 1 for item in batch
-        ]
         row = self.connection.execute(
             _CALL,
             (
-                emails,
-                phones,
-                are_several if any(are_several) else None,
-                [item.request_time_us for item in batch],
+                "\n".join(columns.emails),
+                "\n".join(columns.phones),
+                ",".join(map(str, columns.times_us)),
                 run_id,
-                [item.run_line for item in batch],
+                None if columns.run_lines is None else ",".join(map(str, columns.run_lines)),
                 commit_each,
                 PROFILE_VERSION if claims else None,
                 self.region,
@@ -275,19 +318,12 @@ class IdentityService:
             binary=True,
         ).fetchone()
         assert row is not None  # noqa: S101 - CALL returns its INOUT parameters
-        names, primary_ids, contact_ids, contact_lists, retries = row
+        *answers, retries = row
         self.retries += retries
-        if claims and any(primary_ids):
+        answers = Answers(*answers)
+        if claims and answers.primary_ids.strip(","):
             self._claim.succeed()
-        outcomes: list[Outcome | Refusal] = list(map(Outcome, names, primary_ids, contact_ids))
-        for i, contact_list in enumerate(contact_lists) if any(contact_lists) else ():
-            if contact_list is not None:
-                stored = tuple(map(int, contact_list.split()))
-                outcomes[i] = Outcome(names[i], primary_ids[i], contact_ids[i], stored)
-        for i, primary_id in enumerate(primary_ids) if None in primary_ids else ():
-            if primary_id is None:
-                outcomes[i] = _unlinked(names[i])
-        return outcomes
+        return answers
 
     def _write(self, request: ContactRequest, steps: Callable[[], Steps[_T]]) -> _T:
         self._check_region(request)

@@ -38,8 +38,8 @@ _OWNER = """
     SELECT pg_has_role(relowner, 'USAGE'), pg_get_userbyid(relowner)
     FROM pg_class WHERE oid = 'contact'::regclass
 """
-# One command at a time; readers of the log do not wait.
-_LOCK = "LOCK TABLE steering_command IN SHARE ROW EXCLUSIVE MODE"
+# One command at a time. Readers of the log do not wait, nor do requests that write a hub into it.
+_LOCK = "LOCK TABLE steering_command IN SHARE UPDATE EXCLUSIVE MODE"
 _LOG = (
     "INSERT INTO steering_command (verb, detail, reason, run_id) VALUES (%s, %s, %s, %s)"
     " RETURNING id"

@@ -47,7 +47,7 @@ _TABLES = (
     "forget_key",
 )
 # Both revisions have these, with the same parameters.
-_REPLACED = ("claim_profile", "identify", "reconcile", "reconcile_batch", "reconcile_request")
+_REPLACED = ("claim_profile", "identify", "reconcile", "reconcile_request")
 _REPLACED_OF_0002 = ("guard_identifiers", "primary_at")
 
 _TYPES = """
@@ -159,7 +159,10 @@ def upgrade() -> None:
         "contact_primary_has_no_link",
         "(link_precedence = 'primary') = (linked_id IS NULL) AND linked_id > 0 IS NOT FALSE",
     )
+    op.execute("DROP PROCEDURE reconcile_batch")
     install_functions(op, _functions / "0004")
+    # A condition is parsed again by every INSERT: the shorter, the better.
+    _replace_insert_trigger("NOT (NEW.anchors_email AND NEW.anchors_phone)")
     definers = ", ".join(routine_names(_functions / "0004", with_owner_rights=True))
     op.execute(f"REVOKE EXECUTE ON ROUTINE {definers} FROM PUBLIC")
     readable = ", ".join(table for table in _TABLES if table != "forget_key")
@@ -174,6 +177,10 @@ def downgrade() -> None:
             op.execute(f"DROP ROUTINE {name}")
     install_functions(op, _functions / "0003")
     install_functions(op, _functions / "0002", only=_REPLACED_OF_0002)
+    _replace_insert_trigger(
+        "(NEW.email IS NOT NULL AND NOT NEW.anchors_email)"
+        " OR (NEW.phone_number IS NOT NULL AND NOT NEW.anchors_phone)"
+    )
     for name in ("reworked_contact", "reworked_pair"):
         op.execute(f"DROP TYPE {name}")
     for table in _TABLES:
@@ -203,6 +210,14 @@ def downgrade() -> None:
         "contact",
         "contact_primary_has_no_link",
         "(link_precedence = 'primary') = (linked_id IS NULL)",
+    )
+
+
+def _replace_insert_trigger(condition: str) -> None:
+    op.execute("DROP TRIGGER contact_identifiers_inserted ON contact")
+    op.execute(
+        "CREATE TRIGGER contact_identifiers_inserted AFTER INSERT ON contact FOR EACH ROW"
+        f" WHEN ({condition}) EXECUTE FUNCTION guard_identifiers_inserted()"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import threading
@@ -24,7 +25,7 @@ from identity_cli.graph.verify import verify
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     import psycopg
@@ -180,6 +181,15 @@ def wait_for_runs(connection: psycopg.Connection[Any]) -> None:
         time.sleep(0.02)
 
 
+def rejected_by(paths: Iterable[Path]) -> set[str]:
+    """Return the codes in some rejects files."""
+    codes = set()
+    for path in paths:
+        with path.open(newline="") as file:
+            codes |= {row["_code"] for row in csv.DictReader(file)}
+    return codes
+
+
 def commands_beside_imports(connection: psycopg.Connection[Any]) -> int:
     """Return the number of commands that were run while an importer was at work."""
     row = connection.execute(
@@ -224,10 +234,12 @@ def test_six_importers_two_http_clients_and_200_commands_side_by_side(
                 ]
                 wait_for_runs(connection)
                 commander = Commander(steering, truth, random.Random(seed))
-                for _ in range(COMMANDS):
+                ran = 0
+                while ran < COMMANDS or any(one.poll() is None for one in importers):
                     commander.run_one()
+                    ran += 1
                 for importer in importers:
-                    _, said = importer.communicate(timeout=120)
+                    _, said = importer.communicate(timeout=300)
                     assert importer.returncode == 0, said
             finally:
                 stop.set()
@@ -240,6 +252,7 @@ def test_six_importers_two_http_clients_and_200_commands_side_by_side(
     assert [one["rows"]["read"] for one in summaries] == [ROWS] * IMPORTERS
     for summary, share in zip(summaries, shares, strict=True):
         truth.requests += [request._replace(run=summary["run_id"]) for request in share]
+    assert rejected_by(tmp_path.glob("*.rejects")) <= {"forgotten"}
     assert commands_beside_imports(connection) >= 20
     found = verify(connection)
     assert found.violations == ()

@@ -33,10 +33,7 @@ DECLARE
     right_run bigint;
     fact_run bigint;    -- the run that stated the pair, or the value, first
     locked_root bigint; -- the primary that this transaction has locked
-    merged bigint;
-    merge_limit text;
-    found_primaries bigint[];
-    still_there bigint;
+    merged bigint;      -- the primary that gives way
     new_id bigint;
     hubs text[];
 BEGIN
@@ -81,6 +78,13 @@ BEGIN
                 CONTINUE WHEN result.outcome IS NULL;
                 RETURN result;
             ELSE
+                IF rules_in_force() >= 2 AND locked_root IS DISTINCT FROM coalesce(left_root, right_root)
+                    AND is_full(CASE WHEN left_id IS NULL THEN right_value ELSE left_value END,
+                                coalesce(left_partner, right_partner) IS NOT NULL) THEN
+                    SELECT id INTO locked_root FROM contact
+                    WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR UPDATE;
+                    CONTINUE;
+                END IF;
                 -- A clock of another machine must not make the newcomer older than its primary; the contact that
                 -- anchors the known value is not. Where a merge came between, the foreign key says so: 23503.
                 INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
@@ -158,7 +162,12 @@ BEGIN
             IF NOT FOUND THEN
                 IF locked_root IS DISTINCT FROM left_root THEN
                     -- A command that splits the identity comes before, or waits. Look again.
-                    SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                    IF rules_in_force() >= 2 AND (is_full(left_value, left_partner IS NOT NULL)
+                                                  OR is_full(right_value, right_partner IS NOT NULL)) THEN
+                        SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR UPDATE;
+                    ELSE
+                        SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                    END IF;
                     CONTINUE;
                 END IF;
                 PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
@@ -195,40 +204,14 @@ BEGIN
             RETURN result;
         END IF;
 
-        -- Locked in the order of their ids, so that two merges cannot wait for each other.
-        SELECT array_agg(id ORDER BY created_at, id) INTO found_primaries
-        FROM (SELECT id, created_at FROM contact
-              WHERE id IN (left_root, right_root) AND linked_id IS NULL
-              ORDER BY id FOR UPDATE) AS locked;
-        -- One of them is no longer primary: another merge came first. Look again.
-        CONTINUE WHEN cardinality(found_primaries) IS DISTINCT FROM 2;
-        -- A command may have moved a value before the lock. While it is held, neither value leaves its identity.
-        SELECT count(*) INTO still_there FROM contact
-        WHERE id IN (left_id, right_id)
-            AND (id = left_id AND coalesce(linked_id, id) = left_root AND left_value IN (email, phone_number)
-                 OR id = right_id AND coalesce(linked_id, id) = right_root AND right_value IN (email, phone_number));
-        CONTINUE WHEN still_there < 2;
-        PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
-        IF FOUND THEN
+        merged := merge_identities(left_value, right_value, left_id, right_id, left_root, right_root,
+                                   request_at, request_run, request_line);
+        CONTINUE WHEN merged IS NULL;
+        IF merged = 0 THEN
             RETURN hold_pair(('unchanged', left_root, NULL, NULL)::reconciliation, left_value, right_value,
                              request_at, request_run, request_line);
         END IF;
-
-        merged := found_primaries[2];
-        merge_limit := current_setting('identity.merge_limit', true);
-        IF merge_limit <> '' THEN
-            -- Counted before anything is written: a merge that a time limit cancels leaves dead rows behind.
-            PERFORM FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1;
-            IF FOUND THEN
-                RAISE EXCEPTION 'the merge would move more than % contacts', merge_limit USING ERRCODE = 'ID002';
-            END IF;
-        END IF;
-        UPDATE contact SET linked_id = found_primaries[1], link_precedence = 'secondary', updated_at = request_at,
-                           stored_in = written_in(stored_in, xmin)
-        WHERE id = merged OR linked_id = merged;
-        INSERT INTO link_evidence (value, other_value, primary_id, merged_id, run_id, line, created_at)
-        VALUES (left_value, right_value, found_primaries[1], merged, request_run, request_line, request_at);
-        result := ('merged', found_primaries[1], NULL, NULL);
+        result := ('merged', CASE WHEN merged = left_root THEN right_root ELSE left_root END, NULL, NULL);
         IF rules_in_force() >= 2 THEN
             hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
             IF hubs IS NOT NULL THEN
@@ -238,4 +221,60 @@ BEGIN
         RETURN result;
     END LOOP;
     RAISE EXCEPTION 'the contacts of this request keep changing' USING ERRCODE = 'serialization_failure';
+END $$;
+
+-- Merge the identities of two values under the older of their primaries; return the primary that gives way. left_id and
+-- right_id are the contacts that anchor the values, left_root and right_root their primaries, in the order of
+-- link_evidence. Null if one of them is no longer what it was; 0, and nothing is done, if a rule unlinks the pair.
+CREATE OR REPLACE FUNCTION merge_identities(
+    left_value text,
+    right_value text,
+    left_id bigint,
+    right_id bigint,
+    left_root bigint,
+    right_root bigint,
+    request_at timestamptz,
+    request_run bigint,
+    request_line bigint
+) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    kept bigint := least(left_root, right_root);
+    kept_at timestamptz;
+    merged bigint := greatest(left_root, right_root);
+    merged_at timestamptz;
+    merge_limit text;
+    is_unlinked boolean;
+BEGIN
+    -- Locked in the order of their ids, so that two merges cannot wait for each other.
+    SELECT created_at INTO kept_at FROM contact WHERE id = kept AND linked_id IS NULL FOR UPDATE;
+    SELECT created_at INTO merged_at FROM contact WHERE id = merged AND linked_id IS NULL FOR UPDATE;
+    IF kept_at IS NULL OR merged_at IS NULL THEN
+        RETURN NULL;
+    ELSIF merged_at < kept_at THEN
+        merged := kept;
+        kept := greatest(left_root, right_root);
+    END IF;
+    -- A command may have moved a value before the lock. While it is held, neither value leaves its identity.
+    SELECT EXISTS (SELECT FROM unlinked_pair WHERE value = left_value AND other_value = right_value) INTO is_unlinked
+    FROM contact AS l, contact AS r
+    WHERE l.id = left_id AND coalesce(l.linked_id, l.id) = left_root AND left_value IN (l.email, l.phone_number)
+        AND r.id = right_id AND coalesce(r.linked_id, r.id) = right_root AND right_value IN (r.email, r.phone_number);
+    IF is_unlinked IS NOT FALSE THEN
+        RETURN CASE WHEN is_unlinked THEN 0 END;
+    END IF;
+    merge_limit := current_setting('identity.merge_limit', true);
+    IF merge_limit <> '' THEN
+        -- Counted before anything is written: a merge that a time limit cancels leaves dead rows behind.
+        PERFORM FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'the merge would move more than % contacts', merge_limit USING ERRCODE = 'ID002';
+        END IF;
+    END IF;
+    UPDATE contact SET linked_id = kept, link_precedence = 'secondary', updated_at = request_at,
+                       stored_in = written_in(stored_in, xmin)
+    WHERE id = merged OR linked_id = merged;
+    INSERT INTO link_evidence (value, other_value, primary_id, merged_id, run_id, line, created_at)
+    VALUES (left_value, right_value, kept, merged, request_run, request_line, request_at);
+    RETURN merged;
 END $$;

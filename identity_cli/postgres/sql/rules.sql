@@ -72,6 +72,21 @@ BEGIN
     RAISE EXCEPTION 'the identities keep changing' USING ERRCODE = 'serialization_failure';
 END $$;
 
+-- These values, and every value that a rule keeps from linking with one of them.
+CREATE OR REPLACE FUNCTION with_unlinked_partners(of_values text[]) RETURNS text[]
+LANGUAGE sql AS $$
+    SELECT ARRAY(
+        SELECT unnest(of_values)
+        UNION
+        SELECT u.other_value FROM unnest(of_values) AS own (value),
+            LATERAL (SELECT other_value FROM unlinked_pair WHERE unlinked_pair.value = own.value OFFSET 0) AS u
+        UNION
+        SELECT u.value FROM unnest(of_values) AS own (value),
+            LATERAL (SELECT unlinked_pair.value FROM unlinked_pair WHERE other_value = own.value OFFSET 0) AS u
+        ORDER BY 1
+    )
+$$;
+
 -- Those of these values that no contact and no placeholder anchors.
 CREATE OR REPLACE FUNCTION without_anchor(of_values text[]) RETURNS text[]
 LANGUAGE sql AS $$
@@ -92,6 +107,7 @@ CREATE OR REPLACE FUNCTION block_values(
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
+    touched text[];
     roots bigint[];
     unknown text[];
 BEGIN
@@ -104,7 +120,10 @@ BEGIN
         pattern_id = coalesce(b.pattern_id, excluded.pattern_id),
         is_hub = b.is_hub OR excluded.is_hub;
     FOR attempt IN 1 .. 50 LOOP
-        roots := lock_identities(of_values);
+        -- A contact that was stored with an unlinked pair shows the other value when one of them is blocked.
+        touched := with_unlinked_partners(of_values);
+        roots := lock_identities(touched);
+        CONTINUE WHEN with_unlinked_partners(of_values) <> touched;
         unknown := without_anchor(of_values);
         IF unknown = '{}' THEN
             PERFORM rework(roots, of_values, command);

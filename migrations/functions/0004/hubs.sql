@@ -36,15 +36,41 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- The values that have more partners than their limit and are not exempt.
+CREATE OR REPLACE FUNCTION values_over_limit() RETURNS SETOF text
+LANGUAGE sql STABLE AS $$
+    SELECT value FROM partner_count AS p, link_policy
+    WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
+        AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
+$$;
+
 -- Those of these values that are over their limit and still link; null if none.
 CREATE OR REPLACE FUNCTION new_hubs(of_values text[]) RETURNS text[]
 LANGUAGE sql STABLE AS $$
-    SELECT array_agg(p.value) FROM partner_count AS p, link_policy
-    WHERE p.value = ANY (of_values)
-        AND partners > CASE WHEN strpos(p.value, '@') > 0 THEN email_limit ELSE phone_limit END
-        AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-        AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = p.value AND is_hub)
+    SELECT array_agg(value) FROM values_over_limit() AS own (value)
+    WHERE value = ANY (of_values)
+        AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = own.value AND is_hub)
 $$;
+
+-- Whether one more partner makes a hub of a value that links.
+--
+-- Then a request locks the primary before it stores anything. Two requests that had stored contacts of one identity, each with
+-- a share of the lock on its primary, would wait for each other when both have to work it out again.
+CREATE OR REPLACE FUNCTION is_full(of_value text, has_partner boolean) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    known_partners integer;
+BEGIN
+    SELECT partners INTO known_partners FROM partner_count WHERE value = of_value;
+    known_partners := coalesce(known_partners, has_partner::integer);
+    IF known_partners < rules_in_force() / 2 THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM link_policy
+    WHERE known_partners >= CASE WHEN strpos(of_value, '@') > 0 THEN email_limit ELSE phone_limit END
+        AND NOT EXISTS (SELECT FROM hub_exemption WHERE value = of_value);
+    RETURN FOUND;
+END $$;
 
 -- Whether the contact that anchors a value shows another one beside it.
 CREATE OR REPLACE FUNCTION has_partner(of_value text) RETURNS boolean
@@ -102,12 +128,7 @@ DECLARE
     command bigint;
 BEGIN
     -- A caller with few rights could pass any value: only what the counts say stops.
-    hubs := ARRAY(
-        SELECT value FROM partner_count AS p, link_policy
-        WHERE value = ANY (hubs)
-            AND partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
-            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-    );
+    hubs := ARRAY(SELECT value FROM values_over_limit() AS own (value) WHERE value = ANY (hubs));
     INSERT INTO steering_command (verb, run_id) VALUES ('hub', request_run) RETURNING id INTO command;
     PERFORM block_values(hubs, command, false, NULL, true);
 END $$;
@@ -150,11 +171,7 @@ $$;
 CREATE OR REPLACE FUNCTION apply_hub_limits(command bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    hubs text[] := ARRAY(
-        SELECT value FROM partner_count AS p, link_policy
-        WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
-            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-    );
+    hubs text[] := ARRAY(SELECT values_over_limit());
     starting text[] := ARRAY(SELECT unnest(hubs) EXCEPT SELECT value FROM blocked_value WHERE is_hub);
     ending text[] := ARRAY(SELECT value FROM blocked_value WHERE is_hub EXCEPT SELECT unnest(hubs));
 BEGIN
@@ -194,11 +211,7 @@ BEGIN
         END IF;
     ELSE
         DELETE FROM hub_exemption WHERE value = ANY (of_values);
-        hubs := ARRAY(
-            SELECT value FROM partner_count, link_policy
-            WHERE value = ANY (of_values)
-                AND partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
-        );
+        hubs := ARRAY(SELECT value FROM values_over_limit() AS own (value) WHERE value = ANY (of_values));
         IF hubs <> '{}' THEN
             PERFORM block_values(hubs, command, false, NULL, true);
         END IF;
