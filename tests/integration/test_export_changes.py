@@ -8,6 +8,7 @@ import random
 import runpy
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ import pytest
 from steering import Player, empty, random_script
 
 from identity_cli import ContactRequest
+from identity_cli.errors import RequestForgottenError, RequestRefusedError
 from identity_cli.exporter.changes import changes_since, redirects_since
 from identity_cli.exporter.columns import CHANGE_COLUMNS
 from identity_cli.exporter.export import export
 from identity_cli.graph.moments import find_beginning, new_token
-from identity_cli.graph.service import IdentityService, RunRequest
+from identity_cli.graph.service import IdentityService
 from identity_cli.postgres.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -162,10 +164,10 @@ def import_batches(url: str, seed: int, stop: threading.Event) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         service = IdentityService(connection)
         while not stop.is_set():
-            batch = [
-                RunRequest(random_request(draw), None, time.time_ns() // 1000) for _ in range(5)
-            ]
-            service.reconcile_batch(batch, None)
+            # Some of their values are forgotten meanwhile.
+            with suppress(RequestForgottenError, RequestRefusedError):
+                for _ in service.reconcile_stream([random_request(draw) for _ in range(5)]):
+                    pass
 
 
 def hold_requests_open(url: str, seed: int, stop: threading.Event) -> None:

@@ -12,7 +12,6 @@ from graph import contact_rows, problems_of
 from model import Answer
 
 from identity_cli import ContactRequest, IdentityService
-from identity_cli.graph.core import ATTEMPTS
 from identity_cli.graph.service import Refusal, RunRequest
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer
