@@ -138,7 +138,8 @@ def _check_token_file(token_file: Path | None, path: Path | None, as_of: str | N
             "--token-file does not go together with --as-of",
             hint="changes lead to the graph as it is now: export it without --as-of",
         )
-    if (path is None and token_file == Path("-")) or token_file == path:
+    is_data = token_file == Path("-") if path is None else token_file.resolve() == path.resolve()
+    if is_data:
         raise UsageError(
             "the token cannot be written to the output itself", hint="use another PATH"
         )

@@ -140,7 +140,7 @@ def export(
     Raises `OutputError`; a pipe that was closed is an `OutputClosedError`. Raises what
     `find_moment` raises.
     """
-    from identity_cli.graph.moments import new_token
+    from identity_cli.graph.moments import new_token, wait_until_on_disk
     from identity_cli.postgres.snapshot import snapshot
 
     file_format = file_format or file_format_for(None, what)
@@ -160,6 +160,8 @@ def export(
                 records = _records(graph, what, contacts, since)
                 _write_records(stream, graph, records, file_format, excel_safe=excel_safe)
             stream.flush()
+        if with_token:
+            wait_until_on_disk(graph)
     return token
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PREFIX = "since"
 # Ages of transactions are compared as 32 bit numbers; nothing is older than this one.
 _AGE_MAX = 2**31 - 1
+_POLL_SECONDS = 0.02
 
 # What numbers transactions: the server, its history, the database and the table. A restored backup
 # has another one.
@@ -48,6 +50,11 @@ _AGES = """
             - pg_snapshot_xmin(was)::text::bigint)
     FROM (SELECT %s::pg_snapshot) AS past (was)
 """
+_LAST_WRITTEN = """
+    SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END
+"""
+_IS_ON_DISK = "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn"
+_WRITER_PAUSE = "SELECT setting::bigint / 1000.0 FROM pg_settings WHERE name = 'wal_writer_delay'"
 _RUN = "SELECT status, finished_at, end_snapshot FROM import_run WHERE id = %s"
 _LAST_BEFORE = """
     SELECT split_part(recorded, ' ', 2)
@@ -96,6 +103,24 @@ def read_origin(connection: psycopg.Connection[Any]) -> str | None:
 def new_token(graph: Snapshot) -> str:
     """Return the token of what this snapshot sees."""
     return _signed(_value(graph, _ORIGIN), _value(graph, _SNAPSHOT))
+
+
+def wait_until_on_disk(graph: Snapshot) -> None:
+    """Wait until all transactions that this snapshot sees are on disk.
+
+    An import commits asynchronously. If the server crashed before, it would give the numbers of the
+    lost transactions to others, which a token of this snapshot would take for known.
+    """
+    position = _value(graph, _LAST_WRITTEN)
+    # What has ended is on disk after three pauses of the server's WAL writer; what is still at work
+    # need not be.
+    deadline = time.monotonic() + 3 * float(_value(graph, _WRITER_PAUSE)) + 0.1
+    while (
+        position is not None
+        and not _value(graph, _IS_ON_DISK, position)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(_POLL_SECONDS)
 
 
 def find_moment(graph: Snapshot, text: str) -> Moment:
@@ -186,7 +211,9 @@ def _in_snapshot(graph: Snapshot, snapshot: str) -> Moment:
     assert row is not None  # noqa: S101 - a SELECT without WHERE returns one row
     age, next_age, transactions = row
     if transactions < 0:
-        raise MomentUnknownError("the server has lost what it had stored by then")
+        raise MomentUnknownError(
+            "the server has lost what it had stored by then, or is a standby that has not caught up"
+        )
     if transactions >= _AGE_MAX:
         # Ages have wrapped around: every contact is looked at.
         return Moment(snapshot, _AGE_MAX, 0)
@@ -207,22 +234,22 @@ def _end_of_run(graph: Snapshot, run_id: int) -> tuple[datetime, str | None]:
 
 
 def _past_time(graph: Snapshot, text: str) -> datetime:
-    time = _read_time(text)
-    if time > _value(graph, "SELECT statement_timestamp()"):
+    past = _read_time(text)
+    if past > _value(graph, "SELECT statement_timestamp()"):
         raise UsageError(f"{text} is in the future", hint="use a time that has passed")
-    return time
+    return past
 
 
 def _read_time(text: str) -> datetime:
     try:
-        time = datetime.fromisoformat(text)
+        read = datetime.fromisoformat(text)
     except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        problem = "is no run, time or token" if time is None else "has no time zone"
+        read = None
+    if read is None or read.tzinfo is None:
+        problem = "is no run, time or token" if read is None else "has no time zone"
         raise UsageError(
             f"{text!r} {problem}",
             hint="use the number of a run, a time such as 2026-11-29T18:00Z, or the token of an"
             " export",
         )
-    return time
+    return read

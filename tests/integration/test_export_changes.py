@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import random
 import runpy
 import threading
 import time
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 from steering import Player, empty, random_script
 
@@ -28,6 +31,7 @@ from identity_cli.postgres.snapshot import snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from identity_cli.exporter.export import FileFormat, What
     from identity_cli.postgres.snapshot import Snapshot
 
 replay = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "replay.py"))["replay"]
@@ -256,3 +260,60 @@ def test_a_chain_of_tokens_misses_nothing_while_others_write(
     consumer.follow()
     assert consumer.follow() == 0
     assert sum(map(bool, followed)) >= 40
+
+
+def test_a_token_is_handed_out_when_all_it_knows_is_on_disk(
+    connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as writer:
+        writer.execute("SET synchronous_commit = off")
+        for number in range(10):
+            writer.execute("SELECT reconcile(%s, NULL)", (f"{number}@x.org",))
+            written = writer.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+            exported(connection, what="changes")
+            assert writer.execute(
+                "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", written
+            ).fetchone() == (True,)
+
+
+@pytest.mark.parametrize("what", ["changes", "redirects"])
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_changes_of_an_empty_graph(
+    connection: psycopg.Connection[Any], what: What, file_format: FileFormat
+) -> None:
+    stream = io.BytesIO()
+    token = export(connection, stream, what=what, file_format=file_format, with_token=True)
+    again = io.BytesIO()
+    assert export(connection, again, what=what, file_format=file_format, since=token) is None
+    assert again.getvalue() == stream.getvalue()
+    if file_format == "parquet":
+        assert pq.read_table(io.BytesIO(stream.getvalue())).num_rows == 0
+    else:
+        assert stream.getvalue().count(b"\n") == (file_format == "csv")
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_memory_does_not_grow_with_the_changes(
+    connection: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    file_format: FileFormat,
+) -> None:
+    _, token = exported(connection)
+
+    def peak(contacts: int) -> int:
+        connection.execute(
+            "TRUNCATE contact; INSERT INTO contact (email, phone_number, link_precedence)"
+            f" SELECT g || '@x.org', g, 'primary' FROM generate_series(1, {contacts}) g"
+        )
+        tracemalloc.start()
+        try:
+            with open(os.devnull, "wb") as stream:
+                export(connection, stream, file_format=file_format, what="changes", since=token)
+                export(connection, stream, file_format=file_format, as_of=token)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    monkeypatch.setattr("identity_cli.exporter.parquet.ROW_GROUP", 1000)
+    peak(100)  # modules and caches
+    assert peak(15_000) < 1.3 * peak(3_000) + 100_000

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from steering import Player
 
 from identity_cli import ContactRequest, IdentityService
 from identity_cli.errors import MomentUnknownError, RunNotFoundError, UsageError
@@ -78,6 +79,19 @@ def test_a_run_stands_for_its_end(
     assert links(connection, "2") == {1: None, 2: None, 3: 1}
     assert changes(connection, "1") == {2: "moved", 3: "new"}
     assert changes(connection, "2") == {2: "moved"}
+
+
+def test_a_run_that_was_undone_is_still_a_moment(
+    connection: psycopg.Connection[Any], run_of: Callable[[str], None]
+) -> None:
+    run_of("a@x.org,1\n")
+    run_of("a@x.org,2\nc@x.org,3\nc@x.org,1\n")
+    player = Player(connection)
+    player.runs = [1, 2]
+    player.undo()
+    assert links(connection, "2") == {1: None, 2: 1, 3: 1}
+    assert changes(connection, "2") == {2: "gone", 3: "gone"}
+    assert changes(connection, "1") == {}
 
 
 def test_changes_since_a_time_begin_with_the_last_run_before_it(
