@@ -78,6 +78,14 @@ def test_every_step_of_a_script_is_found_later(
             rows = without(player.truth.forgotten, rows)
             assert contacts_at(graph, find_moment(graph, token)) == rows
             assert contacts_at(graph, find_moment(graph, time.isoformat())) == rows
+    assert not player.truth.forgotten & {
+        value
+        for row in connection.execute(
+            "SELECT email, phone_number FROM former_contact"
+            " UNION ALL SELECT value, other_value FROM former_evidence"
+        )
+        for value in row
+    }
 
 
 @pytest.mark.parametrize("seed", range(20))
