@@ -29,21 +29,30 @@ class Figure:
         return median(measured / reference for measured, reference in self.pairs)
 
     @property
+    def spread(self) -> str:
+        ratios = [measured / reference for measured, reference in self.pairs]
+        return f"{_short(min(ratios))} to {_short(max(ratios))}"
+
+    @property
     def reached(self) -> bool:
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
 
 
 def show(*figures: Figure) -> None:
-    """Print the table."""
+    """Print the table; behind each ratio the least and the greatest of its pairs."""
     width = max(len(figure.name) for figure in figures) + 2
-    print(f"{'':{width}}{'measured':>12}{'reference':>12}  {'':12}{'ratio':>8}{'goal':>9}  reached")
+    print(
+        f"{'':{width}}{'measured':>12}{'reference':>12}  {'':12}{'ratio':>8}"
+        f"{'spread':>14}{'goal':>9}  reached"
+    )
     for figure in figures:
         measured = median(pair[0] for pair in figure.pairs)
         reference = median(pair[1] for pair in figure.pairs)
         goal = f"{'≤' if figure.at_most else '≥'} {figure.goal:g}"
         print(
             f"{figure.name:{width}}{_short(measured):>12}{_short(reference):>12}  {figure.unit:12}"
-            f"{_short(figure.ratio):>8}{goal:>9}  {'yes' if figure.reached else 'no'}",
+            f"{_short(figure.ratio):>8}{figure.spread:>14}{goal:>9}"
+            f"  {'yes' if figure.reached else 'no'}",
             flush=True,
         )
 

@@ -1,69 +1,67 @@
-"""CPU time of the backend: a request of the import against one bare INSERT.
+"""CPU time of the backend: a request of the import against a bare INSERT in the same kind of loop.
 
-Each backend writes down what it has used so far, before and after, from /proc/self/stat. The
-server's other processes (WAL writer, checkpointer) work for both alike and are left out.
+Both are procedures with a COMMIT behind every row, and take turns batch by batch. The time is what
+the kernel has counted for each one's server process; the server's other processes (WAL writer,
+checkpointer) work for both alike and are left out.
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import inserts, requests
 from benchmarks.figures import Figure, show
-from benchmarks.server import (
-    fresh_server,
-    pgbench,
-    reconcile_all,
-    scratch,
-    service,
-)
+from benchmarks.server import CPU_NANOSECONDS, fresh_server, reconcile_all, service
 
 if TYPE_CHECKING:
-    from identity_cli.postgres.database import Database
+    from collections.abc import Sequence
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_NOTE = "INSERT INTO cpu SELECT pg_read_file('/proc/self/stat')"
+    import psycopg
+
+    from benchmarks.requests import Request
+    from benchmarks.server import Server
+
+_BATCH = 500
 
 
 def run(quick: bool = False) -> None:
     count = 20_000 if quick else 100_000
     rounds = 2 if quick else 5
-    pairs = []
-    with fresh_server() as server, scratch() as folder:
-        mixed = list(requests.mixed(count))
-        with server.database() as database, service(database).connection:
-            reconcile_all(service(database), mixed)
+    mixed = list(requests.mixed(count))
+    with fresh_server() as server:
+        with server.database() as database:
+            target = service(database)
+            with target.connection:
+                reconcile_all(target, mixed)
             rows = inserts.stored_rows(database)
-        [script] = inserts.write_scripts(folder, rows, 1)
-        script.write_text(f"{_NOTE};\n{script.read_text()}{_NOTE};\n")
-        for _ in range(rounds):
-            with server.database() as database:
-                _make_notebook(database)
-                server.settle()
-                target = service(database)
-                with target.connection as connection:
-                    connection.execute(_NOTE)
-                    reconcile_all(target, mixed)
-                    connection.execute(_NOTE)
-                request = _microseconds(database) / count
-            with server.database() as database:
-                _make_notebook(database)
-                inserts.make_table(database)
-                server.settle()
-                pgbench(database, [script])
-                pairs.append((request, _microseconds(database) / len(rows)))
-    show(Figure("server CPU of a request", pairs, 1.6, "µs", at_most=True))
+        pairs = [_round(server, mixed, rows) for _ in range(rounds)]
+    show(Figure("server CPU of a request", pairs, 2.4, "µs", at_most=True))
 
 
-def _make_notebook(database: Database) -> None:
-    with database.connect() as connection:
-        connection.execute("CREATE TABLE cpu (line text)")
+def _round(
+    server: Server, mixed: Sequence[Request], rows: Sequence[tuple[Any, ...]]
+) -> tuple[float, float]:
+    """Return the microseconds of a request and of a row."""
+    with server.database() as database, server.database() as other:
+        inserts.make_table(other)
+        target = service(database)
+        server.settle()
+        with target.connection as reconciling, other.connect() as inserting:
+            inserting.execute("SET synchronous_commit = off")
+            reconciling_before, inserting_before = _used(reconciling), _used(inserting)
+            stored = 0
+            for start in range(0, len(mixed), _BATCH):
+                reconcile_all(target, mixed[start : start + _BATCH])
+                end = len(rows) * (start + _BATCH) // len(mixed)
+                inserts.insert_rows(inserting, rows[stored:end])
+                stored = end
+            return (
+                (_used(reconciling) - reconciling_before) / len(mixed) / 1000,
+                (_used(inserting) - inserting_before) / stored / 1000,
+            )
 
 
-def _microseconds(database: Database) -> float:
-    with database.connect() as connection:
-        lines = [line for (line,) in connection.execute("SELECT line FROM cpu")]
-    # After the command's closing parenthesis utime and stime are the 12th and 13th field.
-    used = [sum(map(int, line.rpartition(")")[2].split()[11:13])) for line in lines]
-    return (max(used) - min(used)) / _TICKS * 1e6
+def _used(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute(CPU_NANOSECONDS).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # A round trip for so many statements, as for the batches of the import.
 _PIPELINE = 500
 
+# Time on a processor, of the server process that runs the statement.
+CPU_NANOSECONDS = "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint"
+
 # As the service sets its sessions, and as the import commits.
 SESSION_OPTIONS = (
     "-c synchronous_commit=off -c enable_seqscan=off -c jit=off"
@@ -162,11 +165,22 @@ def pgbench(
         with open(merged, "w", encoding="utf-8") as file:
             for number, script in enumerate(scripts):
                 file.write(f"\\if :client_id = {number}\n{script.read_text()}\\endif\n")
-    clients = str(len(scripts))
+    return _pgbench(database, merged, len(scripts), 1, mode)
+
+
+def pgbench_prepared(database: Database, script: Path, clients: int, times: int) -> float:
+    """Run a script so many times over each connection, its statements prepared; the seconds."""
+    seconds, _ = _pgbench(database, script, clients, times, "prepared")
+    return seconds
+
+
+def _pgbench(
+    database: Database, script: Path, clients: int, times: int, mode: str
+) -> tuple[float, str]:
     output = subprocess.run(
         [
-            *(binaries() / "pgbench", "-n", "-M", mode, "-f", merged, "-t", "1"),
-            *("-c", clients, "-j", clients, database.url),
+            *(binaries() / "pgbench", "-n", "-M", mode, "-f", script, "-t", str(times)),
+            *("-c", str(clients), "-j", str(clients), "-D", "i=0", database.url),
         ],
         env=environment(database) | {"PGOPTIONS": SESSION_OPTIONS},
         check=True,
@@ -177,7 +191,7 @@ def pgbench(
     found = re.search(r"tps = ([\d.]+)", output)
     if found is None or failed is None or failed[1] != "0":
         raise RuntimeError(f"pgbench did not finish:\n{output}")
-    return len(scripts) / float(found[1]), output
+    return clients * times / float(found[1]), output
 
 
 def psql(database: Database, *arguments: str) -> list[str]:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 
 from benchmarks import requests
 from benchmarks.figures import Figure, note, show
-from benchmarks.server import fresh_server, import_files, reconcile_all, scratch, service
+from benchmarks.server import (
+    CPU_NANOSECONDS,
+    fresh_server,
+    import_files,
+    reconcile_all,
+    scratch,
+    service,
+)
 from identity_cli.graph.rules import Block, SetHubLimits, Unblock
 from identity_cli.graph.steering import Steering
 from identity_cli.graph.values import NamedValue
@@ -36,9 +43,6 @@ _SLICE = 500
 _HUB = "+12025550100"
 # Ten seconds where the import takes eight.
 _BLOCK_GOAL = 1.25
-
-# Nanoseconds on a processor, of the server process that runs the statement.
-_CPU = "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint"
 
 
 def run(quick: bool = False) -> None:
@@ -153,6 +157,6 @@ def _steer(database: Database, command: Command) -> float:
 
 
 def _nanoseconds(target: IdentityService) -> int:
-    row = target.connection.execute(_CPU).fetchone()
+    row = target.connection.execute(CPU_NANOSECONDS).fetchone()
     assert row is not None
     return int(row[0])

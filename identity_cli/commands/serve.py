@@ -44,9 +44,10 @@ def serve(
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
-    """Serve POST /identify over HTTP until INT or TERM.
+    """Serve POST /identify, and a page to look people up, until INT or TERM.
 
     If IDENTITY_HTTP_TOKEN is set, clients must send it as a bearer token.
+    The one in IDENTITY_HTTP_READ_TOKEN lets them read, but not reconcile.
     An identity of more than IDENTITY_HTTP_CONTACT_LIMIT contacts (10000) is
     not printed; clients get its counts with ?summary=1.
 
@@ -63,8 +64,10 @@ def serve(
         )
     from identity_cli.graph.normalize import check_region
     from identity_cli.http import log
+    from identity_cli.http.gate import configured_tokens
     from identity_cli.http.service import prepare
 
+    tokens = configured_tokens()
     region = check_region(region)
     # The application, in this process or in workers, reads its settings from the environment.
     os.environ["IDENTITY_REGION"] = region or ""
@@ -78,7 +81,7 @@ def serve(
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="identity-metrics-")
             )
-        if not (host.startswith(_LOOPBACK) or os.environ.get("IDENTITY_HTTP_TOKEN")):
+        if not (host.startswith(_LOOPBACK) or tokens):
             log.write(
                 "warning",
                 message="no token is set: anyone who can reach this port can use the service",

@@ -65,10 +65,7 @@ class ChainExplanation:
             "primary_id": self.evidence.primary_id,
             "from": _endpoint(self.start),
             "to": _endpoint(self.end),
-            "hops": [
-                {"value": hop.value, "other_value": hop.other_value, **_row(hop.row, sources)}
-                for hop in self.hops
-            ],
+            "hops": [hop_document(hop, sources) for hop in self.hops],
         }
 
 
@@ -165,7 +162,7 @@ class IdentityExplanation:
             "primary_id": self.evidence.primary_id,
             "contacts": len(self.evidence.contacts),
             "pairs": len(self.evidence.pairs),
-            "tree": [_branch(branch, sources) for branch in self.tree],
+            "tree": [branch_document(branch, sources) for branch in self.tree],
         }
 
 
@@ -177,7 +174,7 @@ def explain_identity(
     Raises `ContactNotFoundError`.
     """
     if moment is None:
-        found = _resolve(graph, references, "")
+        found = resolved(graph, references)
         evidence = read_evidence(graph, found.primary_id)
     else:
         found = resolve_past(find_past_roots(graph, moment, references), references)
@@ -200,8 +197,8 @@ def explain_chain(
     With a moment, that they were. Raises `ContactNotFoundError`.
     """
     if moment is None:
-        start = _resolve(graph, start_references, ": the first one of the two")
-        end = _resolve(graph, end_references, ": the second one of the two")
+        start = resolved(graph, start_references, ": the first one of the two")
+        end = resolved(graph, end_references, ": the second one of the two")
     else:
         roots = find_past_roots(graph, moment, (*start_references, *end_references))
         start, end = resolve_past(roots, start_references), resolve_past(roots, end_references)
@@ -226,7 +223,11 @@ def explain_chain(
     return ChainExplanation(start, end, evidence, links, tuple(hops))
 
 
-def _resolve(graph: Snapshot, references: Sequence[Reference], which: str) -> Found:
+def resolved(graph: Snapshot, references: Sequence[Reference], which: str = "") -> Found:
+    """Find the identity that the references lead to; `which` names them in a message.
+
+    Raises `ContactNotFoundError`, which reports whether the value is blocked.
+    """
     try:
         return _run(graph, core.resolve(references))
     except ContactNotFoundError as error:
@@ -296,7 +297,13 @@ def _row(row: Evidence, sources: Sources) -> dict[str, Any]:
     }
 
 
-def _branch(branch: Branch, sources: Sources) -> dict[str, Any]:
+def hop_document(hop: Hop, sources: Sources) -> dict[str, Any]:
+    """Return the document of a hop."""
+    return {"value": hop.value, "other_value": hop.other_value, **_row(hop.row, sources)}
+
+
+def branch_document(branch: Branch, sources: Sources) -> dict[str, Any]:
+    """Return the document of a value in the tree."""
     origin = None if branch.origin is None else _row(branch.origin, sources)
     if branch.link is branch.origin:
         link = origin

@@ -100,6 +100,14 @@ _IDS_BY_VALUE = """
     UNION
     SELECT id FROM set_aside_contact WHERE phone_number = %(value)s
 """
+_VALUES_OF = """
+    SELECT value FROM contact,
+        LATERAL (VALUES (email, anchors_email), (phone_number, anchors_phone)) AS shown (value, own)
+    WHERE id = %(id)s AND id > 0 AND own AND value IS NOT NULL
+    UNION
+    SELECT value FROM set_aside_contact, LATERAL (VALUES (email), (phone_number)) AS kept (value)
+    WHERE id = %(id)s AND value IS NOT NULL
+"""
 # All contacts of their identities.
 _MEMBERS = """
     WITH root AS (
@@ -194,6 +202,27 @@ def read_history_of(
     return found
 
 
+def read_history_of_contact(
+    connection: psycopg.Connection[Any], contact_id: int, *, limit: int
+) -> list[Event]:
+    """Return the newest events of a contact and its values, and its identity's merges.
+
+    Raises `ContactNotFoundError`.
+    """
+    ids = _ids(connection, _IDS_BY_ID, {"id": contact_id})
+    if not ids:
+        raise ContactNotFoundError
+    members = _ids(connection, _MEMBERS, {"ids": ids})
+    named: dict[str, Any] = {"ids": ids, "members": members, "limit": limit}
+    found = _events(connection, (_STORED, _MERGES_OF, _MOVES_OF), named)
+    with translated():
+        values = [row[0] for row in connection.execute(_VALUES_OF, {"id": contact_id})]
+    for value in values:
+        found += _events(connection, (_COMMANDS_OF,), {"value": value, "limit": limit})
+    # A command may name both values.
+    return _newest(list(dict.fromkeys(found)), limit)
+
+
 def _ids(connection: psycopg.Connection[Any], query: Any, named: dict[str, Any]) -> list[int]:
     with translated():
         return [row[0] for row in connection.execute(query, named)]
@@ -204,9 +233,11 @@ def _events(
 ) -> list[Event]:
     with translated():
         rows = [row for query in queries for row in connection.execute(query, named)]
-    events = [_event(row) for row in rows]
-    events.sort(key=lambda one: one.at, reverse=True)
-    return events[: named["limit"]]
+    return _newest([_event(row) for row in rows], named["limit"])
+
+
+def _newest(events: list[Event], limit: int) -> list[Event]:
+    return sorted(events, key=lambda one: one.at, reverse=True)[:limit]
 
 
 def _event(row: Sequence[Any]) -> Event:

@@ -156,10 +156,10 @@ class Normalizer:
 
         `region` is the cell of a row's region column: a code or an English name.
         """
-        found = self._read(emails, phones, region, None)
-        if found is None:
+        normal_emails, normal_phones = self._read(emails, phones, region, None)
+        if not normal_emails and not normal_phones:
             raise _no_identifier()
-        return found
+        return self.request_of(normal_emails, normal_phones)
 
     def good_values(
         self, emails: Sequence[object], phones: Sequence[object], *, region: object = None
@@ -168,11 +168,29 @@ class Normalizer:
 
         There is a problem for each bad value, and one if there are no values at all.
         """
+        normal_emails, normal_phones, problems = self.good_texts(emails, phones, region=region)
+        if not normal_emails and not normal_phones:
+            return None, problems
+        return self.request_of(normal_emails, normal_phones), problems
+
+    def good_texts(
+        self, emails: Sequence[object], phones: Sequence[object], *, region: object = None
+    ) -> tuple[tuple[str, ...], tuple[str, ...], list[InvalidRequestError]]:
+        """Return the good emails, the good phone numbers, and the problems, as `good_values`."""
         problems: list[InvalidRequestError] = []
-        found = self._read(emails, phones, region, problems)
-        if found is None and not problems:
+        normal_emails, normal_phones = self._read(emails, phones, region, problems)
+        if not normal_emails and not normal_phones and not problems:
             problems.append(_no_identifier())
-        return found, problems
+        return normal_emails, normal_phones, problems
+
+    def request_of(self, emails: Iterable[str], phones: Iterable[str]) -> ContactRequest:
+        """Return the request of values that are normal already."""
+        request = ContactRequest.__new__(ContactRequest)
+        _set_emails(request, tuple(emails))
+        _set_phones(request, tuple(phones))
+        # Not the row's region: this is the one of the database's profile.
+        _set_region(request, self._region)
+        return request
 
     def _read(
         self,
@@ -180,7 +198,7 @@ class Normalizer:
         phones: Sequence[object],
         region: object,
         problems: list[InvalidRequestError] | None,
-    ) -> ContactRequest | None:
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         normal_emails = _emails(emails, self._absent, problems)
         row_region = self._region
         if region is not None and not self._is_absent(region):
@@ -188,15 +206,7 @@ class Normalizer:
             if row_region is None:
                 phones = self._without_region(phones, problems)
                 row_region = self._region
-        normal_phones = _phones(phones, row_region, self._absent, problems)
-        if not normal_emails and not normal_phones:
-            return None
-        request = ContactRequest.__new__(ContactRequest)
-        _set_emails(request, normal_emails)
-        _set_phones(request, normal_phones)
-        # Not the row's region: this is the one of the database's profile.
-        _set_region(request, self._region)
-        return request
+        return normal_emails, _phones(phones, row_region, self._absent, problems)
 
     def _is_absent(self, region: object) -> bool:
         return isinstance(region, str) and region.strip().lower() in self._absent

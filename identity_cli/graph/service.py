@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import psycopg
 from psycopg import IsolationLevel
 
-from identity_cli.errors import (
-    InvalidRequestError,
-    RequestForgottenError,
-    RequestRefusedError,
-    UsageError,
-)
+from identity_cli.errors import UsageError
 from identity_cli.graph import core
+from identity_cli.graph.batches import Answers, Refusal, RequestColumns, RunRequest
 from identity_cli.graph.core import (
     ATTEMPTS,
     Attempts,
@@ -74,70 +70,6 @@ _STREAM_BATCH = 500
 _ROWS_PER_FETCH = 5_000
 
 _T = TypeVar("_T")
-
-
-class Refusal(NamedTuple):
-    """A request of which nothing was stored.
-
-    The database refused it in every attempt; if there is no SQLSTATE, all of its values are
-    forgotten.
-    """
-
-    sqlstate: str | None
-
-    def as_error(self) -> InvalidRequestError:
-        """Return the error that says why."""
-        if self.sqlstate is None:
-            return RequestForgottenError()
-        return RequestRefusedError(self.sqlstate)
-
-
-class RunRequest(NamedTuple):
-    """A request of a run, its line counted through all inputs of the run, and its time.
-
-    `run_line` is None for a request that comes from no file. The time is in microseconds since
-    1970.
-    """
-
-    request: ContactRequest
-    run_line: int | None
-    request_time_us: int
-
-
-class RequestColumns(NamedTuple):
-    emails: list[str]
-    phones: list[str]
-    times_us: list[int]
-    run_lines: list[int] | None
-
-
-_NAMES = {"c": "created", "l": "linked", "m": "merged", "u": "unchanged", "b": "blocked"}
-
-
-class Answers(NamedTuple):
-    letters: str
-    primary_ids: str
-    contact_ids: str
-    sqlstates: list[str]
-
-    def outcomes(self) -> list[Outcome | Refusal]:
-        if not self.letters:
-            return []
-        states = iter(self.sqlstates)
-        found = []
-        for letter, primary_id, contact_ids in zip(
-            self.letters, self.primary_ids.split(","), self.contact_ids.split(","), strict=True
-        ):
-            if letter == "r":
-                found.append(Refusal(next(states)))
-            elif letter == "f":
-                found.append(Refusal(None))
-            elif not primary_id:
-                found.append(Outcome("blocked", None, None))
-            else:
-                stored = tuple(map(int, contact_ids.split()))
-                found.append(Outcome(_NAMES[letter], int(primary_id), stored[0] if stored else None, stored if len(stored) > 1 else ()))
-        return found
 
 
 class ContactStream(NamedTuple):
@@ -289,39 +221,29 @@ class IdentityService:
         Raises driver errors as they are; a part of the batch may be stored all the same.
         """
         return self.reconcile_columns(
-            RequestColumns(
-                ["\x1f".join(item.request.emails) for item in batch],
-                ["\x1f".join(item.request.phones) for item in batch],
-                [item.request_time_us for item in batch],
-                None if run_id is None else [item.run_line for item in batch],
-            ),
-            run_id,
-            commit_each=commit_each,
+            RequestColumns.of(batch), run_id, commit_each=commit_each
         ).outcomes()
 
     def reconcile_columns(
         self, columns: RequestColumns, run_id: int | None, *, commit_each: bool = True
     ) -> Answers:
+        """Reconcile a batch as `reconcile_batch` does, without an object for each request."""
         claims = commit_each and self.profile is None
+        emails, phones, times, lines = columns.as_parameters()
         row = self.connection.execute(
             _CALL,
             (
-                "\n".join(columns.emails),
-                "\n".join(columns.phones),
-                ",".join(map(str, columns.times_us)),
-                run_id,
-                None if columns.run_lines is None else ",".join(map(str, columns.run_lines)),
-                commit_each,
+                *(emails, phones, times, run_id, lines, commit_each),
                 PROFILE_VERSION if claims else None,
                 self.region,
             ),
             binary=True,
         ).fetchone()
         assert row is not None  # noqa: S101 - CALL returns its INOUT parameters
-        *answers, retries = row
+        *found, retries = row
+        answers = Answers(*found)
         self.retries += retries
-        answers = Answers(*answers)
-        if claims and answers.primary_ids.strip(","):
+        if claims and answers.have_primary:
             self._claim.succeed()
         return answers
 
@@ -403,15 +325,6 @@ class IdentityService:
                 f" the service has {self.region}",
                 hint="pass the same region to ContactRequest and to IdentityService",
             )
-
-
-def _unlinked(name: str) -> Outcome | Refusal:
-    """Return the result of a request without a primary, such as "refused P0001"."""
-    word, _, sqlstate = name.partition(" ")
-    if word in ("refused", "forgotten"):
-        return Refusal(sqlstate or None)
-    # It may have linked before its last pair made its values hubs.
-    return Outcome("blocked", None, None)
 
 
 def _read(found: Steps[Found]) -> Steps[core.Rows | None]:

@@ -9,7 +9,6 @@ import signal
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-import msgspec
 from fastapi import Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
@@ -18,9 +17,21 @@ from starlette.responses import JSONResponse, Response
 
 from identity_cli import __version__, errors
 from identity_cli.graph.normalize import ContactRequest, check_region
-from identity_cli.http import metrics
+from identity_cli.http import lookups, metrics, page_files
+from identity_cli.http.answers import (
+    BODY_TOO_LARGE,
+    MERGE_TOO_LARGE,
+    NOT_FOUND,
+    READ_ONLY,
+    RESPONSES,
+    document,
+    invalid_request,
+    problem,
+    service_of,
+    validated_body,
+)
 from identity_cli.http.gate import OUTCOME, Gate, unavailable
-from identity_cli.http.models import ContactBody, ContactDocument, Health, Problem, Rejected
+from identity_cli.http.models import ContactBody, ContactDocument, Health
 from identity_cli.http.service import CONTACT_LIMIT, POOL_SIZE, AsyncIdentityService
 from identity_cli.settings import open_database
 
@@ -64,39 +75,6 @@ async def _watch(service: AsyncIdentityService) -> None:
         await asyncio.sleep(1)
 
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "A token is configured and was not sent."},
-    422: {
-        "model": Rejected,
-        "description": (
-            "Not a contact request, refused by a trigger or a constraint of the database (type"
-            " `refused`), a request whose values are all blocked (type `blocked`; it is kept, but"
-            " links nothing) or forgotten (type `forgotten`), or an identity with too many contacts"
-            " for one answer (type `identity_too_large`): ask for it with `?summary=1`."
-        ),
-    },
-    503: {
-        "model": Problem,
-        "description": "The database is unavailable. The same request can be sent again.",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
-    },
-}
-_MERGE_TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    409: {
-        "model": Rejected,
-        "description": (
-            "The request would merge identities of too many contacts for the time limit; nothing"
-            " was stored. Send it with `identity identify` or `identity import`."
-        ),
-    }
-}
-_BODY_TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    413: {"model": Problem, "description": "The body is larger than 64 KiB."}
-}
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "No such contact."}
-}
-
 app = FastAPIOffline(
     title="identity",
     summary="Reconcile contact requests into identities.",
@@ -114,7 +92,7 @@ Summary = Annotated[bool, Query(description="Return counts instead of values.")]
 @app.post(
     "/identify",
     response_model=ContactDocument,
-    responses=_RESPONSES | _MERGE_TOO_LARGE | _BODY_TOO_LARGE,
+    responses=RESPONSES | READ_ONLY | MERGE_TOO_LARGE | BODY_TOO_LARGE,
     openapi_extra={
         "parameters": [
             {
@@ -133,10 +111,10 @@ Summary = Annotated[bool, Query(description="Return counts instead of values.")]
 )
 async def identify(request: Request) -> Response:
     """Reconcile one contact request and return the identity that it led to."""
-    service = _service(request)
+    service = service_of(request)
     # FastAPI's own handling of parameters and bodies would double the cost of a request.
     summary = _wants_counts(request.query_params) if request.scope["query_string"] else False
-    body = _contact_body(request.headers.get("content-type", ""), await request.body())
+    body = validated_body(request, ContactBody, await request.body())
     contact_request = ContactRequest(
         body.email,
         body.phoneNumber,
@@ -148,13 +126,13 @@ async def identify(request: Request) -> Response:
     request.scope[OUTCOME] = outcome.name
     if contact is None:
         return _too_large(service.contact_limit, "the request was reconciled, but ")
-    return _document(contact)
+    return document(contact.as_json())
 
 
 @app.get(
     "/contacts",
     response_model=ContactDocument,
-    responses=_RESPONSES | _NOT_FOUND,
+    responses=RESPONSES | NOT_FOUND,
     tags=["contacts"],
 )
 async def find(
@@ -164,7 +142,7 @@ async def find(
     summary: Summary = False,
 ) -> Response:
     """Return the identity that holds the email, the phone number, or both; write nothing."""
-    service = _service(request)
+    service = service_of(request)
     values = ContactRequest(email, phone, region=service.region)
     return _found(request, await service.find(values, counts=summary))
 
@@ -172,7 +150,7 @@ async def find(
 @app.get(
     "/contacts/{id}",
     response_model=ContactDocument,
-    responses=_RESPONSES | _NOT_FOUND,
+    responses=RESPONSES | NOT_FOUND,
     tags=["contacts"],
 )
 async def show(
@@ -183,8 +161,12 @@ async def show(
     summary: Summary = False,
 ) -> Response:
     """Return the identity of a contact; write nothing."""
-    contact = await _service(request).find(contact_id=contact_id, counts=summary)
+    contact = await service_of(request).find(contact_id=contact_id, counts=summary)
     return _found(request, contact)
+
+
+app.include_router(lookups.router)
+app.include_router(page_files.router)
 
 
 # Load balancers and container runtimes probe with HEAD.
@@ -199,24 +181,24 @@ async def live() -> Response:
 @app.get(
     "/health/ready",
     response_model=Health,
-    responses={503: _RESPONSES[503]},
+    responses={503: RESPONSES[503]},
     tags=["operation"],
 )
 async def ready(request: Request) -> Response:
     """Check that requests can be served: the database, its schema and its profile."""
-    await _service(request).check()
+    await service_of(request).check()
     return JSONResponse({"status": "ready"})
 
 
 @app.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, 401: _RESPONSES[401]},
+    responses={200: {"content": {"text/plain": {}}}, 401: RESPONSES[401]},
     tags=["operation"],
 )
 async def read_metrics(request: Request) -> Response:
     """Return the metrics in Prometheus' text format."""
-    metrics.observe_pool(_service(request).pool.get_stats())
+    metrics.observe_pool(service_of(request).pool.get_stats())
     return Response(
         await asyncio.to_thread(metrics.exposition), headers={"Content-Type": metrics.CONTENT_TYPE}
     )
@@ -229,7 +211,7 @@ async def _rejected(request: Request, error: errors.InvalidRequestError) -> Resp
     part = "body" if request.method == "POST" else "query"
     name = "phoneNumber" if part == "body" and error.field == "phone" else error.field
     status = 409 if isinstance(error, errors.MergeTooLargeError) else 422
-    return _problem(status, [part, name] if name else [part], error.reason, error.code)
+    return problem(status, [part, name] if name else [part], error.reason, error.code)
 
 
 @app.exception_handler(RequestValidationError)
@@ -254,43 +236,18 @@ def _wants_counts(query: QueryParams) -> bool:
     try:
         return _boolean.validate_python(query.get("summary", False))
     except ValidationError as error:
-        raise _invalid_request(error, "query", "summary") from error
-
-
-def _contact_body(content_type: str, body: bytes) -> ContactBody:
-    media_type = content_type.partition(";")[0].strip().lower()
-    # A page of another site can make a browser send text here, but not JSON.
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise RequestValidationError(
-            [{"loc": ("body",), "msg": "The content type is not JSON", "type": "not_json"}]
-        )
-    try:
-        return ContactBody.model_validate_json(body)
-    except ValidationError as error:
-        raise _invalid_request(error, "body") from error
-
-
-def _invalid_request(error: ValidationError, *place: str) -> RequestValidationError:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return RequestValidationError(
-        [problem | {"loc": (*place, *problem["loc"])} for problem in problems]
-    )
-
-
-def _service(request: Request) -> AsyncIdentityService:
-    service: AsyncIdentityService = request.state.service
-    return service
+        raise invalid_request(error, "query", "summary") from error
 
 
 def _found(request: Request, contact: ConsolidatedContact | ContactCounts | None) -> Response:
     request.scope[OUTCOME] = "found"
     if contact is None:
-        return _too_large(_service(request).contact_limit)
-    return _document(contact)
+        return _too_large(service_of(request).contact_limit)
+    return document(contact.as_json())
 
 
 def _too_large(limit: int, reconciled: str = "") -> Response:
-    return _problem(
+    return problem(
         422,
         ["query", "summary"],
         f"{reconciled}the identity has more than {limit} contacts;"
@@ -299,19 +256,11 @@ def _too_large(limit: int, reconciled: str = "") -> Response:
     )
 
 
-def _problem(status: int, location: list[str], message: str, code: str) -> Response:
-    return JSONResponse({"detail": [{"loc": location, "msg": message, "type": code}]}, status)
-
-
-def _document(contact: ConsolidatedContact | ContactCounts) -> Response:
-    return Response(msgspec.json.encode(contact.as_json()), media_type="application/json")
-
-
 def _openapi() -> dict[str, Any]:
-    document = _describe()
-    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    document["security"] = [{}, {"token": []}]
-    return document
+    description = _describe()
+    description["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    description["security"] = [{}, {"token": []}]
+    return description
 
 
 _describe = app.openapi

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hmac
 import os
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from identity_cli.errors import UsageError
 from identity_cli.http import log, metrics
 
 if TYPE_CHECKING:
@@ -18,15 +19,22 @@ if TYPE_CHECKING:
 BODY_LIMIT = 64 * 1024
 OUTCOME = "identity.outcome"
 
-_OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+# A browser sends no token when it loads a page: the page asks for one, and holds no data by itself.
+_PAGE = "/page/"
+_OPEN_PATHS = frozenset({"/", "/health/live", "/health/ready"})
 # Labels and log lines hold nothing that a caller chose: it may be a value, and there would be no
 # limit to the number of labels.
-_PATHS = _OPEN_PATHS | {"/identify", "/contacts", "/metrics", "/docs", "/openapi.json"}
+_PATHS = _OPEN_PATHS | {"/identify", "/lookup", "/contacts", "/metrics", "/docs", "/openapi.json"}
+_CONTACT_PARTS = ("/evidence", "/history")
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+# What the token for reading may do; a look-up is a POST only to keep values out of URLs.
+_READING_METHODS = frozenset({"GET", "HEAD"})
+_READING_PATHS = frozenset({"/lookup"})
 _OUTCOMES = {
     0: "aborted",
     200: "ok",
     401: "unauthorized",
+    403: "read_only",
     404: "not_found",
     409: "merge_too_large",
     413: "too_large",
@@ -35,12 +43,34 @@ _OUTCOMES = {
 }
 
 
+class Tokens(NamedTuple):
+    """The token for all requests, and the one for those that only read; empty if not set."""
+
+    full: bytes
+    reading: bytes
+
+    def __bool__(self) -> bool:
+        return bool(self.full or self.reading)
+
+
+def configured_tokens() -> Tokens:
+    """Return the tokens of the environment. Raises `UsageError` if both are the same."""
+    full = os.environ.get("IDENTITY_HTTP_TOKEN", "").encode()
+    reading = os.environ.get("IDENTITY_HTTP_READ_TOKEN", "").encode()
+    if full and hmac.compare_digest(full, reading):
+        raise UsageError(
+            "IDENTITY_HTTP_TOKEN and IDENTITY_HTTP_READ_TOKEN are the same",
+            hint="set another IDENTITY_HTTP_READ_TOKEN: whoever has it may only read",
+        )
+    return Tokens(full, reading)
+
+
 class Gate:
-    """An ASGI middleware; it reads `IDENTITY_HTTP_TOKEN` when the application starts."""
+    """An ASGI middleware; it reads the tokens when the application starts."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._token = os.environ.get("IDENTITY_HTTP_TOKEN", "").encode()
+        self._tokens = configured_tokens()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,8 +95,9 @@ class Gate:
             await send(message)
 
         try:
-            if not self._may_pass(scope["path"], headers):
-                await _unauthorized(scope, receive, observed_send)
+            refusal = self._refusal(scope["method"], scope["path"], headers)
+            if refusal is not None:
+                await refusal(scope, receive, observed_send)
             elif _declared_length(headers) > BODY_LIMIT:
                 await _too_large(scope, receive, observed_send)
             else:
@@ -92,11 +123,19 @@ class Gate:
                 outcome=outcome,
             )
 
-    def _may_pass(self, path: str, headers: dict[bytes, bytes]) -> bool:
-        if not self._token or path in _OPEN_PATHS:
-            return True
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        return hmac.compare_digest(token.strip(), self._token) and scheme.lower() == b"bearer"
+    def _refusal(self, method: str, path: str, headers: dict[bytes, bytes]) -> JSONResponse | None:
+        if not self._tokens or path in _OPEN_PATHS or path.startswith(_PAGE):
+            return None
+        scheme, _, sent = headers.get(b"authorization", b"").partition(b" ")
+        sent = sent.strip()
+        # Both are compared in any case, so that the time does not depend on which one was sent.
+        is_full = hmac.compare_digest(sent, self._tokens.full)
+        is_reading = hmac.compare_digest(sent, self._tokens.reading)
+        if not sent or scheme.lower() != b"bearer" or not (is_full or is_reading):
+            return _unauthorized
+        if is_full or method in _READING_METHODS or path in _READING_PATHS:
+            return None
+        return _read_only
 
 
 def unavailable(detail: str) -> JSONResponse:
@@ -107,7 +146,12 @@ def unavailable(detail: str) -> JSONResponse:
 def _known_path(path: str) -> str:
     if path in _PATHS:
         return path
-    return "/contacts/{id}" if path.startswith("/contacts/") else "other"
+    if path.startswith(_PAGE):
+        return f"{_PAGE}{{name}}"
+    if not path.startswith("/contacts/"):
+        return "other"
+    part = next((part for part in _CONTACT_PARTS if path.endswith(part)), "")
+    return f"/contacts/{{id}}{part}"
 
 
 def _declared_length(headers: dict[bytes, bytes]) -> int:
@@ -122,4 +166,7 @@ _TOO_LARGE = HTTPException(
 _too_large = JSONResponse({"detail": _TOO_LARGE.detail}, 413, _TOO_LARGE.headers)
 _unauthorized = JSONResponse(
     {"detail": "A bearer token is required."}, 401, {"WWW-Authenticate": "Bearer"}
+)
+_read_only = JSONResponse(
+    {"detail": "This token may only read: send this request with the other token."}, 403
 )

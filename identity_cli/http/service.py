@@ -30,6 +30,7 @@ from identity_cli.graph.core import (
 )
 from identity_cli.graph.profile import check_profile, effective_region
 from identity_cli.http import metrics
+from identity_cli.http.readers import Readers
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import is_connection_lost, translated
 from identity_cli.postgres.schema import Profile
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.postgres.database import Database
+    from identity_cli.postgres.snapshot import Snapshot
 
     Connection = psycopg.AsyncConnection[tuple[Any, ...]]
     Pool = AsyncConnectionPool[Connection]
@@ -87,6 +89,7 @@ class AsyncIdentityService:
         self.region = region
         self.contact_limit = contact_limit
         self._database = database
+        self._readers = Readers(database)
         self._claim = ProfileClaim(profile, region)
         self._reviving: asyncio.Task[None] | None = None
 
@@ -168,6 +171,19 @@ class AsyncIdentityService:
         return await _consolidated(
             await self._run(lambda: core.find(lookups, at_most=self.contact_limit))
         )
+
+    async def read(self, work: Callable[[Snapshot], _T]) -> _T:
+        """Return what a function reads in one snapshot; it runs in a thread.
+
+        Raises `DatabaseError` and what the function raises.
+        """
+        attempts = Attempts(seconds=REQUEST_SECONDS)
+        while True:
+            try:
+                return await self._readers.read(work)
+            except DatabaseUnreachableError:
+                if not await self._revive(attempts):
+                    raise
 
     async def check(self) -> None:
         """Check that requests can be served now. Raises `DatabaseError`."""

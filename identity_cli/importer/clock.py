@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from identity_cli.postgres.clock import ServerClock
 
 
@@ -32,6 +34,13 @@ class RunClock:
             return self._base_us + run_line - self._first_line
         first_line, base_us = next(s for s in reversed(self.segments) if s[0] <= run_line)
         return base_us + run_line - first_line
+
+    def times_us(self, run_lines: Sequence[int]) -> list[int]:
+        """Return the times of requests in the order of their lines."""
+        if run_lines and run_lines[0] >= self._first_line:
+            offset = self._base_us - self._first_line
+            return [offset + run_line for run_line in run_lines]
+        return list(map(self.time_us, run_lines))
 
     def lag_us(self, run_line: int) -> int:
         """Return how long ago the time is that a line would be given now."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from identity_cli.graph.service import RunRequest
+    from identity_cli.graph.batches import RequestColumns
 
 
 class Groups:
@@ -20,14 +20,15 @@ class Groups:
 
     __slots__ = ("members", "of_value", "root")
 
-    def __init__(self, requests: Sequence[RunRequest]) -> None:
+    def __init__(self, requests: RequestColumns) -> None:
         members: list[list[int]] = []
         root: list[int] = []
         of_value: dict[str, int] = {}
         group_of = of_value.get
-        for i, item in enumerate(requests):
+        for i in range(len(requests)):
             # An email has an @, a phone number has none: they need no mark to be told apart.
-            values = item.request.emails + item.request.phones
+            emails, phones = requests.values(i)
+            values = emails + phones
             group = -1
             has_new = False
             for value in values:

@@ -22,7 +22,9 @@ from identity_cli.importer.groups import Assignment, Groups, assign
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from identity_cli.graph.service import IdentityService, Outcome, Refusal, RunRequest
+    from identity_cli.graph.batches import Answers, Refusal, RequestColumns
+    from identity_cli.graph.core import Outcome
+    from identity_cli.graph.service import IdentityService
 
 BATCH = 500
 _CANCEL_SECONDS = 2.0
@@ -45,19 +47,17 @@ class Lane:
         self._at_work = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lane")
 
-    def send(
-        self, batch: Sequence[RunRequest], after: Sequence[Future[Results]] = ()
-    ) -> Future[Results]:
+    def send(self, batch: RequestColumns, after: Sequence[Future[Answers]] = ()) -> Future[Answers]:
         """Send the batch when those before it are done, and those of other lanes in `after`."""
         return self._thread.submit(self._reconcile, batch, after)
 
-    def _reconcile(self, batch: Sequence[RunRequest], after: Sequence[Future[Results]]) -> Results:
+    def _reconcile(self, batch: RequestColumns, after: Sequence[Future[Answers]]) -> Answers:
         if self._is_broken or any(map(_has_failed, after)):
             self._is_broken = True
             raise LaneBrokenError
         try:
             with self._at_work:
-                return self.service.reconcile_batch(
+                return self.service.reconcile_columns(
                     batch, self._run_id, commit_each=self._commit_each
                 )
         except BaseException:
@@ -95,7 +95,7 @@ class Lane:
         self.service.connection.close()
 
 
-def _has_failed(future: Future[Results]) -> bool:
+def _has_failed(future: Future[Answers]) -> bool:
     """Wait for a batch; return whether it did not come to its end."""
     try:
         return future.exception() is not None
@@ -108,7 +108,7 @@ class Ticket:
     """Requests that were sent: which of them went in which batch, and how they were assigned."""
 
     size: int
-    parts: list[tuple[Sequence[int], Future[Results]]] = field(default_factory=list)
+    parts: list[tuple[Sequence[int], Future[Answers]]] = field(default_factory=list)
     assignment: Assignment | None = None
 
     def is_done(self) -> bool:
@@ -122,17 +122,21 @@ class Ticket:
         """Wait for all batches, at most so long; return whether they are done."""
         return not wait_for([future for _, future in self.parts], seconds).not_done
 
+    def letters(self) -> str:
+        """Return the letters of the answers, in any order. Raises what a lane raised."""
+        return "".join(future.result().letters for _, future in self.parts)
+
     def results(self) -> Results:
         """Return the results in the order of the requests. Raises what a lane raised."""
         if self.assignment is None:
-            return [result for _, future in self.parts for result in future.result()]
+            return [result for _, future in self.parts for result in future.result().outcomes()]
         results: dict[int, Outcome | Refusal] = {}
         for indexes, future in self.parts:
-            results.update(zip(indexes, future.result(), strict=True))
+            results.update(zip(indexes, future.result().outcomes(), strict=True))
         return [results[i] for i in range(self.size)]
 
 
-def send(lanes: Sequence[Lane], requests: Sequence[RunRequest], ahead: Iterable[Ticket]) -> Ticket:
+def send(lanes: Sequence[Lane], requests: RequestColumns, ahead: Iterable[Ticket]) -> Ticket:
     """Send the requests down the lanes, behind the tickets that are not done yet."""
     ticket = Ticket(len(requests))
     if len(lanes) == 1:
@@ -147,11 +151,11 @@ def send(lanes: Sequence[Lane], requests: Sequence[RunRequest], ahead: Iterable[
     for lane, share in zip(lanes, shares, strict=True):
         for start in range(0, len(share), BATCH):
             part = share[start : start + BATCH]
-            ticket.parts.append((part, lane.send([requests[i] for i in part])))
+            ticket.parts.append((part, lane.send(requests.take(part))))
     if any(crossing):
         after = [future for other in ahead for _, future in other.parts]
         for lane, indexes in zip(lanes, crossing, strict=True):
             for start in range(0, len(indexes), BATCH):
                 part = indexes[start : start + BATCH]
-                ticket.parts.append((part, lane.send([requests[i] for i in part], after)))
+                ticket.parts.append((part, lane.send(requests.take(part), after)))
     return ticket

@@ -121,6 +121,16 @@ class Ledger:
             path = self._plan.paths[index]
             self.first_rejects.append(RejectedRow(path, row.line, code, reason))
 
+    def count(self, letters: str) -> None:
+        """Count rows by the letters of their outcomes, if there is nothing else to note of them."""
+        counts, count = self.counts, letters.count
+        counts.read += len(letters)
+        counts.created += count("c")
+        counts.linked += count("l")
+        counts.merged += count("m")
+        counts.unchanged += count("u")
+        counts.blocked += count("b")
+
     def answer(self, index: int, row: Row, outcome: Outcome) -> None:
         counts = self.counts
         counts.read += 1

@@ -16,9 +16,10 @@ from identity_cli.errors import (
     DatabaseUnreachableError,
     ServerWentBackError,
 )
+from identity_cli.graph.batches import FORGOTTEN, REFUSED, Refusal
+from identity_cli.graph.core import Outcome
 from identity_cli.graph.hubs import find_hubs
 from identity_cli.graph.normalize import Normalizer
-from identity_cli.graph.service import Outcome, Refusal
 from identity_cli.importer import lanes
 from identity_cli.importer.checkpoints import CHECKPOINT_SECONDS, Checkpoint, Counts
 from identity_cli.importer.lanes import BATCH, LaneBrokenError
@@ -101,6 +102,7 @@ class Pipeline:
         self._marks = opened.checkpoint.marks
         self._started = time.monotonic()
         self._seconds_before = opened.checkpoint.seconds
+        self._normalizer = Normalizer(session.region, null_words=plan.options.null_words)
         self._in_flight: deque[Window] = deque()
         # In the ledger, but a server that crashes now may lose them.
         self._undurable: list[Window] = []
@@ -129,7 +131,7 @@ class Pipeline:
         self._set_window_size()
         self._reader.read(
             self._clock,
-            Normalizer(self._session.region, null_words=self._plan.options.null_words),
+            self._normalizer,
             consume=self._consume,
             begin_input=self._begin_input,
             on_idle=self._on_idle,
@@ -160,7 +162,7 @@ class Pipeline:
             window = self._in_flight[0]
             if window.ticket.has_failed():
                 break
-            self._enter(window, window.ticket.results())
+            self._enter(window)
             self._undurable.append(self._in_flight.popleft())
         # A window that was left out may have stored rows: the next try has to find them.
         try:
@@ -264,7 +266,7 @@ class Pipeline:
             while not window.ticket.wait(_LOOK_SECONDS):
                 self._switch.check()
             try:
-                results = window.ticket.results()
+                window.ticket.letters()
             except LaneBrokenError:
                 self._recover(self._cause())
             except (psycopg.Error, ConnectionLostError) as error:
@@ -272,24 +274,38 @@ class Pipeline:
             else:
                 break
         try:
-            self._enter(window, results)
+            self._enter(window)
         except ConnectionLostError as error:
             self._recover(error)
             return
         self._in_flight.popleft()
         self._undurable.append(window)
 
-    def _enter(self, window: Window, results: lanes.Results) -> None:
+    def _enter(self, window: Window) -> None:
         ledger, index = self._ledger, window.input
-        answers = iter(results)
         ledger.local_phones += window.local_phones
-        for row, request, problem in window.rows:
-            if request is None:
+        letters = window.ticket.letters()
+        if not (
+            window.problems
+            or ledger.writes_outcomes
+            or window.first_run_line <= self._records.until
+            or REFUSED in letters
+            or FORGOTTEN in letters
+        ):
+            ledger.count(letters)
+            return
+        answers = enumerate(window.ticket.results())
+        for place, row in enumerate(window.rows):
+            problem = window.problems.get(place)
+            if place in window.skipped:
                 if problem is not None:
                     ledger.reject(index, row, problem.code, problem.reason)
                 continue
+            number, answer = next(answers)
             run_line = window.lines_before + row.line
-            answer = self._as_first_answered(next(answers), request, run_line)
+            if run_line <= self._records.until:
+                request = self._normalizer.request_of(*window.requests.values(number))
+                answer = self._as_first_answered(answer, request, run_line)
             if isinstance(answer, Refusal):
                 error = answer.as_error()
                 ledger.reject(index, row, error.code, error.reason)
@@ -306,8 +322,6 @@ class Pipeline:
         A request that had stored nothing was unchanged then too, but later merges and hubs may have
         moved its identity.
         """
-        if run_line > self._records.until:
-            return answer
         hubs = self._records.hubs_since(run_line, request)
         if isinstance(answer, Outcome) and not (
             answer.name == "unchanged" or (answer.name == "blocked" and hubs)

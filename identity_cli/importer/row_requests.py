@@ -20,12 +20,26 @@ def read_request(
 
     A row with both is read without its bad values; if it is `strict`, there is no such row.
     """
+    emails, phones, problem = read_values(row, normalizer, strict=strict)
+    if not emails and not phones:
+        return None, problem
+    return normalizer.request_of(emails, phones), problem
+
+
+def read_values(
+    row: Row, normalizer: Normalizer, *, strict: bool
+) -> tuple[tuple[str, ...], tuple[str, ...], InvalidRequestError | None]:
+    """Return the emails and the phone numbers of a row's request, and what is wrong with the row.
+
+    There is no request if there are no values.
+    """
     if row.problem is not None:
-        return None, row.problem
-    request, problems = normalizer.good_values(row.emails, row.phones, region=row.region)
+        return (), (), row.problem
+    emails, phones, problems = normalizer.good_texts(row.emails, row.phones, region=row.region)
     if not problems:
-        return request, None
-    return None if strict else request, _joined(problems)
+        return emails, phones, None
+    problem = _joined(problems)
+    return ((), (), problem) if strict else (emails, phones, problem)
 
 
 def _joined(problems: Sequence[InvalidRequestError]) -> InvalidRequestError:

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError
-from identity_cli.graph.service import RunRequest
+from identity_cli.graph.batches import RequestColumns
 from identity_cli.importer.digest import InputDigest
 from identity_cli.importer.formats import open_reader
 from identity_cli.importer.lanes import Ticket
-from identity_cli.importer.row_requests import read_request
+from identity_cli.importer.row_requests import read_values
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from identity_cli.errors import InvalidRequestError
-    from identity_cli.graph.normalize import ContactRequest, Normalizer
+    from identity_cli.graph.normalize import Normalizer
     from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.clock import RunClock
     from identity_cli.importer.formats import Reader, Row
@@ -32,9 +32,10 @@ _ROW_WEIGHT = 500
 
 @dataclass(slots=True)
 class Window:
-    """Rows of one input, each with its request, what is wrong with it, or both.
+    """Rows of one input and their requests.
 
-    A row with both was read without the values that are wrong.
+    `problems` has what is wrong with a row, by its index. Such a row has a request if it was read
+    without the values that are wrong; `skipped` has the indexes of those without one.
 
     `lines_before` is the number of lines in the inputs before this one; with a row's line added it
     is the row's run line, which is counted through all inputs. `milestones` say how far the inputs
@@ -44,10 +45,10 @@ class Window:
 
     input: int
     lines_before: int
-    rows: list[tuple[Row, ContactRequest | None, InvalidRequestError | None]] = field(
-        default_factory=list
-    )
-    requests: list[RunRequest] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    problems: dict[int, InvalidRequestError] = field(default_factory=dict)
+    skipped: set[int] = field(default_factory=set)
+    requests: RequestColumns = field(default_factory=RequestColumns)
     milestones: list[tuple[int, str]] = field(default_factory=list)
     local_phones: int = 0
     characters: int = 0
@@ -60,8 +61,12 @@ class Window:
         return self.characters + _ROW_WEIGHT * len(self.rows)
 
     @property
+    def first_run_line(self) -> int:
+        return self.lines_before + self.rows[0].line
+
+    @property
     def last_run_line(self) -> int:
-        return self.lines_before + self.rows[-1][0].line
+        return self.lines_before + self.rows[-1].line
 
 
 class WindowReader:
@@ -183,12 +188,13 @@ class WindowReader:
         """
         self._on_idle = on_idle
         self._consume = consume
+        self._clock = clock
         if self._reader is not None:
             begin_input(len(self.first_lines) - 1, self._reader)
         try:
             while True:
                 try:
-                    self._read_input(clock, normalizer)
+                    self._read_input(normalizer)
                 except InputUnreadableError:
                     self._hand_over()
                     raise
@@ -200,7 +206,7 @@ class WindowReader:
         finally:
             self._on_idle = None
 
-    def _read_input(self, clock: RunClock, normalizer: Normalizer) -> None:
+    def _read_input(self, normalizer: Normalizer) -> None:
         reader, strict = self._reader, self._plan.options.strict
         if reader is None:
             return
@@ -213,12 +219,17 @@ class WindowReader:
                 window = self._window = Window(len(self.first_lines) - 1, lines_before)
             run_line = self._last_run_line = lines_before + row.line
             self._rows_read += 1
-            request, problem = read_request(row, normalizer, strict=strict)
-            if request is not None:
-                window.requests.append(RunRequest(request, run_line, clock.time_us(run_line)))
-                if not has_region and any(phone[0] != "+" for phone in request.phones):
+            emails, phones, problem = read_values(row, normalizer, strict=strict)
+            if problem is not None:
+                window.problems[len(window.rows)] = problem
+            if emails or phones:
+                window.requests.append(emails, phones)
+                window.requests.run_lines.append(run_line)
+                if not has_region and not all(phone[0] == "+" for phone in phones):
                     window.local_phones += 1
-            window.rows.append((row, request, problem))
+            else:
+                window.skipped.add(len(window.rows))
+            window.rows.append(row)
             window.characters += reader.characters - characters
             characters = reader.characters
             if len(window.rows) >= self.size or window.characters > _MOST_CHARACTERS:
@@ -227,6 +238,7 @@ class WindowReader:
     def _hand_over(self) -> None:
         window, self._window = self._window, None
         if window is not None:
+            window.requests.times_us = self._clock.times_us(window.requests.run_lines)
             self._take_digest()
             window.milestones = self._digest.milestones_at(self._rows_read)
             self._consume(window)

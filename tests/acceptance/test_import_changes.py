@@ -288,6 +288,10 @@ def who_is_who(url: str) -> tuple[list[Any], list[Any]]:
     return links, ages
 
 
+# Killed ten times, and still at work after each of them.
+ROWS = 200_000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "jobs"), [(1, "3"), (2, "1")])
 def test_large_import_killed_ten_times_and_changed_twice_ends_as_the_last_input(
@@ -299,7 +303,7 @@ def test_large_import_killed_ten_times_and_changed_twice_ends_as_the_last_input(
 ) -> None:
     draw = random.Random(seed)
     lines = [
-        f"p{draw.randrange(150_000)}@example.com,{draw.randrange(150_000)}" for _ in range(200_000)
+        f"p{draw.randrange(150_000)}@example.com,{draw.randrange(150_000)}" for _ in range(ROWS)
     ]
     # Repeats among the first rows, which can be exchanged without another graph coming of it.
     lines[1000:1010] = lines[:10]
@@ -325,5 +329,5 @@ def test_large_import_killed_ten_times_and_changed_twice_ends_as_the_last_input(
     with cloned_database() as other:
         (tmp_path / "undisturbed").mkdir()
         summary, _ = Import("file", tmp_path / "undisturbed", other).run(text(), "--jobs", "1")
-        assert summary["rows"]["read"] == 200_000
+        assert summary["rows"]["read"] == ROWS
         assert found == who_is_who(other)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 from serving import Request, Served, components, load, metric, serving, stored
@@ -24,8 +27,6 @@ from identity_cli.postgres.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import httpx
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
     Start = Callable[..., subprocess.Popen[str]]
@@ -144,6 +145,86 @@ def test_token_is_required_except_for_health(start_identity: Start) -> None:
         assert served.get("/metrics", headers=right).status_code == 200
 
 
+BOTH_TOKENS = {"IDENTITY_HTTP_TOKEN": "sesame-öffne", "IDENTITY_HTTP_READ_TOKEN": "nur-schaün"}
+
+
+def bearer(token: str) -> dict[str, bytes]:
+    return {"Authorization": f"Bearer {token}".encode()}
+
+
+@pytest.mark.parametrize("environment", [BOTH_TOKENS, {"IDENTITY_HTTP_READ_TOKEN": "nur-schaün"}])
+def test_read_token_reads_and_does_not_reconcile(
+    start_identity: Start, connection: psycopg.Connection[Any], environment: dict[str, str]
+) -> None:
+    connection.execute("SELECT reconcile_request(ARRAY['lorraine@x.org'], ARRAY['123456'])")
+    with serving(start_identity, env=environment) as served:
+        reading = bearer("nur-schaün")
+        for path in (
+            "/contacts/1",
+            "/contacts?phone=123456",
+            "/contacts/1/evidence",
+            "/contacts/1/history",
+            "/metrics",
+            "/openapi.json",
+        ):
+            assert (path, served.get(path, headers=reading).status_code) == (path, 200)
+            assert (path, served.get(path).status_code) == (path, 401)
+        look_up = f"{served.url}/lookup"
+        assert served.client.post(look_up, json={"id": 1}, headers=reading).status_code == 200
+        assert served.client.post(look_up, json={"id": 1}).status_code == 401
+        refused = served.identify("new@x.org", headers=reading)
+        assert (refused.status_code, refused.json()) == (
+            403,
+            {"detail": "This token may only read: send this request with the other token."},
+        )
+        assert served.client.delete(f"{served.url}/contacts/1", headers=reading).status_code == 403
+        for wrong in (bearer("nur-scha"), bearer("nur-schaün ü"), {"Authorization": "Bearer"}):
+            assert served.get("/contacts/1", headers=wrong).status_code == 401
+        stored = "SELECT count(*) FROM contact"
+        assert connection.execute(stored).fetchone() == (1,)
+        full = served.identify("new@x.org", headers=bearer("sesame-öffne"))
+        assert full.status_code == (200 if len(environment) == 2 else 401)
+        text = served.get("/metrics", headers=reading).text
+        assert metric(text, "identity_http_requests_total", outcome="read_only", status="403") == 2
+        assert "schaün" not in "".join(served.lines)
+
+
+def test_page_needs_no_token_and_shows_nothing_without_one(start_identity: Start) -> None:
+    with serving(start_identity, env=BOTH_TOKENS) as served:
+        page = served.get("/")
+        assert page.status_code == 200
+        for asset in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+            assert served.get(f"/{asset}").status_code == 200
+        assert served.get("/page/../identify").status_code == 401
+        assert served.get("/pages").status_code == 401
+
+
+def test_equal_tokens_are_wrong_usage(run_identity: Run) -> None:
+    same = {"IDENTITY_HTTP_TOKEN": "a-secret", "IDENTITY_HTTP_READ_TOKEN": "a-secret"}
+    refused = run_identity("serve", "--port", 0, env=same)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        "error: IDENTITY_HTTP_TOKEN and IDENTITY_HTTP_READ_TOKEN are the same\n"
+    )
+    assert "a-secret" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_warned"),
+    [
+        ({}, True),
+        ({"IDENTITY_HTTP_READ_TOKEN": ""}, True),
+        ({"IDENTITY_HTTP_TOKEN": "a-secret"}, False),
+        ({"IDENTITY_HTTP_READ_TOKEN": "a-secret"}, False),
+    ],
+)
+def test_address_of_others_without_any_token_is_warned_of(
+    start_identity: Start, environment: dict[str, str], is_warned: bool
+) -> None:
+    with serving(start_identity, "--host", "0.0.0.0", env=environment) as served:
+        assert bool(served.log("warning")) == is_warned
+
+
 def test_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
     with (
         serving(start_identity, "--pool", 1) as served,
@@ -157,6 +238,52 @@ def test_busy_pool_is_503(start_identity: Start, database_url: str) -> None:
         holding.join()
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         assert served.identify("lorraine@hillvalley.edu").status_code == 200
+
+
+@pytest.mark.slow
+def test_busy_readers_are_503_and_hold_up_no_request(
+    start_identity: Start, connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    with serving(start_identity) as served, psycopg.connect(database_url) as blocker:
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+        # Evidence is read from it, and a known value needs none of it.
+        blocker.execute("LOCK TABLE link_evidence")
+        paths = ["/contacts/1/evidence"] * 2
+        holding = [threading.Thread(target=served.get, args=(path,)) for path in paths]
+        for thread in holding:
+            thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while connection.execute(waiting).fetchone() != (2,):
+            time.sleep(0.01)
+        assert served.get("/contacts/1").status_code == 200
+        answer = served.get("/contacts/1/evidence")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        blocker.rollback()
+        for thread in holding:
+            thread.join()
+        assert served.get("/contacts/1/evidence").status_code == 200
+
+
+@pytest.mark.slow
+def test_signal_ends_evidence_that_waits_for_a_lock(
+    start_identity: Start, connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    with serving(start_identity) as served, psycopg.connect(database_url) as blocker:
+        assert served.identify("lorraine@hillvalley.edu").status_code == 200
+        blocker.execute("LOCK TABLE link_evidence")
+
+        def ask() -> None:
+            with suppress(httpx.TransportError):
+                served.get("/contacts/1/evidence")
+
+        holding = threading.Thread(target=ask)
+        holding.start()
+        while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            time.sleep(0.01)
+        served.process.send_signal(signal.SIGTERM)
+        # Eight seconds for open requests, and the query's own limit is fifteen.
+        assert served.process.wait(12) == 0
+        holding.join()
 
 
 def test_killed_service_loses_no_answer(
@@ -275,6 +402,8 @@ def test_killed_embedded_server_is_started_again(
             assert served.identify("lorraine@hillvalley.edu").status_code == 200
             os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
             wait_until_ready(served)
+        os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+        assert served.get("/contacts/1/evidence").status_code == 200
         contact = served.identify("lorraine@hillvalley.edu").json()["contact"]
         assert contact["primaryContatctId"] == 1
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.steering import Command
 
+SEED = 1
 IMPORTERS = 6
 ROWS = 3_000
 COMMANDS = 200
@@ -200,18 +201,17 @@ def commands_beside_imports(connection: psycopg.Connection[Any]) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)])
+@pytest.mark.slow
 def test_six_importers_two_http_clients_and_200_commands_side_by_side(
     start_identity: Callable[..., subprocess.Popen[str]],
     database_url: str,
     connection: psycopg.Connection[Any],
     tmp_path: Path,
-    seed: int,
 ) -> None:
     truth = Everything()
     shares: list[list[Request]] = []
     for number in range(IMPORTERS):
-        sender = Sender(f"file{number}.", random.Random(f"{seed} {number}"))
+        sender = Sender(f"file{number}.", random.Random(f"{SEED} {number}"))
         shares.append([sender.request() for _ in range(ROWS)])
         write_file(tmp_path / f"{number}.csv", shares[-1])
     stop = threading.Event()
@@ -220,7 +220,7 @@ def test_six_importers_two_http_clients_and_200_commands_side_by_side(
         with Steering.open(database_url) as steering, ThreadPoolExecutor(2) as pool:
             clients = [
                 pool.submit(
-                    post_until, stop, served, Sender(f"http{n}.", random.Random(f"{seed} http {n}"))
+                    post_until, stop, served, Sender(f"http{n}.", random.Random(f"{SEED} http {n}"))
                 )
                 for n in range(2)
             ]
@@ -233,7 +233,7 @@ def test_six_importers_two_http_clients_and_200_commands_side_by_side(
                     for number in range(IMPORTERS)
                 ]
                 wait_for_runs(connection)
-                commander = Commander(steering, truth, random.Random(seed))
+                commander = Commander(steering, truth, random.Random(SEED))
                 ran = 0
                 while ran < COMMANDS or any(one.poll() is None for one in importers):
                     commander.run_one()

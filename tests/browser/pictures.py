@@ -1,4 +1,4 @@
-"""The pictures of the report in `docs/pictures/`.
+"""The pictures of the report and of the page to look people up, in `docs/pictures/`.
 
 `python tests/browser/pictures.py` makes them; `SOURCES` says from what, and a test compares the
 digest that is stored beside the pictures with these files.
@@ -10,11 +10,13 @@ import sys
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser.chromium import running_chromium
+from browser.lookups import fill_database, looking_up
 from browser.nights import write_report
 
 ROOT = Path(__file__).parents[2]
@@ -24,17 +26,26 @@ _TEMPLATES = ROOT / "identity_cli/output/templates"
 SOURCES = (
     *sorted(_TEMPLATES.iterdir()),
     ROOT / "identity_cli/output/report.py",
+    *sorted((ROOT / "identity_cli/http/page").iterdir()),
+    Path(__file__).parent / "lookups.py",
     Path(__file__).parent / "nights.py",
     Path(__file__),
 )
 
 # Name, width in pixels, theme.
-_VIEWS = (
+_REPORT_VIEWS = (
     ("report-light.png", 1400, "light"),
     ("report-dark.png", 1400, "dark"),
     ("report-phone-light.png", 390, "light"),
     ("report-phone-dark.png", 390, "dark"),
 )
+_PAGE_VIEWS = (
+    ("page-light.png", 1400, "light"),
+    ("page-dark.png", 1400, "dark"),
+    ("page-phone-light.png", 390, "light"),
+    ("page-phone-dark.png", 390, "dark"),
+)
+_LOOKED_UP = "marty@hillvalley.example"
 
 
 def digest_of_sources() -> str:
@@ -46,7 +57,7 @@ def digest_of_sources() -> str:
 
 
 def main() -> None:
-    from docs.servers import running_server
+    from docs.servers import fresh_database, running_server
 
     PICTURES.mkdir(exist_ok=True)
     with (
@@ -54,15 +65,35 @@ def main() -> None:
         running_server() as home,
         running_chromium() as browser,
     ):
-        report = write_report(
-            Path(folder), {"IDENTITY_HOME": str(home)}, odd_name="customers of the web shop.csv"
-        )
-        for name, width, scheme in _VIEWS:
-            page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-            page.goto(report.as_uri())
+        environment = {"IDENTITY_HOME": str(home)}
+        report = write_report(Path(folder), environment, odd_name="customers of the web shop.csv")
+        for name, width, scheme in _REPORT_VIEWS:
+            page = _opened(browser, report.as_uri(), width, scheme)
             page.screenshot(path=PICTURES / name, full_page=True)
             page.close()
+        fresh_database(home)
+        fill_database(Path(folder), environment)
+        with looking_up(Path(folder), environment) as served:
+            for name, width, scheme in _PAGE_VIEWS:
+                page = _opened(browser, served.url, width, scheme)
+                _follow_a_hop(page)
+                page.screenshot(path=PICTURES / name, full_page=True)
+                page.close()
     DIGEST.write_text(f"{digest_of_sources()}\n")
+
+
+def _opened(browser: Any, address: str, width: int, scheme: str) -> Any:
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.goto(address)
+    return page
+
+
+def _follow_a_hop(page: Any) -> None:
+    page.locator("#value").fill(_LOOKED_UP)
+    page.keyboard.press("Enter")
+    page.locator("#picture .row").first.wait_for()
+    page.locator("#picture text", has_text="evidence 2").click()
+    page.locator("#history-body table").wait_for()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from model import components
 
 from identity_cli import ContactRequest
-from identity_cli.graph.service import Outcome, RunRequest
+from identity_cli.graph.batches import Answers, RequestColumns, RunRequest
 from identity_cli.importer.groups import Assignment, Groups, assign
 from identity_cli.importer.lanes import BATCH, Lane, LaneBrokenError, send
 
@@ -32,6 +32,10 @@ def numbered(stream: Sequence[Pair]) -> list[RunRequest]:
     return [RunRequest(ContactRequest(*pair), line, line) for line, pair in enumerate(stream)]
 
 
+def columns(stream: Sequence[Pair]) -> RequestColumns:
+    return RequestColumns.of(numbered(stream))
+
+
 def values(item: RunRequest) -> set[str]:
     return {*item.request.emails, *item.request.phones}
 
@@ -39,7 +43,7 @@ def values(item: RunRequest) -> set[str]:
 def assigned(
     stream: Sequence[Pair], lanes: int, before: Sequence[Assignment] = ()
 ) -> tuple[Assignment, list[list[int]], list[list[int]]]:
-    assignment = assign(Groups(numbered(stream)), lanes, before)
+    assignment = assign(Groups(columns(stream)), lanes, before)
     return assignment, assignment.shares, assignment.crossing
 
 
@@ -74,7 +78,7 @@ def test_all_values_of_a_request_connect(stream: list[list[str]], lanes: int) ->
         RunRequest(ContactRequest(emails=emails), line, line)
         for line, emails in enumerate(filter(None, stream))
     ]
-    found = assign(Groups(requests), lanes, []).shares
+    found = assign(Groups(RequestColumns.of(requests)), lanes, []).shares
     lane_of = {i: number for number, lane in enumerate(found) for i in lane}
     pairs = [(emails[0], other) for emails in filter(None, stream) for other in emails]
     for component in components(pairs):
@@ -119,17 +123,18 @@ class FakeService:
     def __init__(self) -> None:
         self.connection = self
         self.go = threading.Event()
-        self.lines: list[list[int | None]] = []
+        self.lines: list[list[int]] = []
         self.error: Exception | None = None
 
-    def reconcile_batch(
-        self, batch: Sequence[RunRequest], run_id: int | None, *, commit_each: bool = True
-    ) -> list[Outcome]:
+    def reconcile_columns(
+        self, columns: RequestColumns, run_id: int | None, *, commit_each: bool = True
+    ) -> Answers:
         assert self.go.wait(10)
         if self.error is not None:
             raise self.error
-        self.lines.append([item.run_line for item in batch])
-        return [Outcome("created", item.run_line or 0, None) for item in batch]
+        self.lines.append(columns.run_lines)
+        lines = ",".join(map(str, columns.run_lines))
+        return Answers("c" * len(columns), lines, lines, [])
 
     def close(self) -> None:
         self.closed = True
@@ -153,19 +158,19 @@ def lanes(services: list[FakeService]) -> Iterator[list[Lane]]:
 def test_results_come_in_the_order_of_the_requests(
     lanes: list[Lane], services: list[FakeService]
 ) -> None:
-    requests = numbered([(f"p{i % 700}@x.org", None) for i in range(3 * BATCH)])
+    requests = columns([(f"p{i % 700}@x.org", None) for i in range(3 * BATCH)])
     for service in services:
         service.go.set()
     results = send(lanes, requests, []).results()
-    assert [one.primary_id for one in results] == [item.run_line for item in requests]  # type: ignore[union-attr]
+    assert [one.primary_id for one in results] == requests.run_lines  # type: ignore[union-attr]
     assert all(len(batch) <= BATCH for service in services for batch in service.lines)
     assert all(service.lines for service in services)
 
 
 def test_a_later_window_does_not_overtake(lanes: list[Lane], services: list[FakeService]) -> None:
-    first = send(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
+    first = send(lanes, columns([("a@x.org", "1"), ("b@x.org", "2")]), [])
     # It needs what both lanes are at work on: it waits for both, and nobody waits for it here.
-    bridging = send(lanes, numbered([("a@x.org", "2")]), [first])
+    bridging = send(lanes, columns([("a@x.org", "2")]), [first])
     (_, future), *_ = bridging.parts
     services[0].go.set()
     with pytest.raises(TimeoutError):
@@ -180,8 +185,8 @@ def test_a_later_window_does_not_overtake(lanes: list[Lane], services: list[Fake
 def test_nothing_follows_a_batch_of_another_lane_that_failed(
     lanes: list[Lane], services: list[FakeService]
 ) -> None:
-    first = send(lanes, numbered([("a@x.org", "1"), ("b@x.org", "2")]), [])
-    bridging = send(lanes, numbered([("a@x.org", "2")]), [first])
+    first = send(lanes, columns([("a@x.org", "1"), ("b@x.org", "2")]), [])
+    bridging = send(lanes, columns([("a@x.org", "2")]), [first])
     services[1].error = services[0].error = ValueError("lost")
     for service in services:
         service.go.set()
@@ -195,8 +200,8 @@ def test_nothing_follows_a_batch_that_failed(
     services[0].error = ValueError("lost")
     for service in services:
         service.go.set()
-    failed = send(lanes[:1], numbered([("a@x.org", None)]), [])
-    after = send(lanes[:1], numbered([("b@x.org", None)]), [failed])
+    failed = send(lanes[:1], columns([("a@x.org", None)]), [])
+    after = send(lanes[:1], columns([("b@x.org", None)]), [failed])
     with pytest.raises(ValueError, match="lost"):
         failed.results()
     services[0].error = None

@@ -52,22 +52,22 @@ LANGUAGE sql STABLE AS $$
         AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = own.value AND is_hub)
 $$;
 
--- Whether one more partner makes a hub of a value that links.
+-- Whether so many more partners make a hub of a value that links.
 --
 -- Then a request locks the primary before it stores anything. Two requests that had stored contacts of one identity, each with
 -- a share of the lock on its primary, would wait for each other when both have to work it out again.
-CREATE OR REPLACE FUNCTION is_full(of_value text, has_partner boolean) RETURNS boolean
+CREATE OR REPLACE FUNCTION is_full(of_value text, has_partner boolean, more bigint DEFAULT 1) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    known_partners integer;
+    partners_then bigint;
 BEGIN
-    SELECT partners INTO known_partners FROM partner_count WHERE value = of_value;
-    known_partners := coalesce(known_partners, has_partner::integer);
-    IF known_partners < rules_in_force() / 2 THEN
+    SELECT partners + more INTO partners_then FROM partner_count WHERE value = of_value;
+    partners_then := coalesce(partners_then, has_partner::integer + more);
+    IF partners_then <= rules_in_force() / 2 THEN
         RETURN false;
     END IF;
     PERFORM FROM link_policy
-    WHERE known_partners >= CASE WHEN strpos(of_value, '@') > 0 THEN email_limit ELSE phone_limit END
+    WHERE partners_then > CASE WHEN strpos(of_value, '@') > 0 THEN email_limit ELSE phone_limit END
         AND NOT EXISTS (SELECT FROM hub_exemption WHERE value = of_value);
     RETURN FOUND;
 END $$;

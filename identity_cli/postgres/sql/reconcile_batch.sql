@@ -1,5 +1,5 @@
--- Many requests in one round trip, each in a transaction of its own: COMMIT after every one that stores something. If
--- commit_each is false (a dry run), all of it belongs to the caller's transaction.
+-- Many requests in one round trip, each in a transaction of its own: COMMIT after every one of them. If commit_each is
+-- false (a dry run), all of it belongs to the caller's transaction.
 --
 -- The lists are texts with an entry for each request: emails and phone numbers with a line feed between two entries, and
 -- a unit separator (U+001F) between two values of a request; times, in microseconds since 1970, and lines of the run with
@@ -50,7 +50,8 @@ DECLARE
     other_roots bigint[];     -- the primary that the phone number leads to
     new_emails boolean[];
     new_phones boolean[];
-    have_partners boolean[];  -- the contact that anchors the known value shows another value beside it
+    email_partners boolean[]; -- the contact that anchors the value shows another one beside it
+    phone_partners boolean[];
     created timestamptz[];
     new_ids bigint[];
     results reconciliation[];
@@ -74,10 +75,22 @@ DECLARE
 BEGIN
     -- The look-ups are sub-selects of their own (OFFSET 0): joined, they would be planned by statistics, which are of no
     -- use while the tables grow.
-    SELECT array_agg(need), array_agg(email_id), array_agg(phone_id), array_agg(coalesce(email_root, phone_root)), array_agg(phone_root),
+    SELECT array_agg(CASE
+               -- A value that may become a hub within this batch.
+               WHEN rules >= 2 AND need IN (2, 3) AND (
+                   email_root IS NOT NULL
+                   AND coalesce((SELECT partners FROM partner_count WHERE value = email), email_partner::integer)
+                       + email_requests > rules / 2
+                   AND is_full(email, email_partner, email_requests)
+                   OR phone_root IS NOT NULL
+                   AND coalesce((SELECT partners FROM partner_count WHERE value = phone), phone_partner::integer)
+                       + phone_requests > rules / 2
+                   AND is_full(phone, phone_partner, phone_requests)
+               ) THEN 4::smallint ELSE need END),
+           array_agg(email_id), array_agg(phone_id), array_agg(coalesce(email_root, phone_root)), array_agg(phone_root),
            array_agg(email IS NOT NULL AND email_root IS NULL), array_agg(phone IS NOT NULL AND phone_root IS NULL),
-           array_agg(has_partner), array_agg(at), array_agg(created_at)
-    INTO needs, email_ids, phone_ids, roots, other_roots, new_emails, new_phones, have_partners, times, created
+           array_agg(email_partner), array_agg(phone_partner), array_agg(at), array_agg(created_at)
+    INTO needs, email_ids, phone_ids, roots, other_roots, new_emails, new_phones, email_partners, phone_partners, times, created
     FROM (
         WITH request AS MATERIALIZED (
             SELECT * FROM unnest(string_to_array(time_list, ',')::bigint[], emails, phones)
@@ -87,9 +100,9 @@ BEGIN
             UNION ALL
             SELECT unnest(string_to_array(phone, E'\x1f')) FROM request WHERE strpos(phone, E'\x1f') > 0
         )
-        SELECT r.email, r.phone, r.at, e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
+        SELECT r.email, r.phone, r.at, email_requests, phone_requests, e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
                greatest(r.at, e.created_at, p.created_at) AS created_at,
-               coalesce(e.phone_number, p.email) IS NOT NULL AS has_partner,
+               e.phone_number IS NOT NULL AS email_partner, p.email IS NOT NULL AS phone_partner,
                CASE
                    WHEN e.root < 0 OR p.root < 0 OR strpos(concat(r.email, r.phone), E'\x1f') > 0 THEN 4
                    WHEN r.email IS NOT NULL AND e.root IS NULL
@@ -109,7 +122,9 @@ BEGIN
         FROM (
             SELECT place, email, phone, 'epoch'::timestamptz + microseconds * '1 microsecond'::interval AS at,
                    row_number() OVER (PARTITION BY email COLLATE "C" ORDER BY place) AS email_place,
-                   row_number() OVER (PARTITION BY phone COLLATE "C" ORDER BY place) AS phone_place
+                   row_number() OVER (PARTITION BY phone COLLATE "C" ORDER BY place) AS phone_place,
+                   count(*) OVER (PARTITION BY email COLLATE "C") AS email_requests,
+                   count(*) OVER (PARTITION BY phone COLLATE "C") AS phone_requests
             FROM request
         ) AS r
         LEFT JOIN LATERAL (
@@ -133,15 +148,16 @@ BEGIN
 
     -- An expression costs about half a microsecond after each COMMIT, so a request that goes well evaluates few of them.
     FOR i IN 1 .. cardinality(needs) LOOP
-        CONTINUE WHEN needs[i] = 0;
+        IF needs[i] = 0 THEN
+            IF commit_each THEN
+                COMMIT;
+            END IF;
+            CONTINUE;
+        END IF;
         LOOP
             BEGIN
-                IF rules > 0 AND needs[i] < 4 AND (
-                    rules % 2 = 1 AND num_nonnulls(VARIADIC rules_for_new_values(
-                        emails[i], phones[i], new_emails[i], new_phones[i])) > 0
-                    OR rules >= 2 AND (needs[i] = 3 OR needs[i] = 2 AND is_full(
-                        CASE WHEN new_emails[i] THEN phones[i] ELSE emails[i] END, have_partners[i]))
-                ) THEN
+                IF rules % 2 = 1 AND needs[i] < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
+                    emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
                     needs[i] := 4;
                 END IF;
                 IF needs[i] = 1 THEN
@@ -180,9 +196,12 @@ BEGIN
                         rules_in_force() <> rules
                         OR rules % 2 = 1 AND num_nonnulls(VARIADIC rules_for_new_values(
                             emails[i], phones[i], new_emails[i], new_phones[i])) > 0
-                        OR rules >= 2 AND needs[i] = 2
-                            AND count_partner(CASE WHEN new_emails[i] THEN phones[i] ELSE emails[i] END, have_partners[i])
-                            AND new_hubs(ARRAY[emails[i], phones[i]]) IS NOT NULL
+                        OR rules >= 2 AND CASE needs[i]
+                            WHEN 2 THEN CASE WHEN new_emails[i] THEN count_partner(phones[i], phone_partners[i])
+                                             ELSE count_partner(emails[i], email_partners[i]) END
+                                AND new_hubs(ARRAY[emails[i], phones[i]]) IS NOT NULL
+                            WHEN 3 THEN count_pair(emails[i], email_partners[i], phones[i], phone_partners[i]) IS NOT NULL
+                        END
                     ) THEN
                         RAISE EXCEPTION 'a rule concerns the request' USING ERRCODE = 'serialization_failure';
                     END IF;

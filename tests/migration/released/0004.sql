@@ -119,11 +119,7 @@ CREATE FUNCTION public.apply_hub_limits(command bigint) RETURNS void
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    hubs text[] := ARRAY(
-        SELECT value FROM partner_count AS p, link_policy
-        WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
-            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-    );
+    hubs text[] := ARRAY(SELECT values_over_limit());
     starting text[] := ARRAY(SELECT unnest(hubs) EXCEPT SELECT value FROM blocked_value WHERE is_hub);
     ending text[] := ARRAY(SELECT value FROM blocked_value WHERE is_hub EXCEPT SELECT unnest(hubs));
 BEGIN
@@ -157,6 +153,7 @@ CREATE FUNCTION public.block_values(of_values text[], command bigint, by_command
     LANGUAGE plpgsql
     AS $$
 DECLARE
+    touched text[];
     roots bigint[];
     unknown text[];
 BEGIN
@@ -169,7 +166,10 @@ BEGIN
         pattern_id = coalesce(b.pattern_id, excluded.pattern_id),
         is_hub = b.is_hub OR excluded.is_hub;
     FOR attempt IN 1 .. 50 LOOP
-        roots := lock_identities(of_values);
+        -- A contact that was stored with an unlinked pair shows the other value when one of them is blocked.
+        touched := with_unlinked_partners(of_values);
+        roots := lock_identities(touched);
+        CONTINUE WHEN with_unlinked_partners(of_values) <> touched;
         unknown := without_anchor(of_values);
         IF unknown = '{}' THEN
             PERFORM rework(roots, of_values, command);
@@ -253,11 +253,7 @@ BEGIN
         END IF;
     ELSE
         DELETE FROM hub_exemption WHERE value = ANY (of_values);
-        hubs := ARRAY(
-            SELECT value FROM partner_count, link_policy
-            WHERE value = ANY (of_values)
-                AND partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
-        );
+        hubs := ARRAY(SELECT value FROM values_over_limit() AS own (value) WHERE value = ANY (of_values));
         IF hubs <> '{}' THEN
             PERFORM block_values(hubs, command, false, NULL, true);
         END IF;
@@ -521,6 +517,24 @@ BEGIN
 END $$;
 
 
+CREATE FUNCTION public.is_full(of_value text, has_partner boolean, more bigint DEFAULT 1) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    partners_then bigint;
+BEGIN
+    SELECT partners + more INTO partners_then FROM partner_count WHERE value = of_value;
+    partners_then := coalesce(partners_then, has_partner::integer + more);
+    IF partners_then <= rules_in_force() / 2 THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM link_policy
+    WHERE partners_then > CASE WHEN strpos(of_value, '@') > 0 THEN email_limit ELSE phone_limit END
+        AND NOT EXISTS (SELECT FROM hub_exemption WHERE value = of_value);
+    RETURN FOUND;
+END $$;
+
+
 CREATE FUNCTION public.is_stored(of_value text) RETURNS boolean
     LANGUAGE plpgsql STABLE
     AS $$
@@ -702,6 +716,50 @@ CREATE FUNCTION public.members(of_primary bigint, at_most bigint) RETURNS TABLE(
 $$;
 
 
+CREATE FUNCTION public.merge_identities(left_value text, right_value text, left_id bigint, right_id bigint, left_root bigint, right_root bigint, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    kept bigint := least(left_root, right_root);
+    kept_at timestamptz;
+    merged bigint := greatest(left_root, right_root);
+    merged_at timestamptz;
+    merge_limit text;
+    is_unlinked boolean;
+BEGIN
+    -- Locked in the order of their ids, so that two merges cannot wait for each other.
+    SELECT created_at INTO kept_at FROM contact WHERE id = kept AND linked_id IS NULL FOR UPDATE;
+    SELECT created_at INTO merged_at FROM contact WHERE id = merged AND linked_id IS NULL FOR UPDATE;
+    IF kept_at IS NULL OR merged_at IS NULL THEN
+        RETURN NULL;
+    ELSIF merged_at < kept_at THEN
+        merged := kept;
+        kept := greatest(left_root, right_root);
+    END IF;
+    -- A command may have moved a value before the lock. While it is held, neither value leaves its identity.
+    SELECT EXISTS (SELECT FROM unlinked_pair WHERE value = left_value AND other_value = right_value) INTO is_unlinked
+    FROM contact AS l, contact AS r
+    WHERE l.id = left_id AND coalesce(l.linked_id, l.id) = left_root AND left_value IN (l.email, l.phone_number)
+        AND r.id = right_id AND coalesce(r.linked_id, r.id) = right_root AND right_value IN (r.email, r.phone_number);
+    IF is_unlinked IS NOT FALSE THEN
+        RETURN CASE WHEN is_unlinked THEN 0 END;
+    END IF;
+    merge_limit := current_setting('identity.merge_limit', true);
+    IF merge_limit <> '' THEN
+        -- Counted before anything is written: a merge that a time limit cancels leaves dead rows behind.
+        PERFORM FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'the merge would move more than % contacts', merge_limit USING ERRCODE = 'ID002';
+        END IF;
+    END IF;
+    UPDATE contact SET linked_id = kept, link_precedence = 'secondary', updated_at = request_at
+    WHERE id = merged OR linked_id = merged;
+    INSERT INTO link_evidence (value, other_value, primary_id, merged_id, run_id, line, created_at)
+    VALUES (left_value, right_value, kept, merged, request_run, request_line, request_at);
+    RETURN merged;
+END $$;
+
+
 CREATE FUNCTION public.names_value(of_text text, of_value text) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE
     AS $_$
@@ -720,11 +778,9 @@ END $_$;
 CREATE FUNCTION public.new_hubs(of_values text[]) RETURNS text[]
     LANGUAGE sql STABLE
     AS $$
-    SELECT array_agg(p.value) FROM partner_count AS p, link_policy
-    WHERE p.value = ANY (of_values)
-        AND partners > CASE WHEN strpos(p.value, '@') > 0 THEN email_limit ELSE phone_limit END
-        AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-        AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = p.value AND is_hub)
+    SELECT array_agg(value) FROM values_over_limit() AS own (value)
+    WHERE value = ANY (of_values)
+        AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = own.value AND is_hub)
 $$;
 
 
@@ -779,10 +835,7 @@ DECLARE
     right_run bigint;
     fact_run bigint;    -- the run that stated the pair, or the value, first
     locked_root bigint; -- the primary that this transaction has locked
-    merged bigint;
-    merge_limit text;
-    found_primaries bigint[];
-    still_there bigint;
+    merged bigint;      -- the primary that gives way
     new_id bigint;
     hubs text[];
 BEGIN
@@ -827,6 +880,13 @@ BEGIN
                 CONTINUE WHEN result.outcome IS NULL;
                 RETURN result;
             ELSE
+                IF rules_in_force() >= 2 AND locked_root IS DISTINCT FROM coalesce(left_root, right_root)
+                    AND is_full(CASE WHEN left_id IS NULL THEN right_value ELSE left_value END,
+                                coalesce(left_partner, right_partner) IS NOT NULL) THEN
+                    SELECT id INTO locked_root FROM contact
+                    WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR UPDATE;
+                    CONTINUE;
+                END IF;
                 -- A clock of another machine must not make the newcomer older than its primary; the contact that
                 -- anchors the known value is not. Where a merge came between, the foreign key says so: 23503.
                 INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
@@ -903,7 +963,12 @@ BEGIN
             IF NOT FOUND THEN
                 IF locked_root IS DISTINCT FROM left_root THEN
                     -- A command that splits the identity comes before, or waits. Look again.
-                    SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                    IF rules_in_force() >= 2 AND (is_full(left_value, left_partner IS NOT NULL)
+                                                  OR is_full(right_value, right_partner IS NOT NULL)) THEN
+                        SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR UPDATE;
+                    ELSE
+                        SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                    END IF;
                     CONTINUE;
                 END IF;
                 PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
@@ -940,39 +1005,14 @@ BEGIN
             RETURN result;
         END IF;
 
-        -- Locked in the order of their ids, so that two merges cannot wait for each other.
-        SELECT array_agg(id ORDER BY created_at, id) INTO found_primaries
-        FROM (SELECT id, created_at FROM contact
-              WHERE id IN (left_root, right_root) AND linked_id IS NULL
-              ORDER BY id FOR UPDATE) AS locked;
-        -- One of them is no longer primary: another merge came first. Look again.
-        CONTINUE WHEN cardinality(found_primaries) IS DISTINCT FROM 2;
-        -- A command may have moved a value before the lock. While it is held, neither value leaves its identity.
-        SELECT count(*) INTO still_there FROM contact
-        WHERE id IN (left_id, right_id)
-            AND (id = left_id AND coalesce(linked_id, id) = left_root AND left_value IN (email, phone_number)
-                 OR id = right_id AND coalesce(linked_id, id) = right_root AND right_value IN (email, phone_number));
-        CONTINUE WHEN still_there < 2;
-        PERFORM FROM unlinked_pair WHERE value = left_value AND other_value = right_value;
-        IF FOUND THEN
+        merged := merge_identities(left_value, right_value, left_id, right_id, left_root, right_root,
+                                   request_at, request_run, request_line);
+        CONTINUE WHEN merged IS NULL;
+        IF merged = 0 THEN
             RETURN hold_pair(('unchanged', left_root, NULL, NULL)::reconciliation, left_value, right_value,
                              request_at, request_run, request_line);
         END IF;
-
-        merged := found_primaries[2];
-        merge_limit := current_setting('identity.merge_limit', true);
-        IF merge_limit <> '' THEN
-            -- Counted before anything is written: a merge that a time limit cancels leaves dead rows behind.
-            PERFORM FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1;
-            IF FOUND THEN
-                RAISE EXCEPTION 'the merge would move more than % contacts', merge_limit USING ERRCODE = 'ID002';
-            END IF;
-        END IF;
-        UPDATE contact SET linked_id = found_primaries[1], link_precedence = 'secondary', updated_at = request_at
-        WHERE id = merged OR linked_id = merged;
-        INSERT INTO link_evidence (value, other_value, primary_id, merged_id, run_id, line, created_at)
-        VALUES (left_value, right_value, found_primaries[1], merged, request_run, request_line, request_at);
-        result := ('merged', found_primaries[1], NULL, NULL);
+        result := ('merged', CASE WHEN merged = left_root THEN right_root ELSE left_root END, NULL, NULL);
         IF rules_in_force() >= 2 THEN
             hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
             IF hubs IS NOT NULL THEN
@@ -985,36 +1025,180 @@ BEGIN
 END $$;
 
 
-CREATE PROCEDURE public.reconcile_batch(IN emails text[], IN phones text[], IN are_several boolean[], IN request_times bigint[], IN run bigint, IN run_lines bigint[], IN commit_each boolean, IN profile_version integer, IN profile_region text, INOUT outcomes text[] DEFAULT '{}'::text[], INOUT primary_ids bigint[] DEFAULT '{}'::bigint[], INOUT contact_ids bigint[] DEFAULT '{}'::bigint[], INOUT contact_lists text[] DEFAULT '{}'::text[], INOUT retries bigint DEFAULT 0)
+CREATE PROCEDURE public.reconcile_batch(IN email_list text, IN phone_list text, IN time_list text, IN run bigint, IN line_list text, IN commit_each boolean, IN profile_version integer, IN profile_region text, INOUT outcomes text DEFAULT ''::text, INOUT primary_ids text DEFAULT ''::text, INOUT contact_ids text DEFAULT ''::text, INOUT sqlstates text[] DEFAULT '{}'::text[], INOUT retries bigint DEFAULT 0)
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    result reconciliation;
+    emails CONSTANT text[] := string_to_array(email_list, E'\n', '');
+    phones CONSTANT text[] := string_to_array(phone_list, E'\n', '');
+    lines CONSTANT bigint[] := string_to_array(line_list, ',')::bigint[];
+    times timestamptz[];
+    -- What a request needs: 0 nothing, 1 a contact of a new identity, 2 a contact of a known one, 3 a merge, 4 reconcile().
+    needs smallint[];
+    email_ids bigint[];       -- the contacts that anchor the values
+    phone_ids bigint[];
+    roots bigint[];           -- the primary that the email leads to, or else the phone number
+    other_roots bigint[];     -- the primary that the phone number leads to
+    new_emails boolean[];
+    new_phones boolean[];
+    email_partners boolean[]; -- the contact that anchors the value shows another one beside it
+    phone_partners boolean[];
+    created timestamptz[];
+    new_ids bigint[];
     results reconciliation[];
-    first_failure timestamptz;
+    result reconciliation;
+    new_id bigint;
+    rules CONSTANT integer := rules_in_force();
     -- Somebody's constraint that is checked at the COMMIT would end the whole batch there.
-    has_deferred_checks boolean := EXISTS (
+    has_deferred_checks CONSTANT boolean := EXISTS (
         SELECT FROM pg_trigger
         WHERE tgrelid IN ('contact'::regclass, 'link_evidence'::regclass) AND tgdeferrable
     );
+    has_checks CONSTANT boolean := rules > 0 OR has_deferred_checks;
+    last_hub CONSTANT bigint := CASE WHEN rules >= 2 THEN (SELECT max(id) FROM steering_command) END;
+    last_evidence bigint := (SELECT coalesce(max(id), 0) FROM link_evidence);
+    evidence_id bigint;
+    gone_root bigint;
+    kept_root bigint;
+    failed_request integer;
+    failures integer;
+    first_failure timestamptz;
 BEGIN
-    FOR i IN 1 .. cardinality(request_times) LOOP
-        FOR attempt IN 1 .. 50 LOOP
+    -- The look-ups are sub-selects of their own (OFFSET 0): joined, they would be planned by statistics, which are of no
+    -- use while the tables grow.
+    SELECT array_agg(CASE
+               -- A value that may become a hub within this batch.
+               WHEN rules >= 2 AND need IN (2, 3) AND (
+                   email_root IS NOT NULL
+                   AND coalesce((SELECT partners FROM partner_count WHERE value = email), email_partner::integer)
+                       + email_requests > rules / 2
+                   AND is_full(email, email_partner, email_requests)
+                   OR phone_root IS NOT NULL
+                   AND coalesce((SELECT partners FROM partner_count WHERE value = phone), phone_partner::integer)
+                       + phone_requests > rules / 2
+                   AND is_full(phone, phone_partner, phone_requests)
+               ) THEN 4::smallint ELSE need END),
+           array_agg(email_id), array_agg(phone_id), array_agg(coalesce(email_root, phone_root)), array_agg(phone_root),
+           array_agg(email IS NOT NULL AND email_root IS NULL), array_agg(phone IS NOT NULL AND phone_root IS NULL),
+           array_agg(email_partner), array_agg(phone_partner), array_agg(at), array_agg(created_at)
+    INTO needs, email_ids, phone_ids, roots, other_roots, new_emails, new_phones, email_partners, phone_partners, times, created
+    FROM (
+        WITH request AS MATERIALIZED (
+            SELECT * FROM unnest(string_to_array(time_list, ',')::bigint[], emails, phones)
+                WITH ORDINALITY AS request (microseconds, email, phone, place)
+        ), one_of_several (value) AS MATERIALIZED (
+            SELECT unnest(string_to_array(email, E'\x1f')) FROM request WHERE strpos(email, E'\x1f') > 0
+            UNION ALL
+            SELECT unnest(string_to_array(phone, E'\x1f')) FROM request WHERE strpos(phone, E'\x1f') > 0
+        )
+        SELECT r.email, r.phone, r.at, email_requests, phone_requests, e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
+               greatest(r.at, e.created_at, p.created_at) AS created_at,
+               e.phone_number IS NOT NULL AS email_partner, p.email IS NOT NULL AS phone_partner,
+               CASE
+                   WHEN e.root < 0 OR p.root < 0 OR strpos(concat(r.email, r.phone), E'\x1f') > 0 THEN 4
+                   WHEN r.email IS NOT NULL AND e.root IS NULL
+                           AND (email_place > 1 OR r.email IN (SELECT value FROM one_of_several))
+                       OR r.phone IS NOT NULL AND p.root IS NULL
+                           AND (phone_place > 1 OR r.phone IN (SELECT value FROM one_of_several)) THEN 4
+                   WHEN e.root IS NULL AND p.root IS NULL THEN 1
+                   WHEN r.email IS NOT NULL AND e.root IS NULL OR r.phone IS NOT NULL AND p.root IS NULL THEN 2
+                   WHEN e.root <> p.root THEN 3
+                   -- Known; stated by a run that cannot be undone before this one.
+                   WHEN CASE WHEN p.root IS NULL OR e.phone_number = r.phone THEN coalesce(e.run_id, 0)
+                             WHEN e.root IS NULL OR p.email = r.email THEN coalesce(p.run_id, 0)
+                             ELSE (SELECT coalesce(run_id, 0) FROM link_evidence
+                                   WHERE value = r.email AND other_value = r.phone) END <= coalesce(run, 0) THEN 0
+                   ELSE 4
+               END::smallint AS need
+        FROM (
+            SELECT place, email, phone, 'epoch'::timestamptz + microseconds * '1 microsecond'::interval AS at,
+                   row_number() OVER (PARTITION BY email COLLATE "C" ORDER BY place) AS email_place,
+                   row_number() OVER (PARTITION BY phone COLLATE "C" ORDER BY place) AS phone_place,
+                   count(*) OVER (PARTITION BY email COLLATE "C") AS email_requests,
+                   count(*) OVER (PARTITION BY phone COLLATE "C") AS phone_requests
+            FROM request
+        ) AS r
+        LEFT JOIN LATERAL (
+            SELECT id, coalesce(linked_id, id) AS root, phone_number, created_at, run_id
+            FROM contact WHERE email = r.email AND anchors_email OFFSET 0
+        ) AS e ON true
+        LEFT JOIN LATERAL (
+            SELECT id, coalesce(linked_id, id) AS root, email, created_at, run_id
+            FROM contact WHERE phone_number = r.phone AND anchors_phone OFFSET 0
+        ) AS p ON true
+        ORDER BY place OFFSET 0
+    ) AS looked_up;
+    IF needs IS NULL THEN
+        RETURN;
+    END IF;
+    new_ids := array_fill(NULL::bigint, ARRAY[cardinality(needs)]);
+    results := array_fill(NULL::reconciliation, ARRAY[cardinality(needs)]);
+    IF profile_version IS NOT NULL THEN
+        needs := array_fill(4::smallint, ARRAY[cardinality(needs)]);
+    END IF;
+
+    -- An expression costs about half a microsecond after each COMMIT, so a request that goes well evaluates few of them.
+    FOR i IN 1 .. cardinality(needs) LOOP
+        IF needs[i] = 0 THEN
+            IF commit_each THEN
+                COMMIT;
+            END IF;
+            CONTINUE;
+        END IF;
+        LOOP
             BEGIN
-                IF profile_version IS NOT NULL THEN
-                    PERFORM claim_profile(profile_version, profile_region);
+                IF rules % 2 = 1 AND needs[i] < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
+                    emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
+                    needs[i] := 4;
                 END IF;
-                IF are_several[i] THEN
-                    result := reconcile_request(string_to_array(emails[i], E'\n'), string_to_array(phones[i], E'\n'),
-                                                'epoch'::timestamptz + request_times[i] * '1 microsecond'::interval,
-                                                run, run_lines[i]);
+                IF needs[i] = 1 THEN
+                    INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
+                                         run_id, line, created_at, updated_at)
+                    VALUES (emails[i], phones[i], 'primary', new_emails[i], new_phones[i],
+                            run, lines[i], times[i], times[i])
+                    RETURNING id INTO new_id;
+                ELSIF needs[i] = 2 THEN
+                    INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
+                                         anchors_email, anchors_phone, run_id, line, created_at, updated_at)
+                    VALUES (emails[i], phones[i], roots[i], roots[i], 'secondary',
+                            new_emails[i], new_phones[i], run, lines[i], created[i], times[i])
+                    RETURNING id INTO new_id;
+                ELSIF needs[i] = 3 AND roots[i] <> other_roots[i] THEN
+                    gone_root := merge_identities(emails[i], phones[i], email_ids[i], phone_ids[i],
+                                                  roots[i], other_roots[i], times[i], run, lines[i]);
+                    IF gone_root > 0 IS NOT TRUE THEN
+                        RAISE EXCEPTION 'the identities have changed' USING ERRCODE = 'serialization_failure';
+                    END IF;
                 ELSE
-                    result := reconcile(emails[i], phones[i],
-                                        'epoch'::timestamptz + request_times[i] * '1 microsecond'::interval,
-                                        run, run_lines[i]);
+                    needs[i] := 4;
+                    IF profile_version IS NOT NULL THEN
+                        PERFORM claim_profile(profile_version, profile_region);
+                    END IF;
+                    IF strpos(concat(emails[i], phones[i]), E'\x1f') > 0 THEN
+                        result := reconcile_request(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'),
+                                                    times[i], run, lines[i]);
+                    ELSE
+                        result := reconcile(emails[i], phones[i], times[i], run, lines[i]);
+                    END IF;
                 END IF;
-                IF has_deferred_checks THEN
-                    SET CONSTRAINTS ALL IMMEDIATE;
+                IF has_checks OR rules_in_force() > 0 THEN
+                    -- After the INSERT, which keeps commands from changing rules until the COMMIT.
+                    IF needs[i] < 4 AND (
+                        rules_in_force() <> rules
+                        OR rules % 2 = 1 AND num_nonnulls(VARIADIC rules_for_new_values(
+                            emails[i], phones[i], new_emails[i], new_phones[i])) > 0
+                        OR rules >= 2 AND CASE needs[i]
+                            WHEN 2 THEN CASE WHEN new_emails[i] THEN count_partner(phones[i], phone_partners[i])
+                                             ELSE count_partner(emails[i], email_partners[i]) END
+                                AND new_hubs(ARRAY[emails[i], phones[i]]) IS NOT NULL
+                            WHEN 3 THEN count_pair(emails[i], email_partners[i], phones[i], phone_partners[i]) IS NOT NULL
+                        END
+                    ) THEN
+                        RAISE EXCEPTION 'a rule concerns the request' USING ERRCODE = 'serialization_failure';
+                    END IF;
+                    IF has_deferred_checks THEN
+                        SET CONSTRAINTS ALL IMMEDIATE;
+                    END IF;
                 END IF;
                 EXIT;
             EXCEPTION
@@ -1022,18 +1206,27 @@ BEGIN
                 WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
                     OR lock_not_available OR SQLSTATE '23G01' THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
-                    retries := retries + 1;
-                    IF attempt = 1 THEN
-                        first_failure := clock_timestamp();
+                    IF needs[i] < 4 THEN
+                        needs[i] := 4;
+                    ELSE
+                        IF failed_request IS DISTINCT FROM i THEN
+                            failed_request := i;
+                            failures := 0;
+                            first_failure := clock_timestamp();
+                        END IF;
+                        failures := failures + 1;
+                        EXIT WHEN failures >= CASE WHEN left(SQLSTATE, 2) = '23' THEN 50 ELSE 300 END
+                            OR clock_timestamp() > first_failure + '5 minutes'::interval;
+                        PERFORM pg_sleep(random() * least(failures, 50) / 1000);
                     END IF;
-                    EXIT WHEN clock_timestamp() > first_failure + '5 minutes'::interval;
-                    PERFORM pg_sleep(random() * attempt / 1000);
+                    retries := retries + 1;
                 WHEN OTHERS THEN
                     IF left(SQLSTATE, 2) IN ('08', '25', '53', '57', '58', 'F0', 'XX')
                         OR SQLSTATE IN ('42P01', '42703', '42883', 'ID001', 'ID003') THEN
                         RAISE;
                     END IF;
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
+                    needs[i] := 4;
                     EXIT;
             END;
         END LOOP;
@@ -1041,16 +1234,47 @@ BEGIN
         IF commit_each THEN
             COMMIT;
         END IF;
-        -- One assignment: a transaction prepares each expression of PL/pgSQL anew, at about a microsecond.
+        IF needs[i] < 3 THEN
+            new_ids[i] := new_id;
+            CONTINUE;
+        ELSIF needs[i] = 3 THEN
+            kept_root := CASE WHEN gone_root = roots[i] THEN other_roots[i] ELSE roots[i] END;
+            roots[i] := kept_root;
+            IF array_position(roots, gone_root, i) IS NOT NULL THEN
+                roots := roots[:i] || array_replace(roots[i + 1:], gone_root, kept_root);
+            END IF;
+            other_roots := array_replace(other_roots, gone_root, kept_root);
+            CONTINUE;
+        END IF;
         results[i] := result;
+        IF rules >= 2 AND last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
+            -- Identities were worked out again, and which ones is not known here.
+            needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
+        ELSIF result.outcome IN ('created', 'merged') THEN
+            -- The requests that follow meet the identities that were merged under their new primaries.
+            FOR evidence_id, gone_root, kept_root IN
+                SELECT id, merged_id, primary_id FROM link_evidence
+                WHERE id > last_evidence AND merged_id IS NOT NULL ORDER BY id
+            LOOP
+                roots := roots[:i] || array_replace(roots[i + 1:], gone_root, kept_root);
+                other_roots := array_replace(other_roots, gone_root, kept_root);
+                last_evidence := evidence_id;
+            END LOOP;
+        END IF;
     END LOOP;
-    IF results IS NULL THEN
-        RETURN;
-    END IF;
-    SELECT array_agg(outcome ORDER BY i), array_agg(primary_id ORDER BY i), array_agg(contact_id ORDER BY i),
-           array_agg(array_to_string(result_contact_ids, ' ') ORDER BY i)
-    INTO outcomes, primary_ids, contact_ids, contact_lists
-    FROM unnest(results) WITH ORDINALITY AS r (outcome, primary_id, contact_id, result_contact_ids, i);
+
+    SELECT string_agg(CASE need WHEN 0 THEN 'u' WHEN 1 THEN 'c' WHEN 2 THEN 'l' WHEN 3 THEN 'm'
+                           ELSE left(answer.outcome, 1) END, ''
+                      ORDER BY place),
+           string_agg(coalesce(CASE need WHEN 1 THEN stored WHEN 4 THEN answer.primary_id ELSE root END::text, ''), ','
+                      ORDER BY place),
+           string_agg(coalesce(stored::text, array_to_string(answer.contact_ids, ' '), answer.contact_id::text, ''), ','
+                      ORDER BY place),
+           coalesce(array_agg(split_part(answer.outcome, ' ', 2) ORDER BY place)
+                    FILTER (WHERE answer.outcome LIKE 'refused%'), '{}')
+    INTO outcomes, primary_ids, contact_ids, sqlstates
+    FROM unnest(needs, roots, new_ids) WITH ORDINALITY AS request (need, root, stored, place)
+    LEFT JOIN unnest(results) WITH ORDINALITY AS answer (outcome, primary_id, contact_id, contact_ids, place) USING (place);
 END $$;
 
 
@@ -1718,12 +1942,7 @@ DECLARE
     command bigint;
 BEGIN
     -- A caller with few rights could pass any value: only what the counts say stops.
-    hubs := ARRAY(
-        SELECT value FROM partner_count AS p, link_policy
-        WHERE value = ANY (hubs)
-            AND partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
-            AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
-    );
+    hubs := ARRAY(SELECT value FROM values_over_limit() AS own (value) WHERE value = ANY (hubs));
     INSERT INTO steering_command (verb, run_id) VALUES ('hub', request_run) RETURNING id INTO command;
     PERFORM block_values(hubs, command, false, NULL, true);
 END $$;
@@ -1859,6 +2078,15 @@ BEGIN
 END $$;
 
 
+CREATE FUNCTION public.values_over_limit() RETURNS SETOF text
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT value FROM partner_count AS p, link_policy
+    WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
+        AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
+$$;
+
+
 CREATE FUNCTION public.whole_value(pattern text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $_$
@@ -1885,6 +2113,22 @@ CREATE FUNCTION public.with_held_partners(of_values text[]) RETURNS text[]
         UNION
         SELECT e.value FROM unnest(of_values) AS own (value),
             LATERAL (SELECT link_evidence.value FROM link_evidence WHERE other_value = own.value AND is_held OFFSET 0) AS e
+        ORDER BY 1
+    )
+$$;
+
+
+CREATE FUNCTION public.with_unlinked_partners(of_values text[]) RETURNS text[]
+    LANGUAGE sql
+    AS $$
+    SELECT ARRAY(
+        SELECT unnest(of_values)
+        UNION
+        SELECT u.other_value FROM unnest(of_values) AS own (value),
+            LATERAL (SELECT other_value FROM unlinked_pair WHERE unlinked_pair.value = own.value OFFSET 0) AS u
+        UNION
+        SELECT u.value FROM unnest(of_values) AS own (value),
+            LATERAL (SELECT unlinked_pair.value FROM unlinked_pair WHERE other_value = own.value OFFSET 0) AS u
         ORDER BY 1
     )
 $$;
@@ -2174,116 +2418,116 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-29 23:54:31.282383+00', '2026-11-29 23:54:31.282383+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-29 23:54:31.282384+00', '2026-11-29 23:54:31.282384+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-29 23:54:31.282385+00', '2026-11-29 23:54:31.282385+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-29 23:54:31.282386+00', '2026-11-29 23:54:31.282387+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-29 23:54:31.282388+00', '2026-11-29 23:54:31.282388+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-29 23:54:31.282389+00', '2026-11-29 23:54:31.282389+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-29 23:54:31.28239+00', '2026-11-29 23:54:31.28239+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-29 23:54:31.282391+00', '2026-11-29 23:54:31.282391+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-29 23:54:31.282392+00', '2026-11-29 23:54:31.282392+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-29 23:54:31.282394+00', '2026-11-29 23:54:31.282394+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-29 23:54:31.282396+00', '2026-11-29 23:54:31.282396+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-29 23:54:31.282397+00', '2026-11-29 23:54:31.282397+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-29 23:54:31.282402+00', '2026-11-29 23:54:31.282402+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-29 23:54:31.282403+00', '2026-11-29 23:54:31.282403+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-29 23:54:31.282404+00', '2026-11-29 23:54:31.282404+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-29 23:54:31.282405+00', '2026-11-29 23:54:31.282405+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-29 23:54:31.282406+00', '2026-11-29 23:54:31.282406+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-29 23:54:31.282407+00', '2026-11-29 23:54:31.282407+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-29 23:54:31.282408+00', '2026-11-29 23:54:31.282408+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-29 23:54:31.282409+00', '2026-11-29 23:54:31.282409+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-29 23:54:31.28241+00', '2026-11-29 23:54:31.28241+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-29 23:54:31.282412+00', '2026-11-29 23:54:31.282412+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-29 23:54:31.282414+00', '2026-11-29 23:54:31.282414+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-29 23:54:31.282415+00', '2026-11-29 23:54:31.282415+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-29 23:54:31.282416+00', '2026-11-29 23:54:31.282416+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-29 23:54:31.282399+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-29 23:54:31.2824+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-29 23:54:31.282401+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-29 23:54:31.282413+00', '2026-11-29 23:54:31.282417+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-29 23:54:31.282418+00', '2026-11-29 23:54:31.282418+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-29 23:54:31.282419+00', '2026-11-29 23:54:31.282419+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-29 23:54:31.28242+00', '2026-11-29 23:54:31.28242+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-29 23:54:31.282421+00', '2026-11-29 23:54:31.282421+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-29 23:54:31.282422+00', '2026-11-29 23:54:31.282422+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-29 23:54:31.282423+00', '2026-11-29 23:54:31.282423+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-29 23:54:31.282424+00', '2026-11-29 23:54:31.282424+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-29 23:54:31.282425+00', '2026-11-29 23:54:31.282425+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-29 23:54:31.282426+00', '2026-11-29 23:54:31.282426+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-29 23:54:31.282427+00', '2026-11-29 23:54:31.282427+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-29 23:54:31.282411+00', '2026-11-29 23:54:31.282428+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-29 23:54:31.282429+00', '2026-11-29 23:54:31.282429+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-29 23:54:31.28243+00', '2026-11-29 23:54:31.28243+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-29 23:54:31.282431+00', '2026-11-29 23:54:31.282431+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-29 23:54:31.282432+00', '2026-11-29 23:54:31.282432+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-29 23:54:31.282433+00', '2026-11-29 23:54:31.282433+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-29 23:54:31.282398+00', '2026-11-29 23:54:31.282434+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-29 23:54:31.282438+00', '2026-11-29 23:54:31.282438+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-29 23:54:31.282439+00', '2026-11-29 23:54:31.282439+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-29 23:54:31.282441+00', '2026-11-29 23:54:31.282441+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-29 23:54:31.282443+00', '2026-11-29 23:54:31.282443+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-29 23:54:31.282444+00', '2026-11-29 23:54:31.282444+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-29 23:54:31.282446+00', '2026-11-29 23:54:31.282446+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-29 23:54:31.282447+00', '2026-11-29 23:54:31.282447+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-29 23:54:31.282448+00', '2026-11-29 23:54:31.282448+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-29 23:54:31.282449+00', '2026-11-29 23:54:31.282449+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-29 23:54:31.28245+00', '2026-11-29 23:54:31.28245+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-29 23:54:31.282435+00', '2026-11-29 23:54:31.282463+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-29 23:54:31.282436+00', '2026-11-29 23:54:31.282452+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-29 23:54:31.282453+00', '2026-11-29 23:54:31.282453+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-29 23:54:31.282454+00', '2026-11-29 23:54:31.282454+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-29 23:54:31.282457+00', '2026-11-29 23:54:31.282457+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-29 23:54:31.282458+00', '2026-11-29 23:54:31.282458+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-29 23:54:31.282459+00', '2026-11-29 23:54:31.282459+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-29 23:54:31.28246+00', '2026-11-29 23:54:31.28246+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-29 23:54:31.282461+00', '2026-11-29 23:54:31.282461+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-29 23:54:31.282462+00', '2026-11-29 23:54:31.282462+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-29 23:54:31.28244+00', '2026-11-29 23:54:31.282463+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-29 23:54:31.282442+00', '2026-11-29 23:54:31.282463+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-29 23:54:31.282464+00', '2026-11-29 23:54:31.282464+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-29 23:54:31.282465+00', '2026-11-29 23:54:31.282465+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-29 23:54:31.282466+00', '2026-11-29 23:54:31.282466+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-29 23:54:31.282467+00', '2026-11-29 23:54:31.282467+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-29 23:54:31.282468+00', '2026-11-29 23:54:31.282468+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-29 23:54:31.282469+00', '2026-11-29 23:54:31.282469+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-29 23:54:31.28247+00', '2026-11-29 23:54:31.28247+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-29 23:54:31.282471+00', '2026-11-29 23:54:31.282471+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-29 23:54:31.282474+00', '2026-11-29 23:54:31.282474+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-29 23:54:31.282475+00', '2026-11-29 23:54:31.282475+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-29 23:54:31.282476+00', '2026-11-29 23:54:31.282476+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-29 23:54:31.282477+00', '2026-11-29 23:54:31.282477+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-29 23:54:31.282478+00', '2026-11-29 23:54:31.282478+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-29 23:54:31.282479+00', '2026-11-29 23:54:31.282479+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-29 23:54:31.28248+00', '2026-11-29 23:54:31.28248+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-29 23:54:31.282481+00', '2026-11-29 23:54:31.282481+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-29 23:54:31.282482+00', '2026-11-29 23:54:31.282482+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-29 23:54:31.282484+00', '2026-11-29 23:54:31.282484+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-29 23:54:31.282485+00', '2026-11-29 23:54:31.282485+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-29 23:54:31.282486+00', '2026-11-29 23:54:31.282486+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-29 23:54:31.282487+00', '2026-11-29 23:54:31.282487+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-29 23:54:31.282488+00', '2026-11-29 23:54:31.282488+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-29 23:54:31.282489+00', '2026-11-29 23:54:31.282489+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-29 23:54:31.28249+00', '2026-11-29 23:54:31.28249+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-29 23:54:31.282491+00', '2026-11-29 23:54:31.282491+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-29 23:54:31.282492+00', '2026-11-29 23:54:31.282492+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-29 23:54:31.282494+00', '2026-11-29 23:54:31.282494+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-30 02:21:57.960751+00', '2026-11-30 02:21:57.960751+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-30 02:21:57.960752+00', '2026-11-30 02:21:57.960752+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-30 02:21:57.960753+00', '2026-11-30 02:21:57.960753+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-30 02:21:57.960754+00', '2026-11-30 02:21:57.960755+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-30 02:21:57.960756+00', '2026-11-30 02:21:57.960756+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-30 02:21:57.960757+00', '2026-11-30 02:21:57.960757+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-30 02:21:57.960758+00', '2026-11-30 02:21:57.960758+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-30 02:21:57.960759+00', '2026-11-30 02:21:57.960759+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-30 02:21:57.96076+00', '2026-11-30 02:21:57.96076+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-30 02:21:57.960762+00', '2026-11-30 02:21:57.960762+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-30 02:21:57.960764+00', '2026-11-30 02:21:57.960764+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-30 02:21:57.960765+00', '2026-11-30 02:21:57.960765+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-30 02:21:57.96077+00', '2026-11-30 02:21:57.96077+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-30 02:21:57.960771+00', '2026-11-30 02:21:57.960771+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-30 02:21:57.960772+00', '2026-11-30 02:21:57.960772+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-30 02:21:57.960773+00', '2026-11-30 02:21:57.960773+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-30 02:21:57.960774+00', '2026-11-30 02:21:57.960774+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-30 02:21:57.960775+00', '2026-11-30 02:21:57.960775+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-30 02:21:57.960776+00', '2026-11-30 02:21:57.960776+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-30 02:21:57.960777+00', '2026-11-30 02:21:57.960777+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-30 02:21:57.960778+00', '2026-11-30 02:21:57.960778+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-30 02:21:57.96078+00', '2026-11-30 02:21:57.96078+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-30 02:21:57.960782+00', '2026-11-30 02:21:57.960782+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-30 02:21:57.960783+00', '2026-11-30 02:21:57.960783+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-30 02:21:57.960784+00', '2026-11-30 02:21:57.960784+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-30 02:21:57.960767+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-30 02:21:57.960768+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-30 02:21:57.960769+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-30 02:21:57.960781+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-30 02:21:57.960786+00', '2026-11-30 02:21:57.960786+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-30 02:21:57.960787+00', '2026-11-30 02:21:57.960787+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-30 02:21:57.960788+00', '2026-11-30 02:21:57.960788+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-30 02:21:57.960789+00', '2026-11-30 02:21:57.960789+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-30 02:21:57.96079+00', '2026-11-30 02:21:57.96079+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-30 02:21:57.960791+00', '2026-11-30 02:21:57.960791+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-30 02:21:57.960792+00', '2026-11-30 02:21:57.960792+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-30 02:21:57.960793+00', '2026-11-30 02:21:57.960793+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-30 02:21:57.960794+00', '2026-11-30 02:21:57.960794+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-30 02:21:57.960795+00', '2026-11-30 02:21:57.960795+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-30 02:21:57.960779+00', '2026-11-30 02:21:57.960796+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-30 02:21:57.960797+00', '2026-11-30 02:21:57.960797+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-30 02:21:57.960798+00', '2026-11-30 02:21:57.960798+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-30 02:21:57.960799+00', '2026-11-30 02:21:57.960799+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-30 02:21:57.9608+00', '2026-11-30 02:21:57.9608+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-30 02:21:57.960801+00', '2026-11-30 02:21:57.960801+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-30 02:21:57.960766+00', '2026-11-30 02:21:57.960802+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-30 02:21:57.960806+00', '2026-11-30 02:21:57.960806+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-30 02:21:57.960807+00', '2026-11-30 02:21:57.960807+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-30 02:21:57.960809+00', '2026-11-30 02:21:57.960809+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-30 02:21:57.960811+00', '2026-11-30 02:21:57.960811+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-30 02:21:57.960812+00', '2026-11-30 02:21:57.960812+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-30 02:21:57.960814+00', '2026-11-30 02:21:57.960814+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-30 02:21:57.960815+00', '2026-11-30 02:21:57.960815+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-30 02:21:57.960816+00', '2026-11-30 02:21:57.960816+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-30 02:21:57.960817+00', '2026-11-30 02:21:57.960817+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-30 02:21:57.960818+00', '2026-11-30 02:21:57.960818+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-30 02:21:57.960803+00', '2026-11-30 02:21:57.960831+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-30 02:21:57.960804+00', '2026-11-30 02:21:57.96082+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-30 02:21:57.960821+00', '2026-11-30 02:21:57.960821+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-30 02:21:57.960822+00', '2026-11-30 02:21:57.960822+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-30 02:21:57.960825+00', '2026-11-30 02:21:57.960825+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-30 02:21:57.960826+00', '2026-11-30 02:21:57.960826+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-30 02:21:57.960827+00', '2026-11-30 02:21:57.960827+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-30 02:21:57.960828+00', '2026-11-30 02:21:57.960828+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-30 02:21:57.960829+00', '2026-11-30 02:21:57.960829+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-30 02:21:57.96083+00', '2026-11-30 02:21:57.96083+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-30 02:21:57.960808+00', '2026-11-30 02:21:57.960831+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-30 02:21:57.96081+00', '2026-11-30 02:21:57.960831+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-30 02:21:57.960832+00', '2026-11-30 02:21:57.960832+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-30 02:21:57.960833+00', '2026-11-30 02:21:57.960833+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-30 02:21:57.960834+00', '2026-11-30 02:21:57.960834+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-30 02:21:57.960835+00', '2026-11-30 02:21:57.960835+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-30 02:21:57.960836+00', '2026-11-30 02:21:57.960836+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-30 02:21:57.960837+00', '2026-11-30 02:21:57.960837+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-30 02:21:57.960838+00', '2026-11-30 02:21:57.960838+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-30 02:21:57.960839+00', '2026-11-30 02:21:57.960839+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-30 02:21:57.960842+00', '2026-11-30 02:21:57.960842+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-30 02:21:57.960843+00', '2026-11-30 02:21:57.960843+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-30 02:21:57.960844+00', '2026-11-30 02:21:57.960844+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-30 02:21:57.960845+00', '2026-11-30 02:21:57.960845+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-30 02:21:57.960846+00', '2026-11-30 02:21:57.960846+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-30 02:21:57.960847+00', '2026-11-30 02:21:57.960847+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-30 02:21:57.960848+00', '2026-11-30 02:21:57.960848+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-30 02:21:57.960849+00', '2026-11-30 02:21:57.960849+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-30 02:21:57.96085+00', '2026-11-30 02:21:57.96085+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-30 02:21:57.960852+00', '2026-11-30 02:21:57.960852+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-30 02:21:57.960853+00', '2026-11-30 02:21:57.960853+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-30 02:21:57.960854+00', '2026-11-30 02:21:57.960854+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-30 02:21:57.960855+00', '2026-11-30 02:21:57.960855+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-30 02:21:57.960856+00', '2026-11-30 02:21:57.960856+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-30 02:21:57.960857+00', '2026-11-30 02:21:57.960857+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-30 02:21:57.960858+00', '2026-11-30 02:21:57.960858+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-30 02:21:57.960859+00', '2026-11-30 02:21:57.960859+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-30 02:21:57.96086+00', '2026-11-30 02:21:57.96086+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 02:21:57.960862+00', '2026-11-30 02:21:57.960862+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
 
 
 
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.035450388000754174, "version": 3, "outcomes": null, "segments": [[1, 1795996471282382], [114, 1795996471316761]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.035450388000754174, '2026-11-29 23:54:31.283958+00', '2026-11-29 23:54:31.319885+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.05105124700276065, "version": 3, "outcomes": null, "segments": [[1, 1796005317960750], [114, 1796005318006943]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.05105124700276065, '2026-11-30 02:21:57.962524+00', '2026-11-30 02:21:58.014228+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-29 23:54:31.282387+00', 'george@hillvalley.edu', '717171', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-29 23:54:31.282417+00', 'clara.wilson@enchantment.example', '2095550186', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-29 23:54:31.282428+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-29 23:54:31.282434+00', 'otis.peabody@twinpines.example', '2095550136', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-29 23:54:31.282452+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-29 23:54:31.282463+00', 'lou.parker@hillvalley.edu', '2095550121', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-30 02:21:57.960755+00', 'george@hillvalley.edu', '717171', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-30 02:21:57.960785+00', 'clara.wilson@enchantment.example', '2095550186', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-30 02:21:57.960796+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-30 02:21:57.960802+00', 'otis.peabody@twinpines.example', '2095550136', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-30 02:21:57.96082+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-30 02:21:57.960831+00', 'lou.parker@hillvalley.edu', '2095550121', false);
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
@@ -2437,7 +2681,7 @@ CREATE INDEX unlinked_pair_other_value ON public.unlinked_pair USING btree (othe
 CREATE TRIGGER contact_identifiers_deleted AFTER DELETE ON public.contact REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.guard_identifiers_deleted();
 
 
-CREATE TRIGGER contact_identifiers_inserted AFTER INSERT ON public.contact FOR EACH ROW WHEN ((((new.email IS NOT NULL) AND (NOT new.anchors_email)) OR ((new.phone_number IS NOT NULL) AND (NOT new.anchors_phone)))) EXECUTE FUNCTION public.guard_identifiers_inserted();
+CREATE TRIGGER contact_identifiers_inserted AFTER INSERT ON public.contact FOR EACH ROW WHEN ((NOT (new.anchors_email AND new.anchors_phone))) EXECUTE FUNCTION public.guard_identifiers_inserted();
 
 
 CREATE TRIGGER contact_identifiers_updated AFTER UPDATE ON public.contact REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.guard_identifiers_updated();

@@ -1,0 +1,114 @@
+"""A batch stores what `reconcile` stores of the same requests, one after the other."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from steering import Player, Step, empty, play, random_request, random_rule
+
+from identity_cli import ContactRequest
+from identity_cli.graph.batches import Refusal, RunRequest
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from identity_cli.graph.core import Outcome
+    from identity_cli.graph.service import IdentityService
+
+    Connection = psycopg.Connection[Any]
+
+RUN = 7
+REQUESTS = 60
+_TABLES = {
+    "contact": "id, email, phone_number, linked_id, link_precedence::text, initial_linked_id,"
+    " run_id, line, created_at, anchors_email, anchors_phone",
+    "link_evidence": "id, value, other_value, is_held, primary_id, merged_id, run_id, line,"
+    " created_at",
+    "set_aside_contact": "id, email, phone_number, anchors_email, anchors_phone, run_id, line",
+    "restatement": "value, other_value, run_id, line",
+    "blocked_value": "value, is_hub, pattern_id",
+    "partner_count": "value, partners",
+}
+
+
+def stored(connection: Connection) -> dict[str, list[Any]]:
+    """All rows that requests write, without the times of statements."""
+    return {
+        table: sorted(
+            connection.execute(f"SELECT {columns} FROM {table} WHERE {_where(table)}").fetchall(),  # type: ignore[arg-type]
+            key=str,
+        )
+        for table, columns in _TABLES.items()
+    }
+
+
+def _where(table: str) -> str:
+    return "id > 0" if table == "contact" else "true"
+
+
+def requests_of(draw: random.Random) -> list[RunRequest]:
+    """Requests of one or several values, some of them of people that come again and again."""
+    found = []
+    for line in range(2, REQUESTS + 2):
+        _, (emails, phones), _ = random_request(draw)
+        if draw.random() < 0.4:  # a stranger's value, so that contacts are linked, not merged
+            stranger = f"s{draw.randrange(30)}@x.org"
+            emails, phones = [stranger], phones[: draw.choice([0, 1])]
+        request = ContactRequest(emails=emails, phones=phones)
+        found.append(RunRequest(request, line, 1_000_000 * (1_000 + line)))
+    return found
+
+
+def one_by_one(connection: Connection, requests: list[RunRequest]) -> list[Outcome | Refusal]:
+    answers: list[Any] = []
+    for request, line, time_us in requests:
+        row = connection.execute(
+            "SELECT outcome, primary_id, contact_id, contact_ids FROM reconcile_request("
+            "%s, %s, 'epoch'::timestamptz + %s * interval '1 microsecond', %s, %s)",
+            (list(request.emails), list(request.phones), time_us, RUN, line),
+        ).fetchone()
+        assert row is not None
+        name, primary_id, contact_id, contact_ids = row
+        if name == "forgotten":
+            answers.append(Refusal(None))
+        elif primary_id is None:
+            answers.append(("blocked", None, None, ()))
+        else:
+            answers.append((name, primary_id, contact_id, tuple(contact_ids or ())))
+    return answers
+
+
+def prepared(connection: Connection, rules: list[Step], before: list[Step]) -> None:
+    """Empty the database and play what was there before the requests."""
+    empty(connection)
+    play(Player(connection), [*before, *rules])
+
+
+@pytest.mark.parametrize("has_rules", [False, True])
+@pytest.mark.parametrize(
+    "seeds", [range(15), pytest.param(range(100, 130), marks=pytest.mark.slow)]
+)
+def test_batches_store_what_single_requests_store(
+    service: IdentityService, connection: Connection, seeds: range, has_rules: bool
+) -> None:
+    for seed in seeds:
+        draw = random.Random(seed)
+        before = [random_request(draw) for _ in range(draw.choice([0, 5, 15]))]
+        rules = [random_rule(draw) for _ in range(draw.choice([1, 4, 8]) if has_rules else 0)]
+        if has_rules and draw.random() < 0.3:
+            rules.append(("forget", ([f"e{draw.randrange(5)}@x.org"],), {}))
+        requests = requests_of(draw)
+        prepared(connection, rules, before)
+        expected = one_by_one(connection, requests)
+        rows = stored(connection)
+        prepared(connection, rules, before)
+        size = draw.choice([1, 7, 30, REQUESTS])
+        answers = [
+            answer if isinstance(answer, Refusal) else tuple(answer)
+            for start in range(0, REQUESTS, size)
+            for answer in service.reconcile_batch(requests[start : start + size], RUN)
+        ]
+        assert answers == expected, seed
+        assert stored(connection) == rows, seed
