@@ -98,8 +98,9 @@ class SourceRun:
 class Receipt:
     """What was erased, in rows; it holds no value.
 
-    `contacts_kept` have lost a value and keep the other one. `former_rows` are contacts and evidence
-    as they once were. `reasons` of older commands held a value. `key_in_database` reports where the key of the hashes is.
+    `contacts_kept` have lost a value and keep the other one. `former_rows` are contacts and
+    evidence as they once were. `reasons` of older commands held a value. `key_in_database` reports
+    where the key of the hashes is.
     """
 
     values: int
