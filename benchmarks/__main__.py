@@ -24,6 +24,8 @@ NAMES = {
     "explain": "explain in a graph of a million contacts against show",
     "since": "changes of a night and --as-of in a graph of a million contacts against COPY",
     "report": "stats and report against the seconds that they may take more than a COPY",
+    "dry_run": "a dry run against the import itself, and its preview against the dry run",
+    "progress": "commands that report how far they are against the same without",
     "annotate": "annotate against a loop that reads and writes the CSV file",
     "http": "POST /identify against pgbench and a bare endpoint",
 }

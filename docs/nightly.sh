@@ -4,6 +4,7 @@
 # cron starts this with an almost empty environment; nightly.crontab sets these:
 #   IDENTITY  path of the program      INPUT    file to import
 #   RESULTS   folder for the results   MAIL_TO  address to report failures to
+#   METRICS   folder of Prometheus' textfile collector, if there is one
 set -u
 
 : "${IDENTITY:?set IDENTITY to the path of the program}"
@@ -35,10 +36,11 @@ $output
 
 rm -f "$summary" # if the program is missing, last night's summary must not be mailed
 
-step import "$IDENTITY" import "$INPUT" -q --summary "$summary"
+step import "$IDENTITY" import "$INPUT" -q --summary "$summary" \
+    ${METRICS:+--metrics "$METRICS/identity-import.prom"}
 case $? in
 0 | 3) # with 3, rows were rejected; the others are stored
-    step verify "$IDENTITY" verify &&
+    step verify "$IDENTITY" verify ${METRICS:+--metrics "$METRICS/identity-verify.prom"} &&
         step export "$IDENTITY" export --what identities -o "$RESULTS/identities.jsonl" --force
     step report "$IDENTITY" report -o "$RESULTS/report.html" --force
     ;;

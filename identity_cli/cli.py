@@ -31,7 +31,7 @@ from identity_cli.commands import (
     verify,
 )
 from identity_cli.commands.options import HELP_NAMES, Invocation
-from identity_cli.exit_codes import PIPE_CLOSED, exit_code
+from identity_cli.exit_codes import INTERRUPTED, PIPE_CLOSED, exit_code
 
 app = typer.Typer(
     name="identity",
@@ -119,7 +119,7 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _refuse_usage(error, arguments)
     except typer.Abort:
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if invocation.debug:
             raise
@@ -144,5 +144,7 @@ def _refuse_usage(error: typer.TyperException, arguments: list[str]) -> int:
     usage = errors.UsageError(error.format_message(), hint=f"{command} --help")
     output.error(usage)
     if arguments[:1] == ["import"]:
-        import_.save_refused_summary(arguments[1:], usage)
+        import_.save_refused_results(arguments[1:], usage)
+    elif arguments[:1] == ["verify"]:
+        verify.save_refused_metrics(arguments[1:], usage)
     return error.exit_code

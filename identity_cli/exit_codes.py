@@ -6,6 +6,8 @@ from identity_cli import errors
 
 # What a shell reports for a process that SIGPIPE ended.
 PIPE_CLOSED = 141
+# The same of SIGINT.
+INTERRUPTED = 130
 
 # The first class that matches decides.
 EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
@@ -28,6 +30,19 @@ EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
     (errors.OutputError, 7),
     (errors.DatabaseError, 5),
 )
+
+
+def code_after(error: BaseException) -> int:
+    """Return the exit code of whatever ends a command."""
+    match error:
+        case errors.IdentityError():
+            return exit_code(error)
+        case SystemExit(code=int(code)):
+            return code
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case _:
+            return 1
 
 
 def exit_code(error: errors.IdentityError) -> int:

@@ -10,13 +10,13 @@ import stat
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from identity_cli.errors import OutputClosedError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 STDOUT = "-"
 _STDOUT_NUMBER = 1
@@ -55,6 +55,14 @@ def is_regular(path: str | Path) -> bool:
     except (OSError, ValueError):
         return True
     return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+
+
+def check_folder(path: str | Path) -> None:
+    """Raise `OutputError` if there is no folder that could hold the file."""
+    if not Path(path).absolute().parent.is_dir():
+        raise OutputError(
+            f"cannot write {path}: there is no such folder", hint="create the folder first"
+        )
 
 
 def open_special(path: str | Path) -> BinaryIO:
@@ -107,11 +115,14 @@ def _descriptor_folders() -> set[str]:
 
 
 @contextmanager
-def replaced_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
+def replaced_file(
+    path: Path, *, force: bool = False, mode: int | None = None
+) -> Iterator[BinaryIO]:
     """Open a file that appears at `path`, whole and on disk, when the block ends without an error.
 
     Until then, and after an error, `path` is as it was. A file that is replaced keeps its mode,
-    and its owner where the system lets us set it. What is not a regular file is written directly.
+    and its owner where the system lets us set it; a new one has the `mode`, or can be read by its
+    owner only. What is not a regular file is written directly.
     Raises `UsageError` if there is a file and `force` is off, and `OutputError`.
     """
     if not is_regular(path):
@@ -126,7 +137,7 @@ def replaced_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
             with open(number, "wb") as stream:
                 yield stream
                 stream.flush()
-                _keep_owner_and_mode(number, target)
+                _keep_owner_and_mode(number, target, mode)
                 os.fsync(number)
             os.replace(name, target)
         except BaseException:
@@ -145,10 +156,12 @@ def _check_target(path: Path, target: Path, *, force: bool) -> None:
         raise OutputError(f"there is no folder {path.parent}", hint="create it first")
 
 
-def _keep_owner_and_mode(number: int, target: Path) -> None:
+def _keep_owner_and_mode(number: int, target: Path, mode: int | None) -> None:
     try:
         old = target.stat()
     except FileNotFoundError:
+        if mode is not None:
+            os.fchmod(number, mode)
         return
     # Only root can give a file to somebody else; a member can give it to the group.
     for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):

@@ -24,6 +24,7 @@ def _migrate(connection: Connection) -> None:
         target_metadata=metadata,
         compare_server_default=True,
         transactional_ddl=True,
+        on_version_apply=context.config.attributes.get("on_revision"),
     )
     with context.begin_transaction():
         # Held until the commit. The revision is read after it: a second upgrade does nothing.

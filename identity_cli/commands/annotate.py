@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Force, Json, OutputPath, Region
+from identity_cli.commands.options import (
+    DatabaseUrl,
+    Debug,
+    Force,
+    Json,
+    OutputPath,
+    Region,
+    ShowProgress,
+)
 from identity_cli.commands.reading import (
     Delimiter,
     Encoding,
@@ -51,6 +59,7 @@ def annotate(
     strict: Strict = False,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -108,8 +117,13 @@ def annotate(
         remark = (lambda _text: None) if quiet else output.remark
         with connection:
             check_profile(profile, region)
-            with snapshot(connection) as graph, output.reading_progress(hidden=quiet) as show:
-                report = annotate_files(graph, stream, plan, show=show, remark=remark)
+            with (
+                snapshot(connection) as graph,
+                output.progress("annotate", progress, hidden=quiet) as meter,
+            ):
+                meter.expect(None, "bytes")
+                meter.begin("rows")
+                report = annotate_files(graph, stream, plan, show=meter.read, remark=remark)
     if not quiet:
         output.annotation_report(report)
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region, ShowProgress
 from identity_cli.commands.steering import (
     ListRules,
     Reason,
@@ -49,6 +49,7 @@ def block(
     with_values: WithValues = False,
     region: Region = None,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -90,7 +91,7 @@ def block(
         if file is not None:
             named += values_of_file(file, steering.region)
         command = Block(tuple(named), tuple(matching or ()), reason)
-        steer(steering, command, yes=yes, with_values=with_values, json=json)
+        steer(steering, command, yes=yes, with_values=with_values, json=json, progress=progress)
 
 
 def unblock(
@@ -102,6 +103,7 @@ def unblock(
     with_values: WithValues = False,
     region: Region = None,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -125,7 +127,7 @@ def unblock(
         if file is not None:
             named += values_of_file(file, steering.region)
         command = Unblock(tuple(named), tuple(matching or ()), reason)
-        steer(steering, command, yes=yes, with_values=with_values, json=json)
+        steer(steering, command, yes=yes, with_values=with_values, json=json, progress=progress)
 
 
 def _expect_arguments(

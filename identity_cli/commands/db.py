@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from identity_cli import errors, output
-from identity_cli.commands.options import HELP_NAMES, DatabaseUrl, Debug
+from identity_cli.commands.options import HELP_NAMES, DatabaseUrl, Debug, ShowProgress
 from identity_cli.settings import connection_parameters, open_database, read_settings
 
 app = typer.Typer(
@@ -20,7 +20,9 @@ app = typer.Typer(
 
 
 @app.command()
-def upgrade(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
+def upgrade(
+    progress: ShowProgress = "auto", database_url: DatabaseUrl = None, _debug: Debug = False
+) -> None:
     """Upgrade the schema to the newest revision.
 
     \b
@@ -31,7 +33,8 @@ def upgrade(database_url: DatabaseUrl = None, _debug: Debug = False) -> None:
 
     with open_database(database_url) as database:
         database.connect().close()  # reports a server that is unreachable or unsuitable
-        schema.upgrade(database)
+        with output.progress("db upgrade", progress) as meter:
+            schema.upgrade(database, meter)
     output.note(f"the schema is at {schema.HEAD}")
 
 

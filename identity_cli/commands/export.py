@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import AsOf, DatabaseUrl, Debug, Force, OutputPath
+from identity_cli.commands.options import (
+    AsOf,
+    DatabaseUrl,
+    Debug,
+    Force,
+    OutputPath,
+    ShowProgress,
+)
 from identity_cli.commands.signals import orderly_end
 from identity_cli.errors import UsageError
 from identity_cli.exporter.export import (
@@ -63,6 +70,7 @@ def export(
             "--excel-safe", help="Put an apostrophe before CSV values that look like formulas."
         ),
     ] = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -92,6 +100,8 @@ def export(
         replaced_file(path, force=force) if path else nullcontext(sys.stdout.buffer) as stream,
         open_database(database_url) as database,
         schema.connect(database)[0] as connection,
+        # A bar would be drawn over what a terminal shows of the output.
+        output.progress("export", progress, hidden=path is None) as meter,
     ):
         token = exporter.export(
             connection,
@@ -102,6 +112,7 @@ def export(
             since=since,
             as_of=as_of,
             with_token=are_changes or token_file is not None,
+            meter=meter,
         )
     # Only now: whoever has the token has what came before it.
     if token_file is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region, ShowProgress
 from identity_cli.commands.steering import Reason, WithValues, Yes, steer
 
 
@@ -20,6 +20,7 @@ def forget(
     with_values: WithValues = False,
     region: Region = None,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -39,4 +40,4 @@ def forget(
     with Steering.open(database_url, region=region) as steering:
         named = tuple(named_values(values, steering.region))
         command = Forget(named, with_identity=identity, reason=reason)
-        steer(steering, command, yes=yes, with_values=with_values, json=json)
+        steer(steering, command, yes=yes, with_values=with_values, json=json, progress=progress)

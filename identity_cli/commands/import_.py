@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from identity_cli import errors, output
-from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+from identity_cli.commands.options import (
+    DatabaseUrl,
+    Debug,
+    Json,
+    Metrics,
+    Region,
+    ShowProgress,
+    value_of,
+)
 from identity_cli.commands.reading import (
     Delimiter,
     Encoding,
@@ -36,7 +44,9 @@ if TYPE_CHECKING:
 
     from identity_cli.importer.checkpoints import Counts
     from identity_cli.importer.report import ImportReport, RunError
+    from identity_cli.importer.run import Progress
     from identity_cli.importer.stop import StopSwitch
+    from identity_cli.meter import Meter
 
 
 def import_files(
@@ -105,6 +115,10 @@ def import_files(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Run the import, then roll everything back.")
     ] = False,
+    values: Annotated[
+        bool,
+        typer.Option("--values", help="With --dry-run, show values instead of masking them."),
+    ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Start over instead of resuming an interrupted run.")
     ] = False,
@@ -126,6 +140,8 @@ def import_files(
         bool,
         typer.Option("-q", "--quiet", help="Print only fatal errors, and why it exits with 3."),
     ] = False,
+    progress: ShowProgress = "auto",
+    metrics: Metrics = None,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> int:
@@ -149,13 +165,20 @@ def import_files(
 
     paths = tuple(files)
     # Wrong usage has a summary too, but never in the place of another file.
-    if summary is not None and not is_another_file(summary, *paths, rejects, outcomes):
+    others = (*paths, rejects, outcomes)
+    if summary is not None and not is_another_file(summary, *others, metrics):
         summary_path = None
     else:
         summary_path = summary
     if summary_path is not None:
         remove_old_summary(summary_path)
-    ending = _Ending(partial(refused_report, paths), summary_path, json=json, quiet=quiet)
+    if metrics is not None and not is_another_file(metrics, *others, summary):
+        metrics_path = None
+    else:
+        metrics_path = metrics
+    ending = _Ending(
+        partial(refused_report, paths), summary_path, metrics_path, json=json, quiet=quiet
+    )
     with ending:
         limits = _Limits.parse(max_rejects, min_rows)
         plan = ImportPlan(
@@ -178,11 +201,13 @@ def import_files(
             rejects=rejects,
             outcomes=outcomes,
             summary=summary,
+            metrics=metrics,
             jobs=jobs,
             dry_run=dry_run,
             restart=restart,
             durable=durable,
             timeout=timeout,
+            with_values=values,
         )
         plan.check()
         switch = StopSwitch()
@@ -190,9 +215,12 @@ def import_files(
         importer = Importer(plan, switch, _say_nothing if quiet else output.remark)
         ending.make_report = importer.report
         expect_many_rows()
-        with open_database(database_url) as database, output.import_progress(hidden=quiet) as show:
+        with (
+            open_database(database_url) as database,
+            output.progress("import", progress, hidden=quiet, completes=False) as meter,
+        ):
             ending.has_begun = True
-            importer.run(database, show)
+            importer.run(database, partial(_show, meter))
         if importer.status == "stopped":
             ending.code = 128 + received[0]
         else:
@@ -201,12 +229,13 @@ def import_files(
 
 
 class _Ending:
-    """Writes the summary and prints the report, however the block ends."""
+    """Writes the summary and the metrics and prints the report, however the block ends."""
 
     def __init__(
         self,
         make_report: Callable[[int, RunError | None], ImportReport],
         summary: str | None,
+        metrics: str | None,
         *,
         json: bool,
         quiet: bool,
@@ -215,6 +244,7 @@ class _Ending:
         self.code = 0
         self.has_begun = False
         self._summary = summary
+        self._metrics = metrics
         self._json = json
         self._quiet = quiet
 
@@ -228,7 +258,6 @@ class _Ending:
         trace: TracebackType | None,
     ) -> None:
         from identity_cli.importer.report import RunError
-        from identity_cli.importer.results import write_summary
 
         failure = None
         if isinstance(error, errors.IdentityError):
@@ -236,12 +265,35 @@ class _Ending:
         elif error is not None:
             self.code, failure = 1, RunError("unexpected", type(error).__name__, None)
         report = self.make_report(self.code, failure)
+        try:
+            self._report(report)
+        except errors.IdentityError as failure_to_write:
+            code = exit_code(failure_to_write)
+            self._save_metrics(replace(report, exit_code=code), has_failed=True)
+            raise
+        self._save_metrics(report, has_failed=error is not None)
+
+    def _report(self, report: ImportReport) -> None:
+        from identity_cli.importer.results import write_summary
+
         if self._summary is not None:
             write_summary(self._summary, report.as_json(with_values=self._summary != "-"))
         if self.has_begun:
             output.import_report(report, quiet=self._quiet)
         if self._json:
             output.document(report.as_json())
+
+    def _save_metrics(self, report: ImportReport, *, has_failed: bool) -> None:
+        if self._metrics is None:
+            return
+        from identity_cli.output.metrics import import_metrics, write_metrics
+
+        try:
+            write_metrics(self._metrics, import_metrics(report))
+        except errors.OutputError as failure:
+            if not has_failed:
+                raise
+            output.remark(str(failure))  # the error itself is what the user has to know
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +345,15 @@ class _Limits:
             )
 
 
+def _show(meter: Meter, progress: Progress) -> None:
+    if not meter.phase:
+        meter.expect(progress.total, "bytes")
+        meter.begin(progress.phase)
+    meter.read(progress.offset, progress.total, progress.counts.read)
+    if progress.phase != meter.phase:
+        meter.begin(progress.phase)
+
+
 def _say_nothing(_text: str) -> None:
     pass
 
@@ -311,35 +372,31 @@ def _stop_on_signals(switch: StopSwitch) -> list[int]:
     return received
 
 
-def save_refused_summary(arguments: list[str], error: errors.UsageError) -> None:
-    """Write the summary of a command line that was refused before the import began.
+def save_refused_results(arguments: list[str], error: errors.UsageError) -> None:
+    """Write summary and metrics of a command line that was refused before the import began.
 
-    An old one would be taken for this run's.
+    Old ones would be taken for this run's.
     """
     from identity_cli.importer.plan import is_another_file
     from identity_cli.importer.report import RunError, refused_report
     from identity_cli.importer.results import write_summary
+    from identity_cli.output.metrics import import_metrics, write_metrics
 
-    path = _value_of("--summary", arguments)
-    # An argument may be an input of the same name: that is not overwritten.
-    others = [one for one in arguments if one not in {path, f"--summary={path}"}]
-    if path is None or not is_another_file(path, *others) or arguments.count(path) > 1:
-        return
-    try:
-        report = refused_report((), exit_code(error), RunError.of(error))
-        write_summary(path, report.as_json())
-    except errors.OutputError as failure:
-        output.remark(str(failure))
+    report = refused_report((), exit_code(error), RunError.of(error))
 
+    def write(option: str, path: str) -> None:
+        if option == "--summary":
+            write_summary(path, report.as_json())
+        else:
+            write_metrics(path, import_metrics(report))
 
-def _value_of(option: str, arguments: list[str]) -> str | None:
-    """Return the last value of an option in arguments that Typer could not parse."""
-    value = None
-    for place, argument in enumerate(arguments):
-        if argument == "--":
-            break
-        if argument == option and place + 1 < len(arguments):
-            value = arguments[place + 1]
-        elif argument.startswith(f"{option}="):
-            value = argument.removeprefix(f"{option}=")
-    return value or None
+    for option in ("--summary", "--metrics"):
+        path = value_of(option, arguments)
+        # An argument may be an input of the same name: that is not overwritten.
+        others = [one for one in arguments if one not in {path, f"{option}={path}"}]
+        if path is None or not is_another_file(path, *others) or arguments.count(path) > 1:
+            continue
+        try:
+            write(option, path)
+        except errors.OutputError as failure:
+            output.remark(str(failure))

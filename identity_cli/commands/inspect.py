@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import Debug, Json, Region
+from identity_cli.commands.options import Debug, Json, Region, ShowProgress
 from identity_cli.commands.reading import (
     Delimiter,
     Encoding,
@@ -49,6 +49,7 @@ def inspect(
     key: Key = None,
     strict: Strict = False,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: Annotated[
         str | None,
         typer.Option(
@@ -94,13 +95,18 @@ def inspect(
         effects = None
         if database_url is not None:
             effects, region = _rules(stack, database_url, region)
+        meter = stack.enter_context(
+            output.progress("inspect", progress, hidden=not all_rows, completes=False)
+        )
+        meter.expect(None, "bytes")
+        meter.begin("rows")
         found = inspect_input(
             file,
             options,
             region=region,
             limit=None if all_rows else ROWS,
             effects=effects,
-            show=stack.enter_context(output.reading_progress(hidden=not all_rows)),
+            show=meter.read,
         )
     if json:
         output.document(found.as_json())

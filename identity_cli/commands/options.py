@@ -70,6 +70,19 @@ Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, help="Print the traceback of an error.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ShowProgress = Annotated[
+    output.ProgressMode,
+    typer.Option("--progress", help="Show a bar on a terminal (auto), JSON events, or nothing."),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="PATH",
+        help="Write metrics for Prometheus' textfile collector to PATH.",
+        show_default=False,
+    ),
+]
 Top = Annotated[
     int,
     typer.Option(
@@ -106,3 +119,16 @@ Region = Annotated[
         show_default=False,
     ),
 ]
+
+
+def value_of(option: str, arguments: list[str]) -> str | None:
+    """Return the last value of an option in arguments that Typer could not parse."""
+    value = None
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == option and place + 1 < len(arguments):
+            value = arguments[place + 1]
+        elif argument.startswith(f"{option}="):
+            value = argument.removeprefix(f"{option}=")
+    return value or None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import HELP_NAMES, DatabaseUrl, Debug, Json, Region
+from identity_cli.commands.options import HELP_NAMES, DatabaseUrl, Debug, Json, Region, ShowProgress
 from identity_cli.commands.steering import Reason, WithValues, Yes, steer
 from identity_cli.errors import UsageError
 
@@ -61,6 +61,7 @@ def set_limit(
     yes: Yes = False,
     with_values: WithValues = False,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -81,6 +82,7 @@ def set_limit(
         yes=yes,
         with_values=with_values,
         json=json,
+        progress=progress,
         database_url=database_url,
     )
 
@@ -91,6 +93,7 @@ def off(
     yes: Yes = False,
     with_values: WithValues = False,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -106,6 +109,7 @@ def off(
         yes=yes,
         with_values=with_values,
         json=json,
+        progress=progress,
         database_url=database_url,
     )
 
@@ -118,6 +122,7 @@ def allow(
     with_values: WithValues = False,
     region: Region = None,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -135,6 +140,7 @@ def allow(
         with_values=with_values,
         region=region,
         json=json,
+        progress=progress,
         database_url=database_url,
     )
 
@@ -147,6 +153,7 @@ def disallow(
     with_values: WithValues = False,
     region: Region = None,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -166,6 +173,7 @@ def disallow(
         with_values=with_values,
         region=region,
         json=json,
+        progress=progress,
         database_url=database_url,
     )
 
@@ -198,6 +206,7 @@ def _set_limits(
     yes: bool,
     with_values: bool,
     json: bool,
+    progress: output.ProgressMode,
     database_url: str | None,
 ) -> None:
     from identity_cli.graph.rules import SetHubLimits
@@ -205,7 +214,7 @@ def _set_limits(
 
     with Steering.open(database_url) as steering:
         command = SetHubLimits(limits, reason)
-        steer(steering, command, yes=yes, with_values=with_values, json=json)
+        steer(steering, command, yes=yes, with_values=with_values, json=json, progress=progress)
 
 
 def _exempt(
@@ -217,6 +226,7 @@ def _exempt(
     with_values: bool,
     region: str | None,
     json: bool,
+    progress: output.ProgressMode,
     database_url: str | None,
 ) -> None:
     from identity_cli.graph.rules import Exempt
@@ -226,4 +236,4 @@ def _exempt(
     with Steering.open(database_url, region=region) as steering:
         named = tuple(named_values(values, steering.region))
         command = Exempt(named, is_exempt=is_exempt, reason=reason)
-        steer(steering, command, yes=yes, with_values=with_values, json=json)
+        steer(steering, command, yes=yes, with_values=with_values, json=json, progress=progress)

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Force, OutputPath, Top, Values
+from identity_cli.commands.options import (
+    DatabaseUrl,
+    Debug,
+    Force,
+    OutputPath,
+    ShowProgress,
+    Top,
+    Values,
+)
 from identity_cli.commands.signals import orderly_end
 from identity_cli.errors import DatabaseUnreachableError, UsageError
 from identity_cli.files import replaced_file
@@ -27,6 +35,7 @@ def report(
     force: Force = False,
     top: Top = 10,
     values: Values = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -41,7 +50,7 @@ def report(
     if force and path is None:
         raise UsageError("--force needs a file to replace", hint="use -o PATH")
     from identity_cli import __version__
-    from identity_cli.graph.report import STEPS, compile_report
+    from identity_cli.graph.report import compile_report
     from identity_cli.output.report import report_page
     from identity_cli.postgres import schema
     from identity_cli.postgres.snapshot import snapshot
@@ -54,10 +63,10 @@ def report(
         with (
             schema.connect(database)[0] as connection,
             _second_connection(database) as second,
-            output.step_progress(len(STEPS)) as show,
+            output.progress("report", progress) as meter,
             snapshot(connection) as graph,
         ):
-            found = compile_report(graph, top=top, on_step=show, second=second)
+            found = compile_report(graph, top=top, meter=meter, second=second)
         place = "The embedded database" if database.embedded else f"Database {database.place}"
         page = report_page(found, place=place, version=__version__, with_values=values)
         stream.write(page.encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Json, Top, Values
+from identity_cli.commands.options import DatabaseUrl, Debug, Json, ShowProgress, Top, Values
 from identity_cli.commands.signals import orderly_end
 from identity_cli.settings import open_database
 
@@ -12,6 +12,7 @@ def stats(
     top: Top = 10,
     values: Values = False,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -29,10 +30,10 @@ def stats(
         with (
             open_database(database_url) as database,
             schema.connect(database)[0] as connection,
-            output.step_progress(len(STEPS)) as show,
+            output.progress("stats", progress) as meter,
             snapshot(connection) as graph,
         ):
-            found = statistics(graph, top=top, on_step=show)
+            found = statistics(graph, top=top, on_step=meter.steps(STEPS))
         if json:
             output.document(found.as_json(with_values=values))
         else:

@@ -31,7 +31,13 @@ ListRules = Annotated[bool, typer.Option("--list", help="List the rules and chan
 
 
 def steer(
-    steering: Steering, command: Command, *, yes: bool, with_values: bool, json: bool
+    steering: Steering,
+    command: Command,
+    *,
+    yes: bool,
+    with_values: bool,
+    json: bool,
+    progress: output.ProgressMode,
 ) -> None:
     """Preview the command and ask, unless `yes`; then apply it and print what has changed.
 
@@ -40,7 +46,8 @@ def steer(
     check_text("--reason", command.reason)
     if not yes:
         is_terminal = sys.stdin.isatty()
-        preview = steering.preview(command, with_values=with_values)
+        with output.progress(command.name, progress, completes=False) as meter:
+            preview = steering.preview(command, with_values=with_values, meter=meter)
         if is_terminal:
             output.change(preview, to_stderr=True)
             if not output.is_confirmed("Apply it?"):
@@ -50,7 +57,9 @@ def steer(
             raise UsageError(
                 "nothing was changed: this is a preview", hint="pass --yes to apply it"
             )
-    _print(steering.apply(command), json=json)
+    with output.progress(command.name, progress, completes=False) as meter:
+        change = steering.apply(command, meter)
+    _print(change, json=json)
 
 
 def check_text(option: str, text: str | None) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from identity_cli.commands.options import DatabaseUrl, Debug, Json
+from identity_cli.commands.options import DatabaseUrl, Debug, Json, ShowProgress
 from identity_cli.commands.steering import Reason, WithValues, Yes, steer
 
 
@@ -16,6 +16,7 @@ def undo(
     yes: Yes = False,
     with_values: WithValues = False,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -33,4 +34,11 @@ def undo(
     from identity_cli.graph.undo import Undo
 
     with Steering.open(database_url) as steering:
-        steer(steering, Undo(run_id, reason), yes=yes, with_values=with_values, json=json)
+        steer(
+            steering,
+            Undo(run_id, reason),
+            yes=yes,
+            with_values=with_values,
+            json=json,
+            progress=progress,
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region
+from identity_cli.commands.options import DatabaseUrl, Debug, Json, Region, ShowProgress
 from identity_cli.commands.steering import ListRules, Reason, WithValues, Yes, steer
 from identity_cli.errors import UsageError
 
@@ -35,6 +35,7 @@ def unlink(
     with_values: WithValues = False,
     region: Region = None,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -70,7 +71,14 @@ def unlink(
         if cut:
             _propose_cut(steering, named.value, other.value, json=json)
             return
-        steer(steering, Unlink(named, other, reason), yes=yes, with_values=with_values, json=json)
+        steer(
+            steering,
+            Unlink(named, other, reason),
+            yes=yes,
+            with_values=with_values,
+            json=json,
+            progress=progress,
+        )
 
 
 def _propose_cut(steering: Steering, value: str, other_value: str, *, json: bool) -> None:
@@ -97,6 +105,7 @@ def relink(
     with_values: WithValues = False,
     region: Region = None,
     json: Json = False,
+    progress: ShowProgress = "auto",
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
 ) -> None:
@@ -114,4 +123,11 @@ def relink(
 
     with Steering.open(database_url, region=region) as steering:
         named, other = named_values((value, other_value), steering.region)
-        steer(steering, Relink(named, other, reason), yes=yes, with_values=with_values, json=json)
+        steer(
+            steering,
+            Relink(named, other, reason),
+            yes=yes,
+            with_values=with_values,
+            json=json,
+            progress=progress,
+        )

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Json
+from identity_cli.commands.options import (
+    DatabaseUrl,
+    Debug,
+    Json,
+    Metrics,
+    ShowProgress,
+    value_of,
+)
 from identity_cli.commands.signals import orderly_end
+from identity_cli.errors import OutputError, UsageError
+from identity_cli.exit_codes import code_after, exit_code
+from identity_cli.files import check_folder
 from identity_cli.settings import open_database
 
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
-def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug = False) -> int:
+    from identity_cli.graph.verify import Verification
+
+
+def verify(
+    json: Json = False,
+    progress: ShowProgress = "auto",
+    metrics: Metrics = None,
+    database_url: DatabaseUrl = None,
+    _debug: Debug = False,
+) -> int:
     """Verify the stored graph and list violations. Exits with 3 if there are any.
 
     \b
@@ -19,9 +44,15 @@ def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug =
     from identity_cli.graph.verify import verify as recompute
     from identity_cli.postgres import schema
 
-    with orderly_end():
-        with open_database(database_url) as database, schema.connect(database)[0] as connection:
-            found = recompute(connection)
+    if metrics is not None:
+        check_folder(metrics)
+    with _Ending(metrics) as ending, orderly_end():
+        with (
+            open_database(database_url) as database,
+            schema.connect(database)[0] as connection,
+            output.progress("verify", progress) as meter,
+        ):
+            found = ending.found = recompute(connection, meter)
         if json:
             output.document(found.as_json())
         else:
@@ -34,8 +65,56 @@ def verify(json: Json = False, database_url: DatabaseUrl = None, _debug: Debug =
         if found.ok:
             output.note("the graph is correct")
             return 0
+        ending.code = 3
         kinds = ", ".join(f"{count} {code}" for code, count in found.counts.items())
         output.note(f"violations: {kinds}")
         if found.is_cut:
             output.note(f"only the first {LISTED} of each kind are listed")
-    return 3
+    return ending.code
+
+
+class _Ending:
+    """Writes the metrics, however the block ends."""
+
+    def __init__(self, metrics: str | None) -> None:
+        self.found: Verification | None = None
+        self.code = 0
+        self._metrics = metrics
+        self._started_at = time.time()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._metrics is None:
+            return
+        from identity_cli.output.metrics import verify_metrics, write_metrics
+
+        code = self.code if error is None else code_after(error)
+        try:
+            write_metrics(
+                self._metrics, verify_metrics(self.found, code, self._started_at, time.time())
+            )
+        except OutputError as failure:
+            if error is None:
+                raise
+            output.remark(str(failure))  # the error itself is what the user has to know
+
+
+def save_refused_metrics(arguments: list[str], error: UsageError) -> None:
+    """Write the metrics of a command line that was refused; old ones would be taken for its own."""
+    from identity_cli.output.metrics import verify_metrics, write_metrics
+
+    path = value_of("--metrics", arguments)
+    if path is None:
+        return
+    now = time.time()
+    try:
+        write_metrics(path, verify_metrics(None, exit_code(error), now, now))
+    except OutputError as failure:
+        output.remark(str(failure))

@@ -20,9 +20,10 @@ from identity_cli.exporter.columns import (
     REDIRECT_COLUMNS,
 )
 from identity_cli.files import writing
+from identity_cli.meter import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import LiteralString
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
     from identity_cli.graph.service import ConsolidatedContact
+    from identity_cli.meter import Meter
     from identity_cli.postgres.snapshot import Snapshot
 
 FileFormat = Literal["csv", "jsonl", "parquet", "graphml"]
@@ -59,6 +61,8 @@ _LINKS = "SELECT id, linked_id FROM {contacts} WHERE linked_id IS NOT NULL ORDER
 _COPY = "COPY ({query}) TO STDOUT (FORMAT csv, HEADER)"
 _SAFE = "SELECT {columns} FROM ({query}) AS record ORDER BY id"
 _VALUES = ("email", "phone_number", "old_email", "old_phone_number")
+_COUNTS = "SELECT count(*), count(linked_id) FROM {contacts}"
+_CHUNK = 1000
 # Values that a spreadsheet would calculate instead of show.
 _NO_FORMULA = r"""
     CASE WHEN left({0}, 1) IN ('=', '+', '-', '@', E'\t', E'\r') THEN '''' || {0} ELSE {0} END
@@ -129,6 +133,7 @@ def export(
     since: str | None = None,
     as_of: str | None = None,
     with_token: bool = False,
+    meter: Meter = SILENT,
 ) -> str | None:
     """Write every contact, identity, change or redirect to the stream.
 
@@ -149,6 +154,10 @@ def export(
         token = new_token(graph) if with_token else None
         contacts = contacts_as_of(graph, as_of)
         with writing("the output"):
+            if meter.is_shown:
+                _expect_rows(graph, meter, what, contacts, also_links=file_format == "graphml")
+                graph.on_rows = meter.advance
+            meter.begin(what)
             if what == "identities":
                 _write_identities(stream, graph, contacts, file_format)
             elif file_format == "graphml":
@@ -184,6 +193,19 @@ def identities(graph: Snapshot, contacts: Contacts = CONTACTS_NOW) -> Iterator[C
         yield consolidate(list(members))
 
 
+def _expect_rows(
+    graph: Snapshot, meter: Meter, what: What, contacts: Contacts, *, also_links: bool
+) -> None:
+    meter.expect(None, "rows")
+    if what in ("changes", "redirects") or contacts is not CONTACTS_NOW:
+        return  # counting them would take as long as exporting them
+    meter.begin("counting")
+    row = graph.connection.execute(contacts.query(_COUNTS)).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate returns one row
+    count, links = row
+    meter.expect(count + (links if also_links else 0), "rows")
+
+
 def _records(graph: Snapshot, what: What, contacts: Contacts, since: str | None) -> Records:
     if what == "contacts":
         return Records(CONTACT_COLUMNS, contacts.query(_CONTACTS), contacts.parameters)
@@ -205,7 +227,7 @@ def _write_records(
     excel_safe: bool,
 ) -> None:
     if file_format == "csv":
-        _copy(stream, graph.connection, records, excel_safe=excel_safe)
+        _copy(stream, graph, records, excel_safe=excel_safe)
         return
     rows = graph.rows(records.query, records.parameters)
     if file_format == "jsonl":
@@ -237,9 +259,7 @@ def _write_identities(
         assert_never(file_format)
 
 
-def _copy(
-    stream: BinaryIO, connection: psycopg.Connection[Any], records: Records, *, excel_safe: bool
-) -> None:
+def _copy(stream: BinaryIO, graph: Snapshot, records: Records, *, excel_safe: bool) -> None:
     query = records.query
     if excel_safe:
         cells = [
@@ -247,11 +267,23 @@ def _copy(
             for column in records.columns
         ]
         query = _SAFE.format(columns=", ".join(cells), query=query)
+    connection = graph.connection
     with (
         connection.cursor() as cursor,
         cursor.copy(_COPY.format(query=query), records.parameters),
     ):
-        stream.writelines(_copied(connection.pgconn))
+        rows = _copied(connection.pgconn)
+        stream.writelines(rows if graph.on_rows is None else _reported(rows, graph.on_rows))
+
+
+def _reported(rows: Iterable[Buffer], on_rows: Callable[[int], None]) -> Iterator[Buffer]:
+    """Yield the rows, of which the first one is the header, and report how many there were."""
+    number = 0
+    for number, row in enumerate(rows):
+        yield row
+        if number and number % _CHUNK == 0:
+            on_rows(_CHUNK)
+    on_rows(number % _CHUNK)
 
 
 def _copied(pgconn: PGconn) -> Iterator[Buffer]:

@@ -13,6 +13,7 @@ from identity_cli.graph.run_list import list_runs
 from identity_cli.graph.statistics import STEPS as STATISTICS_STEPS
 from identity_cli.graph.statistics import statistics
 from identity_cli.graph.verify import verify_snapshot
+from identity_cli.meter import SILENT
 from identity_cli.postgres.snapshot import same_snapshot
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from identity_cli.graph.changes import Changes
     from identity_cli.graph.statistics import Statistics
     from identity_cli.graph.verify import Verification
+    from identity_cli.meter import Meter
     from identity_cli.postgres.snapshot import Snapshot
 
-# What `compile_report` reports to `on_step`, in this order.
-STEPS = (*STATISTICS_STEPS, "changes", "verification")
+# The phases of a report, in this order, with their shares of the time. Verification is what is left
+# of it when the others are done.
+STEPS = {**STATISTICS_STEPS, "changes": 10, "verification": 270}
 
 _SECONDS_BETWEEN_CANCELS = 0.1
 
@@ -49,23 +52,24 @@ def compile_report(
     graph: Snapshot,
     *,
     top: int = 10,
-    on_step: Callable[[str], None] | None = None,
+    meter: Meter = SILENT,
     second: psycopg.Connection[Any] | None = None,
 ) -> Report:
     """Return the report of a snapshot, with `top` identities, shared values and runs.
 
-    `on_step` is called with the name of each of the `STEPS` before it begins. The verification
-    takes as long as the rest: over a `second` connection, both run at the same time.
+    The verification takes longer than the rest: over a `second` connection, both run at the same
+    time.
     """
-    begin = on_step or (lambda _step: None)
+    begin = meter.steps(STEPS)
+    part = meter.part("verification")
     with ExitStack() as stack:
-        verification: Callable[[], Verification] = partial(verify_snapshot, graph)
+        verification: Callable[[], Verification] = partial(verify_snapshot, graph, part)
         if second is not None:
             other = stack.enter_context(same_snapshot(graph, second))
-            verification = stack.enter_context(_verifying(other)).result
+            verification = stack.enter_context(_verifying(other, part)).result
         newest_runs = list_runs(graph.connection, limit=2)
         since = beginning_of_changes(newest_runs)
-        found = statistics(graph, top=top, since=since, on_step=on_step)
+        found = statistics(graph, top=top, since=since, on_step=begin)
         begin("changes")
         changes = find_changes(graph, newest_runs)
         begin("verification")
@@ -73,10 +77,10 @@ def compile_report(
 
 
 @contextmanager
-def _verifying(graph: Snapshot) -> Iterator[Future[Verification]]:
+def _verifying(graph: Snapshot, meter: Meter) -> Iterator[Future[Verification]]:
     """Verify a snapshot in a thread; the end of the block cancels that if it is not done."""
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(verify_snapshot, graph)
+        future = pool.submit(verify_snapshot, graph, meter)
         try:
             yield future
         finally:

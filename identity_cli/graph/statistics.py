@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from identity_cli.postgres.snapshot import Snapshot
 
 SCHEMA_VERSION = 1
-# What `statistics` reports to `on_step`, in this order.
-STEPS = ("contacts", "evidence", "identities", "shared values", "runs")
+# What `statistics` reports to `on_step`, in this order, with its share of the time in percent.
+STEPS = {"contacts": 4, "evidence": 1, "identities": 13, "shared values": 67, "runs": 15}
 
 _CONTACTS = """
     SELECT now(), count(*), count(*) FILTER (WHERE linked_id IS NULL),

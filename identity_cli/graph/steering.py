@@ -18,6 +18,7 @@ from identity_cli.errors import PermissionDeniedError
 from identity_cli.graph.core import MEMBERS, Attempts
 from identity_cli.graph.masking import masked
 from identity_cli.graph.profile import check_profile, effective_region
+from identity_cli.meter import SILENT
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import translated
 from identity_cli.postgres.session import STEER
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import LiteralString
 
     from identity_cli.graph.paths import Pair
+    from identity_cli.meter import Meter
 
 SCHEMA_VERSION = 1
 
@@ -225,12 +227,14 @@ class Steering:
                 check_profile(profile, wanted)
                 yield cls(connection, region=wanted)
 
-    def preview(self, command: Command, *, with_values: bool = False) -> Change:
+    def preview(
+        self, command: Command, *, with_values: bool = False, meter: Meter = SILENT
+    ) -> Change:
         """Run a command, roll it back, and return what it would change.
 
         The first members and the path are masked without `with_values`.
         """
-        change = self._retried(command, keeps=False)
+        change = self._retried(command, meter, keeps=False)
         with translated():
             # Those before can be read only now that the change is undone.
             before = self._with_members(change.before, with_values=with_values)
@@ -243,15 +247,15 @@ class Steering:
             )
         return replace(change, before=before, after=after, path=path)
 
-    def apply(self, command: Command) -> Change:
+    def apply(self, command: Command, meter: Meter = SILENT) -> Change:
         """Run a command in one transaction and return what it has changed."""
-        return self._retried(command, keeps=True)
+        return self._retried(command, meter, keeps=True)
 
-    def _retried(self, command: Command, *, keeps: bool) -> Change:
+    def _retried(self, command: Command, meter: Meter, *, keeps: bool) -> Change:
         attempts = Attempts()
         while True:
             try:
-                return self._run(command, keeps=keeps)
+                return self._run(command, meter, keeps=keeps)
             except psycopg.Error as error:
                 delay = attempts.delay_after(error)
                 if delay is None:
@@ -259,12 +263,15 @@ class Steering:
                         raise
                 time.sleep(delay)
 
-    def _run(self, command: Command, *, keeps: bool) -> Change:
+    def _run(self, command: Command, meter: Meter, *, keeps: bool) -> Change:
         with self.connection.transaction(force_rollback=not keeps):
             self._check_owner()
+            meter.begin("waiting")
             self.connection.execute(_LOCK)
             log = CommandLog(self.connection)
+            meter.begin("applying")
             effect = command.run(log)
+            meter.begin("comparing")
             change = self._change(command, log, effect, is_applied=keeps)
             if not keeps:
                 change = replace(change, after=self._with_members(change.after, with_values=True))

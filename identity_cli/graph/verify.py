@@ -17,14 +17,27 @@ from identity_cli.graph.digest import digest
 from identity_cli.graph.row_checks import check_rows
 from identity_cli.graph.value_checks import check_values
 from identity_cli.graph.violations import LISTED, Violation, Violations
+from identity_cli.meter import SILENT
+from identity_cli.postgres.database import translated
 from identity_cli.postgres.snapshot import Snapshot, snapshot
 
 if TYPE_CHECKING:
     import psycopg
 
+    from identity_cli.meter import Meter
+
 __all__ = ["LISTED", "Verification", "Violation", "verify"]
 
 _EVIDENCE = "SELECT id, is_held, primary_id, merged_id FROM link_evidence ORDER BY id"
+# Where the same rows are read twice, the steps below count them twice.
+_COUNTS = """
+    SELECT contact.facts, contact.shown, aside.facts, aside.stated, evidence.facts
+    FROM (SELECT count(*) AS facts, count(email) + count(phone_number) AS shown
+          FROM contact WHERE id >= 0) AS contact,
+         (SELECT count(*) AS facts, count(email) + count(phone_number) AS stated
+          FROM set_aside_contact) AS aside,
+         (SELECT count(*) AS facts FROM link_evidence) AS evidence
+"""
 _MOVED = "SELECT DISTINCT contact_id FROM contact_move ORDER BY contact_id"
 
 
@@ -63,31 +76,57 @@ class Verification:
         } | ({"violationCounts": self.counts} if self.is_cut else {})
 
 
-def verify(connection: psycopg.Connection[Any]) -> Verification:
+def verify(connection: psycopg.Connection[Any], meter: Meter = SILENT) -> Verification:
     """Recompute the graph in one snapshot and compare it with what is stored.
 
     Takes about 50 bytes per contact and piece of evidence, then about 80 per identity.
     """
     with snapshot(connection) as graph:
-        return verify_snapshot(graph)
+        return verify_snapshot(graph, meter)
 
 
-def verify_snapshot(graph: Snapshot) -> Verification:
+def verify_snapshot(graph: Snapshot, meter: Meter = SILENT) -> Verification:
     """Recompute the graph as `verify` does, in a snapshot that others read too."""
     violations = Violations()
+    contacts = 0
+    if meter.is_shown:
+        contacts = _expect_rows(graph, meter)
+        graph.on_rows = meter.advance
+    meter.begin("contacts")
     check_rows(graph, violations)
-    contacts, identities = _compare(graph, violations)
+    meter.advance(contacts)  # the server has read them
+    contacts, identities = _compare(graph, violations, meter)
+    meter.begin("digest")
     digest_of_links = digest(graph)
     return Verification(
         contacts, identities, digest_of_links, tuple(violations.listed), dict(violations.counts)
     )
 
 
-def _compare(graph: Snapshot, violations: Violations) -> tuple[int, int]:
+def _expect_rows(graph: Snapshot, meter: Meter) -> int:
+    """Tell the meter how many rows there are to read; return how many contacts."""
+    meter.expect(None, "rows")
+    meter.begin("counting")
+    with translated():
+        row = graph.connection.execute(_COUNTS).fetchone()
+    assert row is not None  # noqa: S101 - aggregates return one row
+    contacts, shown, aside, stated, evidence = row
+    # Contacts are checked, read and compared with their links; evidence is read, checked for both
+    # of its values, and compared. Values are checked, and the shown ones are in the digest.
+    meter.expect(3 * contacts + aside + 4 * evidence + stated + 2 * shown, "rows")
+    return int(contacts)
+
+
+def _compare(graph: Snapshot, violations: Violations, meter: Meter) -> tuple[int, int]:
     """Compare links and anchors with the components; return how many contacts and identities."""
+    meter.begin("graph")
     stored = StoredGraph(graph)
+    meter.begin("values")
     check_values(graph, stored, violations)
+    meter.begin("links")
     _check_links(stored, violations)
+    meter.advance(len(stored.ids))
+    meter.begin("evidence")
     _check_evidence(graph, stored, violations)
     identities = sum(node == root for node, root in enumerate(stored.roots))
     return len(stored.ids), identities

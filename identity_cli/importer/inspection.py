@@ -173,6 +173,7 @@ def inspect_input(
                     show(source.offset, source.size, tally.read)
         except InputUnreadableError as failure:
             error, is_complete = failure, False
+        show(source.offset, source.size, tally.read)
         tally.end()
         notes, error = _missing_keys(reader, path, is_complete=is_complete, error=error)
         command = import_command(

@@ -60,11 +60,16 @@ _MOST_LAG_US = 250_000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, in rows and bytes; `total` is None if the size of an input is not known."""
+    """How far a run is, in rows and bytes; `total` is None if the size of an input is not known.
+
+    `phase` is "comparing" while a resumed run reads again what it has read before, then "rows"
+    until all are read.
+    """
 
     counts: Counts
     offset: int
     total: int | None
+    phase: str = "rows"
 
 
 class Pipeline:

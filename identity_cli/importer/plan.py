@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from identity_cli.errors import OutputError, UsageError
+from identity_cli.errors import UsageError
+from identity_cli.files import check_folder
 from identity_cli.importer.formats import InputOptions
 from identity_cli.importer.source import STDIN, check_input, is_file
 
@@ -19,7 +19,8 @@ class ImportPlan:
 
     `region` is None if the database's is used. If `jobs` is None, as many connections are used as
     pay off. `timeout` is how many seconds to wait for an unreachable server; if it is None, a run
-    that has begun waits a minute and one that has not fails at once.
+    that has begun waits a minute and one that has not fails at once. `with_values` names the values
+    in the preview of a dry run instead of masking them.
     """
 
     paths: tuple[str, ...]
@@ -28,11 +29,13 @@ class ImportPlan:
     rejects: str | None = None
     outcomes: str | None = None
     summary: str | None = None
+    metrics: str | None = None
     jobs: int | None = None
     dry_run: bool = False
     restart: bool = False
     durable: bool = False
     timeout: float | None = None
+    with_values: bool = False
 
     def check(self) -> None:
         """Look at the disk. Raises `UsageError`, `InputNotFoundError`, `OutputError`."""
@@ -43,12 +46,13 @@ class ImportPlan:
                 "--rejects takes one input",
                 hint="without it every input gets a rejects file of its own",
             )
+        if self.with_values and not self.dry_run:
+            raise UsageError(
+                "--values is for the preview of a dry run", hint="use it with --dry-run"
+            )
         self._refuse_one_file_twice()
-        for path in filter(None, (self.rejects, self.outcomes, self.summary)):
-            if not Path(path).absolute().parent.is_dir():
-                raise OutputError(
-                    f"cannot write {path}: there is no such folder", hint="create the folder first"
-                )
+        for path in filter(None, (self.rejects, self.outcomes, self.summary, self.metrics)):
+            check_folder(path)
 
     def _refuse_one_file_twice(self) -> None:
         named = [(path, "an input") for path in self.paths]
@@ -56,6 +60,7 @@ class ImportPlan:
             "for rejects": self.rejects,
             "for outcomes": self.outcomes,
             "for the summary": self.summary,
+            "for metrics": self.metrics,
         }
         # A dash is standard input among the inputs and standard output among the results.
         named += [(path, use) for use, path in results.items() if path is not None]

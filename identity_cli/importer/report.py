@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from identity_cli.errors import IdentityError
     from identity_cli.graph.hubs import Hubs
+    from identity_cli.graph.preview import Preview
 
 SCHEMA_VERSION = 1
 Status = Literal["finished", "stopped", "failed"]
@@ -52,6 +53,7 @@ class ImportReport:
     Times are ISO 8601. `rejects` holds the paths of the rejects files that were written.
     `rows` holds the counts that `ROWS` names. `columns` is null until an input was opened.
     `local_phone_numbers` is how many rows had a number without a country code and no region.
+    Only a dry run that has finished has a `preview`.
     """
 
     run_id: int | None
@@ -68,6 +70,7 @@ class ImportReport:
     columns: Mapping[str, Any] | None = None
     local_phone_numbers: int = 0
     hubs: Hubs | None = None
+    preview: Preview | None = None
     rejects: tuple[str, ...] = ()
     rejected_by_code: Mapping[str, int] = field(default_factory=dict)
     error: RunError | None = None
@@ -116,6 +119,7 @@ class ImportReport:
             "shared_values": None
             if self.hubs is None
             else self.hubs.as_json(with_values=with_values),
+            "preview": None if self.preview is None else self.preview.as_json(),
             "rejects": rejects if len(rejects) > 1 else next(iter(rejects), None),
             "rejected_by_code": dict(self.rejected_by_code),
             "error": None if self.error is None else self.error.as_json(),

@@ -8,9 +8,11 @@ durable.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import (
@@ -18,7 +20,9 @@ from identity_cli.errors import (
     IdentityError,
     InputUnreadableError,
 )
+from identity_cli.graph.preview import take_preview
 from identity_cli.graph.profile import check_profile
+from identity_cli.importer.checkpoints import Counts
 from identity_cli.importer.column_notes import ColumnNotes
 from identity_cli.importer.formats import missing_keys
 from identity_cli.importer.ledger import Ledger
@@ -31,10 +35,11 @@ from identity_cli.importer.stop import StopRequestedError, StopSwitch
 from identity_cli.importer.windows import WindowReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from identity_cli.graph.hubs import Hubs
-    from identity_cli.importer.checkpoints import Checkpoint, Counts
+    from identity_cli.graph.preview import Preview
+    from identity_cli.importer.checkpoints import Checkpoint
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.runs import InputIdentity
     from identity_cli.importer.session import Backend
@@ -67,6 +72,7 @@ class Importer:
         self._ledger = Ledger(plan)
         self._columns = ColumnNotes(plan.paths, say)
         self._hubs: Hubs | None = None
+        self._preview: Preview | None = None
         self._retries = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -99,6 +105,7 @@ class Importer:
             columns=self._columns.as_json(),
             local_phone_numbers=self._ledger.local_phones,
             hubs=self._hubs,
+            preview=self._preview,
             rejects=tuple(self._ledger.rejects_paths),
             rejected_by_code=dict(sorted(self._ledger.codes.items())),
             error=error,
@@ -116,7 +123,7 @@ class Importer:
             with ExitStack() as stack:
                 stack.callback(self._ledger.close)
                 inputs = identify_inputs(self.plan)
-                session, journal, opened, reader = self._open(database, stack, inputs)
+                session, journal, opened, reader = self._open(database, stack, inputs, show)
                 stack.callback(self._note_retries, session)
                 self._import(session, journal, opened, reader, _total(inputs), show)
         except StopRequestedError:
@@ -127,6 +134,7 @@ class Importer:
         database: Database,
         stack: ExitStack,
         inputs: list[InputIdentity],
+        show: Callable[[Progress], None],
     ) -> tuple[Session, RunJournal, OpenedRun, WindowReader]:
         patience = Patience(self.plan.timeout or 0.0, self._say, self._switch)
         backends: set[Backend] = set()
@@ -139,6 +147,7 @@ class Importer:
             if reader is None:
                 reader = WindowReader(self.plan, self._switch)
                 stack.callback(reader.close)
+                reader.on_compared = partial(_show_compared, reader, _total(inputs), show)
             try:
                 session.end_lost_backends()
                 check_profile(session.profile, session.region)
@@ -190,7 +199,18 @@ class Importer:
             except InputUnreadableError:
                 pipeline.drain()  # the rows before that place are kept
                 raise
+            read = Progress(self.counts, reader.offset, total, phase="shared values")
+            show(read)
             self._hubs = pipeline.find_hubs()
+            if self.plan.dry_run:
+                show(replace(read, phase="preview"))
+                self._preview = take_preview(
+                    session.connection,
+                    pipeline.checkpoint.first_marks,
+                    partial(_place, self.plan.paths, reader.first_lines),
+                    self._switch.check,
+                    with_values=self.plan.with_values,
+                )
             pipeline.finish("finished")
             self.status = "finished"
         except StopRequestedError:
@@ -220,6 +240,18 @@ class Importer:
 
     def _note_retries(self, session: Session) -> None:
         self._retries = session.retries
+
+
+def _show_compared(
+    reader: WindowReader, total: int | None, show: Callable[[Progress], None], rows: int
+) -> None:
+    show(Progress(Counts(read=rows), reader.offset, total, phase="comparing"))
+
+
+def _place(paths: Sequence[str], first_lines: Sequence[int], run_line: int) -> tuple[str, int]:
+    """Return the input and its line of a line that is counted through all inputs."""
+    index = bisect_left(first_lines, run_line) - 1
+    return paths[index], run_line - first_lines[index]
 
 
 def _total(inputs: list[InputIdentity]) -> int | None:

@@ -15,6 +15,7 @@ from identity_cli.errors import (
     PermissionDeniedError,
     RetryableError,
 )
+from identity_cli.graph.preview import DRY_RUN_ID
 from identity_cli.graph.profile import effective_region
 from identity_cli.graph.service import IdentityService
 from identity_cli.importer.lanes import Lane
@@ -140,7 +141,7 @@ class Session:
 
     def use_one_connection(self) -> None:
         """Let the journal's connection do the work too: a dry run is one transaction."""
-        self.lanes = [self._lane(self.connection, None)]
+        self.lanes = [self._lane(self.connection, DRY_RUN_ID)]
 
     def _lane(self, connection: psycopg.Connection[Any], run_id: int | None) -> Lane:
         service = IdentityService(connection, profile=self.profile, region=self.region)

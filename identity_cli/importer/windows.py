@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _MOST_CHARACTERS = 1 << 21
 # What a row takes besides its text, in bytes.
 _ROW_WEIGHT = 500
+# After so many rows a comparison reports how far it is.
+_REPORT_EVERY = 10_000
 
 
 @dataclass(slots=True)
@@ -75,12 +77,14 @@ class WindowReader:
     The inputs may first be compared with what an interrupted run has read (`skip_to`); `read` then
     continues behind it, or from the beginning after `start_over`. `size` is the number of rows in
     a window, `offset` the number of bytes read so far, `first_lines` the number of lines before
-    each input that was begun.
+    each input that was begun. `on_compared` is called now and then with the number of rows that
+    were compared.
     """
 
     def __init__(self, plan: ImportPlan, switch: StopSwitch) -> None:
         self.size = 1
         self.first_lines: list[int] = []
+        self.on_compared: Callable[[int], None] = lambda _rows: None
         self._plan = plan
         self._switch = switch
         self._digest = InputDigest(plan.reading_options())
@@ -139,6 +143,8 @@ class WindowReader:
             for row in self._rows:
                 self._last_run_line = self.first_lines[-1] + row.line
                 self._rows_read += 1
+                if self._rows_read % _REPORT_EVERY == 0:
+                    self.on_compared(self._rows_read)
                 if self._rows_read == until:
                     break
             self._take_digest()

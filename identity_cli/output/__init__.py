@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from identity_cli.output.contact import print_contact
 from identity_cli.output.explanation import explanation
+from identity_cli.output.import_report import annotation_report, import_report
 from identity_cli.output.likeness import matches
-from identity_cli.output.progress import (
-    annotation_report,
-    import_progress,
-    import_report,
-    reading_progress,
-    step_progress,
-)
+from identity_cli.output.progress import ProgressMode, progress
 from identity_cli.output.statistics import statistics
 from identity_cli.output.steering import blocked, change, cut, history, policy, unlinked
 from identity_cli.output.streams import (
@@ -27,6 +22,7 @@ from identity_cli.output.streams import (
 from identity_cli.output.tables import fields, run, runs, table
 
 __all__ = [
+    "ProgressMode",
     "annotation_report",
     "blocked",
     "change",
@@ -36,7 +32,6 @@ __all__ = [
     "explanation",
     "fields",
     "history",
-    "import_progress",
     "import_report",
     "install",
     "is_confirmed",
@@ -46,12 +41,11 @@ __all__ = [
     "policy",
     "print_contact",
     "printable",
-    "reading_progress",
+    "progress",
     "remark",
     "run",
     "runs",
     "statistics",
-    "step_progress",
     "table",
     "unlinked",
 ]

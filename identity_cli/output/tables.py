@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from identity_cli.output.streams import line, printable
+from identity_cli.output.streams import line, note, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -43,17 +43,19 @@ def section(
     rows: Sequence[tuple[str, ...]],
     *,
     numbers: Collection[str] = (),
+    to_stderr: bool = False,
 ) -> None:
     """Write a table with a title, or tab-separated lines into a pipe; nothing without rows."""
     if not rows:
         return
-    if sys.stdout.isatty():
-        line(title)
-        table(rows, header, numbers=numbers)
+    write = note if to_stderr else line
+    if (sys.stderr if to_stderr else sys.stdout).isatty():
+        write(title)
+        table(rows, header, numbers=numbers, to_stderr=to_stderr)
         return
-    line(f"\n{title}")
+    write(f"\n{title}")
     for row in (header, *rows) if header else rows:
-        line("  " + "\t".join(map(printable, row)))
+        write("  " + "\t".join(map(printable, row)))
 
 
 def fields(values: dict[str, str]) -> None:

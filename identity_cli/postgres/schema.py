@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors as pg
 
 from identity_cli.errors import SchemaNotAtHeadError
+from identity_cli.meter import SILENT
 from identity_cli.postgres.database import Database, engine, translated
 from identity_cli.postgres.session import READ, SessionSettings
 
 if TYPE_CHECKING:
     import psycopg
     from alembic.config import Config
+    from sqlalchemy import Connection
+
+    from identity_cli.meter import Meter
 
 # The newest revision in migrations/versions. Written down here because a normal command must not
 # import Alembic only to know it.
@@ -85,7 +89,7 @@ def current(connection: psycopg.Connection[Any]) -> str | None:
     return read_state(connection)[0]
 
 
-def upgrade(database: Database) -> None:
+def upgrade(database: Database, meter: Meter = SILENT) -> None:
     """Migrate to head; a second upgrade at the same time waits, then does nothing."""
     from alembic import command
     from alembic.util import CommandError
@@ -95,6 +99,8 @@ def upgrade(database: Database) -> None:
         config = alembic_config()
         config.attributes["connection"] = connection
         try:
+            if meter.is_shown:
+                _report_revisions(config, connection, meter)
             command.upgrade(config, "head")
             connection.commit()
         except CommandError as error:
@@ -104,6 +110,25 @@ def upgrade(database: Database) -> None:
                 with translated():
                     raise error.orig from None
             raise
+
+
+def _report_revisions(config: Config, connection: Connection, meter: Meter) -> None:
+    """Let the environment of the migrations report each revision to the meter."""
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    current = MigrationContext.configure(connection).get_current_heads() or ("base",)
+    connection.rollback()  # the upgrade begins a transaction of its own
+    pending = ScriptDirectory.from_config(config).iterate_revisions("head", *current)
+    phases = [*(f"revision {one.revision}" for one in reversed(list(pending))), "constraints"]
+    meter.expect(len(phases), "steps")
+    meter.begin(phases[0])
+
+    def finish_revision(**_of_the_revision: object) -> None:
+        meter.done += 1
+        meter.begin(phases[min(meter.done, len(phases) - 1)])
+
+    config.attributes["on_revision"] = finish_revision
 
 
 def alembic_config() -> Config:

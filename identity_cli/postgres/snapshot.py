@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager, suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 from psycopg import Error, capabilities
 from psycopg.pq import TransactionStatus
@@ -13,7 +14,7 @@ from psycopg.sql import SQL, Literal
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from typing import LiteralString
 
     import psycopg
@@ -31,10 +32,14 @@ _CANCEL_SECONDS = 5
 
 
 class Snapshot:
-    """A read-only transaction that sees the graph as of one moment."""
+    """A read-only transaction that sees the graph as of one moment.
+
+    `on_rows` is called now and then with the number of rows that were read since the last time.
+    """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
+        self.on_rows: Callable[[int], None] | None = None
         self._streams: list[Generator[tuple[Any, ...]]] = []
 
     def rows(
@@ -61,7 +66,17 @@ class Snapshot:
         # Older client libraries return the rows one by one.
         size = _CHUNK if capabilities.has_stream_chunked() else 1
         with self.connection.cursor(row_factory=tuple_row) as cursor:
-            yield from cursor.stream(query, parameters, binary=True, size=size)
+            rows = cast(
+                "Generator[tuple[Any, ...]]",
+                cursor.stream(query, parameters, binary=True, size=size),
+            )
+            if self.on_rows is None:
+                yield from rows
+                return
+            with closing(rows):
+                while chunk := list(islice(rows, _CHUNK)):
+                    yield from chunk
+                    self.on_rows(len(chunk))
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def test_the_document(run_identity: Run, tmp_path: Path) -> None:
         *("schema_version", "run_id", "status", "exit_code", "dry_run", "input", "rows"),
         *("retries", "started_at", "finished_at", "seconds", "rows_per_second", "options"),
         *("columns", "local_phone_numbers", "shared_values", "rejects", "rejected_by_code"),
-        "error",
+        *("preview", "error"),
     }
     assert {key: summary[key] for key in ("schema_version", "run_id", "status", "exit_code")} == {
         "schema_version": 1,
@@ -329,6 +329,58 @@ def test_a_dry_run(run_identity: Run, database_url: str, tmp_path: Path) -> None
     done = run_identity("import", "messy.csv", "--dry-run", "--rejects", "r", "--outcomes", "o")
     assert done.returncode == 3
     assert sorted(os.listdir(tmp_path)) == ["messy.csv", "o", "r"]
+
+
+def test_a_dry_run_prints_what_it_would_change(run_identity: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("email,phone\nann@x.org,5550101\nbob@y.org,5550102\n")
+    assert run_identity("import", "a.csv", "-q").returncode == 0
+    (tmp_path / "b.csv").write_text("email,phone\nnew@z.org,5550103\nann@x.org,5550102\n")
+    done = run_identity("import", "b.csv", "--dry-run", "--json", "--summary", "s.json")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert (
+        "the largest identity that grows would have 2 contacts (1 before): primary 1,"
+        " a***@x***.org, ***01, b***@y***.org, ***02" in lines
+    )
+    assert "1 row would join identities" in lines
+    assert "  b.csv:3\t1 + 1" in lines
+    # Neither the messages nor the summaries have values.
+    for text in (done.stdout, done.stderr, (tmp_path / "s.json").read_text()):
+        assert "ann@x.org" not in text
+        assert "5550102" not in text
+    preview = document(done)["preview"]
+    assert json.loads((tmp_path / "s.json").read_text())["preview"] == preview
+    assert preview == {
+        "merges": {"rows": 1, "sizes": [{"least": 2, "most": 3, "rows": 1}]},
+        "bridges": [{"input": "b.csv", "line": 3, "sizes": [1, 1]}],
+        "largest_identity": {
+            "primary_id": 1,
+            "contacts": 2,
+            "contacts_before": 1,
+            "members": ["a***@x***.org", "***01", "b***@y***.org", "***02"],
+        },
+        "hubs": {"limit_email": None, "limit_phone": None, "count": 0},
+        "values": [],
+    }
+    done = run_identity("import", "b.csv", "--dry-run", "--values")
+    assert "primary 1, ann@x.org, 5550101, bob@y.org, 5550102\n" in done.stderr
+    assert "would" not in run_identity("import", "b.csv", "--dry-run", "-q").stderr
+
+
+def test_values_are_for_a_dry_run(run_identity: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("email\na@x.org\n")
+    done = run_identity("import", "a.csv", "--values")
+    assert done.returncode == 2
+    assert "hint: use it with --dry-run" in done.stderr
+
+
+def test_dry_run_that_does_not_reach_its_end_has_no_preview(
+    run_identity: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text('email\na@x.org\n"b@x.org\n')
+    done = run_identity("import", "a.csv", "--dry-run", "--json")
+    assert done.returncode == 4
+    assert document(done)["preview"] is None
 
 
 def test_outcomes_into_a_pipe(run_identity: Run, tmp_path: Path) -> None:

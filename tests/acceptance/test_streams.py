@@ -40,6 +40,7 @@ COMMANDS: dict[tuple[str, ...], int] = {
     ("export", "-o", "/dev/stdout"): 0,
     ("verify",): 0,
     ("verify", "--json"): 0,
+    ("verify", "--progress", "json"): 0,
     ("runs",): 0,
     ("runs", "show", "1"): 0,
     ("db", "current"): 0,

@@ -118,6 +118,20 @@ def test_successful_night_exports_and_mails_nothing(machine: Machine) -> None:
     assert "Since run 1 ended" in (machine.results / "report.html").read_text(encoding="utf-8")
 
 
+def test_night_writes_metrics_if_there_is_a_folder_for_them(machine: Machine) -> None:
+    folder = machine.root / "node exporter"
+    folder.mkdir()
+    machine.settings["METRICS"] = str(folder)
+    shutil.copy(ROOT / "samples/messy.csv", machine.input)
+    assert machine.run_night().returncode == 3
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("identity-import.prom", "identity-verify.prom"),
+    ]
+    metrics = "".join(path.read_text() for path in folder.iterdir())
+    assert 'identity_import_exit_code{file="identity-import"} 3\n' in metrics
+    assert 'identity_verify_exit_code{file="identity-verify"} 0\n' in metrics
+
+
 def test_rejected_rows_are_mailed_and_the_graph_is_exported(machine: Machine) -> None:
     shutil.copy(ROOT / "samples/messy.csv", machine.input)
     assert machine.run_night().returncode == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -161,6 +162,21 @@ def test_violations_are_those_of_verify() -> None:
     assert len(found) > 20
     listed = first_cells(section(COMMANDS, "identity verify"), "code")
     assert {cell.strip("`") for cell in listed} == found
+
+
+def test_metrics_of_files_are_those_of_the_program() -> None:
+    from identity_cli.graph.hubs import Hubs
+    from identity_cli.graph.verify import Verification
+    from identity_cli.importer.report import refused_report
+    from identity_cli.output.metrics import import_metrics, verify_metrics
+
+    report = dataclasses.replace(refused_report((), 0, None), hubs=Hubs(0, 0, ()))
+    found = Verification(0, 0, "", (), {})
+    names = {m.name for m in (*import_metrics(report), *verify_metrics(found, 0, 0.0, 0.0))}
+    text = section((DOCS / "operation.md").read_text(encoding="utf-8"), "Metrics")
+    cells = " ".join(first_cells(text, "metric"))
+    assert set(re.findall(r"`(\w+)`", cells)) == names
+    assert set(re.findall(r"identity_(?:import|verify)_\w+", text)) == names
 
 
 def test_environment_variables_are_those_of_the_program() -> None:

@@ -21,6 +21,7 @@ from identity_cli.graph.changes import (
 from identity_cli.graph.hubs import MOST_PARTNERS
 from identity_cli.graph.report import STEPS, compile_report
 from identity_cli.graph.run_list import list_runs
+from identity_cli.meter import Meter
 from identity_cli.postgres.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -246,11 +247,42 @@ def test_first_run_has_nothing_to_be_compared_with(connection: psycopg.Connectio
 
 
 def test_report_of_an_empty_graph(connection: psycopg.Connection[Any]) -> None:
-    steps: list[str] = []
-    found = read(connection, on_step=steps.append)
-    assert tuple(steps) == STEPS
+    found = read(connection)
     assert found.changes.added == ()
     assert found.verification.ok
+
+
+class RecordingMeter(Meter):
+    """Records the phases, and what is done when it changes."""
+
+    is_shown = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, int]] = []
+
+    def _changed(self, *, is_new_phase: bool) -> None:
+        self.found.append((self.phase, self.done))
+
+
+@pytest.mark.parametrize("has_second", [False, True])
+def test_report_shows_how_far_it_is(
+    connection: psycopg.Connection[Any], database_url: str, has_second: bool
+) -> None:
+    for number in range(40):
+        store(connection, f"p{number}@x.org", "1", FIRST_RUN[0], 1)
+    meter = RecordingMeter()
+    with psycopg.connect(database_url, autocommit=True) as second:
+        read(connection, meter=meter, second=second if has_second else None)
+    assert list(dict.fromkeys(phase for phase, _ in meter.found)) == list(STEPS)
+    done = [done for _, done in meter.found]
+    assert done == sorted(done)
+    if has_second:
+        assert done[-1] <= 100
+    else:
+        # The verification advances by itself.
+        assert len(set(done)) > len(STEPS) + 2
+        assert done[-1] == 100
 
 
 def test_changes_begin_when_the_run_before_ended(connection: psycopg.Connection[Any]) -> None:
@@ -287,8 +319,9 @@ def test_verification_ends_with_a_report_that_fails(
 ) -> None:
     """The verification waits for a lock that another session does not release."""
 
-    def fail(_step: str) -> None:
-        raise ZeroDivisionError
+    class FailingMeter(Meter):
+        def begin(self, phase: str) -> None:
+            raise ZeroDivisionError
 
     with (
         psycopg.connect(database_url) as blocker,
@@ -297,6 +330,6 @@ def test_verification_ends_with_a_report_that_fails(
         with snapshot(connection) as graph:
             blocker.execute("LOCK TABLE contact")
             with pytest.raises(ZeroDivisionError):
-                compile_report(graph, second=second, on_step=fail)
+                compile_report(graph, second=second, meter=FailingMeter())
         blocker.rollback()
         assert second.closed or second.execute("SELECT 1").fetchone() == (1,)

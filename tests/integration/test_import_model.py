@@ -242,6 +242,29 @@ def test_each_request_is_a_transaction_of_its_own(
     assert merges == (importer.counts.merged,)
 
 
+def test_a_resumed_run_shows_that_it_compares(database_url: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [(f"p{i}@x.org", None) for i in range(20_000)])
+    database = Database(connection_parameters(database_url), embedded=False)
+    switch = StopSwitch()
+
+    def stop(progress: Progress) -> None:
+        if progress.counts.read > 11_000:
+            switch.request()
+
+    importer = Importer(ImportPlan((str(path),), jobs=1), switch)
+    importer.run(database, stop)
+    assert importer.status == "stopped"
+    shown: list[Progress] = []
+    importer = Importer(ImportPlan((str(path),), jobs=1))
+    importer.run(database, shown.append)
+    assert importer.status == "finished"
+    assert importer.counts.read == 20_000
+    phases = list(dict.fromkeys(progress.phase for progress in shown))
+    assert phases == ["comparing", "rows", "shared values"]
+    assert (shown[0].counts.read, shown[0].total) == (10_000, path.stat().st_size)
+    assert 0 < shown[0].offset < path.stat().st_size
+
+
 def test_a_dry_run_leaves_nothing(database_url: str, tmp_path: Path) -> None:
     requests: list[Pair] = [*some_requests(1500, values=500, seed=4), ("bad", None)]
     path = write_csv(tmp_path / "a.csv", requests)

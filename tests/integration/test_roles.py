@@ -98,6 +98,22 @@ def test_reading_role_reads_the_past(
         assert explained.values == ["b@x.org", "2"]
 
 
+def test_reconciling_role_gets_the_preview_of_a_dry_run(
+    as_role: Callable[..., Database], connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    owner = Player(connection)
+    owner.limit(None, 2)
+    owner.block(["1111111"])
+    rows = tmp_path / "rows.csv"
+    callers = "".join(f"{name}@x.org,2222222\n" for name in "abc")
+    rows.write_text(f"email,phone\n{callers}a@x.org,1111111\nd@x.org,3\na@x.org,4\nd@x.org,4\n")
+    importer = Importer(ImportPlan((str(rows),), dry_run=True))
+    importer.run(as_role(read_only=False))
+    preview = importer.report(0).preview
+    assert preview is not None
+    assert (preview.new_hubs, preview.merging_rows) == (1, 1)
+
+
 def test_reconciling_role_meets_every_rule(
     as_role: Callable[..., Database], connection: psycopg.Connection[Any]
 ) -> None:

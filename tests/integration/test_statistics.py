@@ -240,4 +240,4 @@ def test_values_are_masked_unless_wanted(connection: psycopg.Connection[Any]) ->
 def test_steps_are_reported_in_order(connection: psycopg.Connection[Any]) -> None:
     steps: list[str] = []
     read(connection, on_step=steps.append)
-    assert tuple(steps) == STEPS
+    assert steps == list(STEPS)
