@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from steered import Everything, Request
 from steering import Player, Step, empty, play, random_request, random_rule
 
-from identity_cli import ContactRequest
+from identity_cli import ContactRequest, IdentityService
 from identity_cli.graph.batches import Refusal, RunRequest
+from identity_cli.graph.verify import verify
 
 if TYPE_CHECKING:
     import psycopg
 
     from identity_cli.graph.core import Outcome
-    from identity_cli.graph.service import IdentityService
 
     Connection = psycopg.Connection[Any]
 
@@ -112,3 +115,66 @@ def test_batches_store_what_single_requests_store(
         ]
         assert answers == expected, seed
         assert stored(connection) == rows, seed
+
+
+@pytest.mark.parametrize("state", ["23505", "23503", "23G01", "40001", "40P01", "55P03"])
+def test_row_that_is_not_taken_asks_the_rule(
+    service: IdentityService, connection: Connection, state: str
+) -> None:
+    service.reconcile(ContactRequest("known@x.org", "1"))
+    connection.execute(f"""
+        CREATE SEQUENCE rows;
+        CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('rows') IN (2, 4) THEN
+                RAISE EXCEPTION 'somebody came between' USING ERRCODE = '{state}';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER a_test_refuses BEFORE INSERT ON contact
+            FOR EACH ROW EXECUTE FUNCTION refuse_once()
+    """)
+    pairs = [("a@x.org", "2"), ("b@x.org", "3"), ("c@x.org", "1"), ("d@x.org", "2")]
+    requests = [
+        RunRequest(ContactRequest(*pair), line, 1_000_000 * line)
+        for line, pair in enumerate(pairs, 1_000_000_000)
+    ]
+    outcomes = service.reconcile_batch(requests, RUN)
+    assert [outcome[0] for outcome in outcomes] == ["created", "created", "linked", "linked"]
+    assert service.retries == 2
+    assert verify(connection).ok
+
+
+@pytest.mark.parametrize("limit", [None, 6])
+def test_batches_that_race_end_as_the_components_say(
+    database_url: str, connection: Connection, limit: int | None
+) -> None:
+    if limit is not None:
+        Player(connection).limit(None, limit)
+    draw = random.Random(11)
+    streams = [
+        [
+            ContactRequest(
+                emails=draw.sample([f"e{n}@x.org" for n in range(150)], draw.choice([0, 1, 1, 2])),
+                phones=[f"55500{draw.randrange(100, 250)}"],
+            )
+            for _ in range(700 if limit is None else 200)
+        ]
+        for _ in range(4)
+    ]
+    barrier = threading.Barrier(len(streams))
+
+    def send(stream: list[ContactRequest]) -> None:
+        with IdentityService.open(database_url) as service:
+            barrier.wait()
+            for start in range(0, len(stream), 70):
+                list(service.reconcile_stream(stream[start : start + 70]))
+
+    with ThreadPoolExecutor(len(streams)) as pool:
+        list(pool.map(send, streams))
+    everything = Everything(
+        [Request(one.emails, one.phones) for stream in streams for one in stream],
+        phone_limit=limit,
+    )
+    found = verify(connection)
+    assert found.violations == ()
+    assert found.digest == everything.digest()

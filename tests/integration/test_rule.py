@@ -695,6 +695,17 @@ def test_attempts_of_a_batch_are_limited(service: IdentityService, state: str) -
     assert contact_rows(service.connection) == []
 
 
+@pytest.mark.parametrize("state", ["40P01", "40001"])
+def test_request_that_loses_again_and_again_is_stored_in_the_end(
+    service: IdentityService, state: str
+) -> None:
+    calls = range(1, 4 * ATTEMPTS)
+    fail_by_hand(service.connection, state, calls=", ".join(map(str, calls)))
+    [outcome] = service.reconcile_batch(numbered([("a@x.org", "1")]), None)
+    assert outcome[0] == "created"
+    assert service.retries == len(calls)
+
+
 def test_pauses_grow_and_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("identity_cli.graph.core.random.uniform", lambda low, high: high)
     deadlock = psycopg.errors.DeadlockDetected()
