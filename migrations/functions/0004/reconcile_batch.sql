@@ -13,8 +13,8 @@
 -- a null version: it is known to hold one of this profile.
 --
 -- The anchors of all values are looked up at once. What follows from them with certainty is stored as reconcile() would
--- store it; whatever else there is asks reconcile(): a request of several values, a merge, a value that a rule concerns or
--- that an earlier request of the batch has brought in, a row that the database does not take because somebody came between.
+-- store it; whatever else there is asks reconcile(): a request of several values, a value that a rule concerns or that an
+-- earlier request of the batch has brought in, a row that the database does not take because somebody came between.
 -- A request that stores nothing counts as made at the moment of the look-up.
 --
 -- What a concurrent request may cause is tried again, at most 300 times and for at most five minutes; where it may be a
@@ -90,7 +90,8 @@ BEGIN
            array_agg(email_id), array_agg(phone_id), array_agg(coalesce(email_root, phone_root)), array_agg(phone_root),
            array_agg(email IS NOT NULL AND email_root IS NULL), array_agg(phone IS NOT NULL AND phone_root IS NULL),
            array_agg(email_partner), array_agg(phone_partner), array_agg(at), array_agg(created_at)
-    INTO needs, email_ids, phone_ids, roots, other_roots, new_emails, new_phones, email_partners, phone_partners, times, created
+    INTO needs, email_ids, phone_ids, roots, other_roots, new_emails, new_phones, email_partners, phone_partners,
+         times, created
     FROM (
         WITH request AS MATERIALIZED (
             SELECT * FROM unnest(string_to_array(time_list, ',')::bigint[], emails, phones)
@@ -100,7 +101,8 @@ BEGIN
             UNION ALL
             SELECT unnest(string_to_array(phone, E'\x1f')) FROM request WHERE strpos(phone, E'\x1f') > 0
         )
-        SELECT r.email, r.phone, r.at, email_requests, phone_requests, e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
+        SELECT r.email, r.phone, r.at, email_requests, phone_requests,
+               e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
                greatest(r.at, e.created_at, p.created_at) AS created_at,
                e.phone_number IS NOT NULL AS email_partner, p.email IS NOT NULL AS phone_partner,
                CASE
