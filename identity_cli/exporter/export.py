@@ -210,9 +210,9 @@ def _records(graph: Snapshot, what: What, contacts: Contacts, since: str | None)
     if what == "contacts":
         return Records(CONTACT_COLUMNS, contacts.query(_CONTACTS), contacts.parameters)
     from identity_cli.exporter.changes import changes_since, redirects_since
-    from identity_cli.graph.moments import BEGINNING, find_beginning
+    from identity_cli.graph.moments import find_beginning
 
-    moment = BEGINNING if since is None else find_beginning(graph, since)
+    moment = find_beginning(graph, since)
     if what == "changes":
         return Records(CHANGE_COLUMNS, changes_since(moment), moment.parameters)
     return Records(REDIRECT_COLUMNS, redirects_since(moment), moment.parameters)

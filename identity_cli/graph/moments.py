@@ -55,6 +55,8 @@ _LAST_WRITTEN = """
 """
 _IS_ON_DISK = "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn"
 _WRITER_PAUSE = "SELECT setting::bigint / 1000.0 FROM pg_settings WHERE name = 'wal_writer_delay'"
+# What has changed is new to the statistics, and a plan for few rows compares each with each.
+_PLANNING = "SET LOCAL enable_nestloop = off"
 _RUN = "SELECT status, finished_at, end_snapshot FROM import_run WHERE id = %s"
 _LAST_BEFORE = """
     SELECT split_part(recorded, ' ', 2)
@@ -131,6 +133,7 @@ def find_moment(graph: Snapshot, text: str) -> Moment:
 
     Raises `UsageError`, `RunNotFoundError`, `MomentUnknownError`.
     """
+    graph.connection.execute(_PLANNING)
     if text.isdecimal():
         finished_at, snapshot = _end_of_run(graph, int(text))
         return Moment(time=finished_at) if snapshot is None else _in_snapshot(graph, snapshot)
@@ -139,13 +142,16 @@ def find_moment(graph: Snapshot, text: str) -> Moment:
     return Moment(time=_past_time(graph, text))
 
 
-def find_beginning(graph: Snapshot, text: str) -> Moment:
+def find_beginning(graph: Snapshot, text: str | None) -> Moment:
     """Return the moment from which changes are to be found; what came later is never missed.
 
-    Of a time, that is the last start or end of a run before it: what was stored at that time may be
-    committed later. Raises what `find_moment` raises, and `MomentUnknownError` also for a run of
+    None is the beginning. Of a time, that is the last start or end of a run before it: what was
+    stored at that time may be committed later. Raises what `find_moment` raises, and `MomentUnknownError` also for a run of
     which the end was not recorded.
     """
+    graph.connection.execute(_PLANNING)
+    if text is None:
+        return BEGINNING
     if text.isdecimal():
         _, snapshot = _end_of_run(graph, int(text))
         if snapshot is None:
