@@ -22,6 +22,7 @@ NAMES = {
     "startup": "identity identify against a Python that does one SELECT",
     "export": "export of contacts against COPY TO STDOUT",
     "explain": "explain in a graph of a million contacts against show",
+    "since": "changes of a night and --as-of in a graph of a million contacts against COPY",
     "report": "stats and report against the seconds that they may take more than a COPY",
     "dry_run": "a dry run against the import itself, and its preview against the dry run",
     "progress": "commands that report how far they are against the same without",

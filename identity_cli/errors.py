@@ -168,6 +168,14 @@ class RunNotFoundError(IdentityError):
     hint = "identity runs lists them"
 
 
+class MomentUnknownError(IdentityError):
+    """A moment of the past of which this database does not know what was stored by then."""
+
+    code = "moment_unknown"
+    message = "What was stored by then is not known."
+    hint = "export everything, and use the token of that export from now on"
+
+
 class RunBusyError(IdentityError):
     """An import run that is still at work, so that it cannot be taken back."""
 

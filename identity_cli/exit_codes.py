@@ -21,6 +21,7 @@ EXIT_CODES: tuple[tuple[type[errors.IdentityError], int], ...] = (
     (errors.ContactNotFoundError, 4),
     (errors.NotOneIdentityError, 4),
     (errors.RunNotFoundError, 4),
+    (errors.MomentUnknownError, 4),
     (errors.RuleNotFoundError, 4),
     (errors.InputUnreadableError, 4),
     (errors.InputBusyError, 6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from steered import Everything, Request, ordered
@@ -113,13 +114,16 @@ class Player:
         run = self.runs[-1] if in_run and self.runs else None
         self._time += 1
         answer = self.connection.execute(
-            "SELECT * FROM reconcile_request(%s, %s, 'epoch'::timestamptz + %s * interval '1 s',"
-            " %s, %s)",
-            (list(emails), list(phones), self._time, run, None if run is None else self._time),
+            "SELECT * FROM reconcile_request(%s, %s, %s, %s, %s)",
+            (list(emails), list(phones), self.time(), run, None if run is None else self._time),
         ).fetchone()
         assert answer is not None
         self.truth.requests.append(Request(tuple(emails), tuple(phones), run))
         return answer
+
+    def time(self) -> datetime:
+        """Return the time of the next request."""
+        return datetime.fromtimestamp(self._time, UTC)
 
     def block(self, values: Iterable[str]) -> None:
         wanted = sorted(set(values) - self.truth.forgotten)
@@ -229,8 +233,8 @@ Step = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 _TABLES = (
     "contact, link_evidence, set_aside_contact, restatement, steering_command, contact_move,"
-    " block_pattern, blocked_value, unlinked_pair, hub_exemption, partner_count, forgotten_value,"
-    " forget_key, import_run, normalization_profile"
+    " former_contact, former_evidence, block_pattern, blocked_value, unlinked_pair, hub_exemption,"
+    " partner_count, forgotten_value, forget_key, import_run, normalization_profile"
 )
 
 

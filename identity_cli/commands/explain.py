@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Emails, Json, Phones
+from identity_cli.commands.options import AsOf, DatabaseUrl, Debug, Emails, Json, Phones
 from identity_cli.commands.signals import orderly_end
 from identity_cli.errors import UsageError
 from identity_cli.output.explanation import PictureFormat, check_svg
@@ -46,6 +46,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    as_of: AsOf = None,
     json: Json = False,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
@@ -64,6 +65,8 @@ def explain(
       identity explain mcfly@hillvalley.edu 123456
       identity explain 1 --format svg > identity.svg
     """
+    from identity_cli.graph.moments import check_moment, find_moment
+
     if json and picture_format:
         raise UsageError("--json and --format do not go together", hint="use one of them")
     if sum(map(len, (values or (), email or (), phone or (), contact_id or ()))) not in (1, 2):
@@ -73,6 +76,8 @@ def explain(
         )
     if picture_format == "svg":
         check_svg()
+    if as_of is not None:
+        check_moment(as_of)
     from identity_cli.graph.explanation import Separation, explain_chain, explain_identity
     from identity_cli.graph.profile import effective_region
     from identity_cli.postgres import schema
@@ -85,10 +90,11 @@ def explain(
                 region = effective_region(None, profile)
                 named = _references(values, email, phone, contact_id, region)
                 with snapshot(connection) as graph:
+                    moment = None if as_of is None else find_moment(graph, as_of)
                     explained = (
-                        explain_identity(graph, *named)
+                        explain_identity(graph, named[0], moment)
                         if len(named) == 1
-                        else explain_chain(graph, *named)
+                        else explain_chain(graph, named[0], named[1], moment)
                     )
         if isinstance(explained, Separation):
             if json:

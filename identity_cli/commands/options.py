@@ -57,6 +57,15 @@ OutputPath = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Replace the file at PATH; its owner and mode are kept.")
 ]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="RUN|TIME",
+        help="Show the graph as it was after a run or at a time.",
+        show_default=False,
+    ),
+]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, help="Print the traceback of an error.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from identity_cli import output
-from identity_cli.commands.options import DatabaseUrl, Debug, Email, Json, Phone
+from identity_cli.commands.options import AsOf, DatabaseUrl, Debug, Email, Json, Phone
 from identity_cli.errors import UsageError
 
 
@@ -40,6 +40,7 @@ def show(
     with_values: Annotated[
         bool, typer.Option("--values", help="With --like, print the values without masking.")
     ] = False,
+    as_of: AsOf = None,
     json: Json = False,
     database_url: DatabaseUrl = None,
     _debug: Debug = False,
@@ -60,10 +61,15 @@ def show(
     if like is not None:
         if any(one is not None for one in (value, email, phone, contact_id)):
             raise UsageError("--like does not go together with a value", hint="use one of the two")
+        if as_of is not None:
+            raise UsageError("--like does not go together with --as-of", hint="use a value")
         _show_like(like, database_url, as_json=json, with_values=with_values)
         return
     if with_values:
         raise UsageError("--values is for --like only", hint="omit it: values are not masked")
+    if as_of is not None:
+        _show_past(as_of, value, email, phone, contact_id, database_url, as_json=json)
+        return
     from identity_cli.graph.service import IdentityService
 
     with (
@@ -71,6 +77,51 @@ def show(
         service.find_stream(value, email=email, phone=phone, contact_id=contact_id) as contact,
     ):
         output.print_contact(contact, as_json=json)
+
+
+def _show_past(
+    as_of: str,
+    value: str | None,
+    email: str | None,
+    phone: str | None,
+    contact_id: int | None,
+    database_url: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    from identity_cli.graph.moments import check_moment, find_moment
+    from identity_cli.graph.past_identity import find_past
+    from identity_cli.graph.profile import effective_region
+    from identity_cli.graph.references import read_lookup
+    from identity_cli.graph.service import ContactStream
+    from identity_cli.postgres import schema
+    from identity_cli.postgres.snapshot import snapshot
+    from identity_cli.settings import open_database
+
+    check_moment(as_of)
+    with open_database(database_url) as database:
+        connection, profile = schema.connect(database)
+        with connection:
+            references, all_of_them = read_lookup(
+                value,
+                email=email,
+                phone=phone,
+                contact_id=contact_id,
+                region=effective_region(None, profile),
+            )
+            with snapshot(connection) as graph:
+                moment = find_moment(graph, as_of)
+                found, is_ambiguous = find_past(graph, moment, references, all_of_them=all_of_them)
+    output.print_contact(
+        ContactStream(
+            found.primary_id,
+            iter(found.emails),
+            iter(found.phone_numbers),
+            iter(found.secondary_ids),
+            is_ambiguous,
+        ),
+        as_json=as_json,
+    )
 
 
 def _show_like(pattern: str, database_url: str | None, *, as_json: bool, with_values: bool) -> None:

@@ -13,3 +13,13 @@ CONTACT_COLUMNS = (
     "deleted_at",
 )
 IDENTITY_COLUMNS = ("primaryContatctId", "emails", "phoneNumbers", "secondaryContactIds")
+# What a contact is now, then what it was.
+CHANGE_COLUMNS = (
+    "change",
+    *CONTACT_COLUMNS,
+    "primary_id",
+    "old_email",
+    "old_phone_number",
+    "old_primary_id",
+)
+REDIRECT_COLUMNS = ("id", "primary_id", "status")

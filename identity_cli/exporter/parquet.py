@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from identity_cli.exporter.columns import CONTACT_COLUMNS, IDENTITY_COLUMNS
+from identity_cli.exporter.columns import IDENTITY_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from identity_cli.graph.service import ConsolidatedContact
 
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 ROW_GROUP = 65_536
 
 _MOMENT = pa.timestamp("us", tz="UTC")
-_CONTACT_TYPES = (
-    pa.int64(),
-    pa.string(),
-    pa.string(),
-    pa.int64(),
-    pa.string(),
-    _MOMENT,
-    _MOMENT,
-    _MOMENT,
-)
+_COLUMN_TYPES = {
+    "id": pa.int64(),
+    "linked_id": pa.int64(),
+    "primary_id": pa.int64(),
+    "old_primary_id": pa.int64(),
+    "created_at": _MOMENT,
+    "updated_at": _MOMENT,
+    "deleted_at": _MOMENT,
+}
 _IDENTITY_TYPES = (
     pa.int64(),
     pa.list_(pa.string()),
@@ -36,10 +35,13 @@ _IDENTITY_TYPES = (
 )
 
 
-def write_contacts(stream: BinaryIO, contacts: Iterable[tuple[Any, ...]]) -> None:
-    """Write one row per contact, as in CSV."""
-    schema = pa.schema(list(zip(CONTACT_COLUMNS, _CONTACT_TYPES, strict=True)))
-    _write(stream, schema, ((contact, 1) for contact in contacts))
+def write_records(
+    stream: BinaryIO, columns: Sequence[str], records: Iterable[tuple[Any, ...]]
+) -> None:
+    """Write one row per record, as in CSV."""
+    types = (_COLUMN_TYPES.get(column, pa.string()) for column in columns)
+    schema = pa.schema(list(zip(columns, types, strict=True)))
+    _write(stream, schema, ((record, 1) for record in records))
 
 
 def write_identities(stream: BinaryIO, identities: Iterable[ConsolidatedContact]) -> None:

@@ -146,9 +146,16 @@ def read_evidence(graph: Snapshot, primary_id: int) -> IdentityEvidence:
     parameters = {"primary": primary_id}
     contacts = list(starmap(Evidence, graph.rows(_CONTACTS, parameters)))
     pairs = list(starmap(Evidence, graph.rows(_PAIRS, parameters)))
+    return IdentityEvidence(primary_id, contacts, pairs, read_sources(graph, contacts, pairs))
+
+
+def read_sources(
+    graph: Snapshot, contacts: Iterable[Evidence], pairs: Iterable[Evidence]
+) -> Sources:
+    """Read the inputs of the runs that rows come from."""
     run_ids = {row.run_id for row in chain(contacts, pairs)} - {None}
     runs = graph.connection.execute(_RUNS, (sorted(run_ids, key=int),)).fetchall()  # type: ignore[arg-type]
-    return IdentityEvidence(primary_id, contacts, pairs, Sources(runs))
+    return Sources(runs)
 
 
 def _time(row: Evidence) -> datetime:

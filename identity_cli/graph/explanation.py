@@ -13,6 +13,7 @@ from identity_cli.errors import ContactNotFoundError, NotOneIdentityError
 from identity_cli.graph import core
 from identity_cli.graph.chains import Branch, Hop, first_links, links_of, shortest_chain
 from identity_cli.graph.evidence import read_evidence
+from identity_cli.graph.past_identity import find_past_roots, read_past_evidence, resolve_past
 from identity_cli.graph.separation import blocking_rule, separating_rules
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from identity_cli.graph.chains import Links
     from identity_cli.graph.core import Found, Steps
     from identity_cli.graph.evidence import Evidence, IdentityEvidence, Sources
+    from identity_cli.graph.moments import Moment
     from identity_cli.graph.references import Reference
     from identity_cli.graph.separation import Rule
     from identity_cli.postgres.snapshot import Snapshot
@@ -72,16 +74,29 @@ class Separation:
     """Two values or contacts that are not one identity, and the rules that keep them apart.
 
     Without any one of the rules, the two would be one identity. If there is none, nothing that was
-    stored joins them, or only what several rules take out.
+    stored joins them, or only what several rules take out. Rules of the past are not known.
     """
 
     start: Found
     end: Found
     rules: tuple[Rule, ...] = ()
+    is_past: bool = False
 
     @property
     def error(self) -> NotOneIdentityError:
         """The error that reports it, without the values."""
+        if self.is_past and self.start.primary_id == self.end.primary_id:
+            return NotOneIdentityError(
+                f"they were one identity at that time, of contact {self.end.primary_id}, but what"
+                " joined them was forgotten since",
+                hint="a forgotten value cannot be shown, nor what it joined",
+            )
+        if self.is_past:
+            return NotOneIdentityError(
+                "they were two identities at that time: their primaries were the contacts"
+                f" {self.start.primary_id} and {self.end.primary_id}",
+                hint="identity history shows what has happened since",
+            )
         if self.start.primary_id == self.end.primary_id:
             return NotOneIdentityError(
                 f"no evidence joins them, although both belong to contact {self.end.primary_id}",
@@ -151,10 +166,19 @@ class IdentityExplanation:
         }
 
 
-def explain_identity(graph: Snapshot, references: Sequence[Reference]) -> IdentityExplanation:
-    """Explain the identity that the references lead to. Raises `ContactNotFoundError`."""
-    found = resolved(graph, references)
-    evidence = read_evidence(graph, found.primary_id)
+def explain_identity(
+    graph: Snapshot, references: Sequence[Reference], moment: Moment | None = None
+) -> IdentityExplanation:
+    """Explain the identity that the references lead to, or led to at a moment of the past.
+
+    Raises `ContactNotFoundError`.
+    """
+    if moment is None:
+        found = resolved(graph, references)
+        evidence = read_evidence(graph, found.primary_id)
+    else:
+        found = resolve_past(find_past_roots(graph, moment, references), references)
+        evidence = read_past_evidence(graph, moment, found.primary_id)
     root = next(
         (row for row in evidence.contacts if row.contact_id == found.primary_id),
         evidence.contacts[0],
@@ -163,24 +187,36 @@ def explain_identity(graph: Snapshot, references: Sequence[Reference]) -> Identi
 
 
 def explain_chain(
-    graph: Snapshot, start_references: Sequence[Reference], end_references: Sequence[Reference]
+    graph: Snapshot,
+    start_references: Sequence[Reference],
+    end_references: Sequence[Reference],
+    moment: Moment | None = None,
 ) -> ChainExplanation | Separation:
     """Explain why two values or contacts are one identity, or report that they are not.
 
-    Raises `ContactNotFoundError`.
+    With a moment, that they were. Raises `ContactNotFoundError`.
     """
-    start = resolved(graph, start_references, ": the first one of the two")
-    end = resolved(graph, end_references, ": the second one of the two")
+    if moment is None:
+        start = resolved(graph, start_references, ": the first one of the two")
+        end = resolved(graph, end_references, ": the second one of the two")
+    else:
+        roots = find_past_roots(graph, moment, (*start_references, *end_references))
+        start, end = resolve_past(roots, start_references), resolve_past(roots, end_references)
     if start.primary_id != end.primary_id:
+        if moment is not None:
+            return Separation(start, end, is_past=True)
         rules = separating_rules(graph, start.primary_id, end.primary_id)
         return Separation(start, end, rules)
-    evidence = read_evidence(graph, start.primary_id)
+    if moment is None:
+        evidence = read_evidence(graph, start.primary_id)
+    else:
+        evidence = read_past_evidence(graph, moment, start.primary_id)
     links = links_of(evidence.rows())
     if start.reference == end.reference:
         return ChainExplanation(start, end, evidence, links, ())
     hops = shortest_chain(links, _values(start, evidence), set(_values(end, evidence)))
     if hops is None:
-        return Separation(start, end)
+        return Separation(start, end, is_past=moment is not None)
     first, last = (hops[0].value, hops[-1].other_value) if hops else _common(start, end, evidence)
     hops = [*_own_row(start, evidence, first), *hops]
     hops += [Hop(hop.other_value, hop.value, hop.row) for hop in _own_row(end, evidence, last)]

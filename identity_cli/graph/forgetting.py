@@ -61,6 +61,13 @@ _STATEMENTS = """
            ARRAY(SELECT run_id FROM evidence WHERE run_id IS NOT NULL
                  UNION SELECT run_id FROM restated WHERE run_id IS NOT NULL)
 """
+# Contacts and evidence as they were before a command changed them.
+_FORMER = """
+    SELECT (SELECT count(*) FROM former_contact
+            WHERE email = ANY (%(values)s) OR phone_number = ANY (%(values)s))
+         + (SELECT count(*) FROM former_evidence
+            WHERE value = ANY (%(values)s) OR other_value = ANY (%(values)s))
+"""
 _RULES = """
     SELECT (SELECT count(*) FROM blocked_value WHERE value = ANY (%(values)s)),
            (SELECT count(*) FROM unlinked_pair
@@ -91,8 +98,9 @@ class SourceRun:
 class Receipt:
     """What was erased, in rows; it holds no value.
 
-    `contacts_kept` have lost a value and keep the other one. `reasons` of older commands held a
-    value. `key_in_database` reports where the key of the hashes is.
+    `contacts_kept` have lost a value and keep the other one. `former_rows` are contacts and
+    evidence as they once were. `reasons` of older commands held a value. `key_in_database` reports
+    where the key of the hashes is.
     """
 
     values: int
@@ -101,6 +109,7 @@ class Receipt:
     contacts_kept: int
     evidence: int
     restatements: int
+    former_rows: int
     blocked_values: int
     unlinked_pairs: int
     hub_exemptions: int
@@ -145,7 +154,8 @@ class Forget:
         self._check_reason(values)
         receipt = _erase(log, values, self.reason)
         notes = []
-        if not receipt.contacts_erased + receipt.contacts_kept + receipt.evidence:
+        held = receipt.contacts_erased + receipt.contacts_kept + receipt.evidence
+        if not held + receipt.former_rows:
             notes.append("the database held nothing of it; a request that brings it will drop it")
         return Effect(tuple(notes), {"receipt": receipt.as_json()})
 
@@ -193,6 +203,7 @@ def _erase(log: CommandLog, values: Sequence[str], reason: str | None) -> Receip
     log.call("LOCK TABLE contact, link_evidence, set_aside_contact IN EXCLUSIVE MODE")
     erased, holders, contact_runs = row(_CONTACTS)
     evidence, restated, statement_runs = row(_STATEMENTS)
+    [former_rows] = row(_FORMER)
     blocked, pairs, exemptions, patterns, reasons, hashes = row(_RULES)
     log.rows("SELECT forget_values(%s::text[], %s)", list(values), command)
     patterns_now, reasons_now, hashes_now, key_in_database = row(_LATER)
@@ -204,6 +215,7 @@ def _erase(log: CommandLog, values: Sequence[str], reason: str | None) -> Receip
         contacts_kept=holders - erased,
         evidence=evidence,
         restatements=restated,
+        former_rows=former_rows,
         blocked_values=blocked,
         unlinked_pairs=pairs,
         hub_exemptions=exemptions,

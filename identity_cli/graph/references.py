@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from identity_cli.errors import InvalidRequestError
+from identity_cli.errors import InvalidRequestError, UsageError
 from identity_cli.graph.normalize import normalize_email, normalize_phone
 
 Kind = Literal["email", "phone", "id"]
@@ -60,3 +60,31 @@ def _reference(kind: Kind, value: str | None) -> Reference:
     if value is None:
         raise InvalidRequestError("no_identifier", "neither an email nor a phone number")
     return Reference(kind, value)
+
+
+def read_lookup(
+    value: str | None,
+    *,
+    email: str | None,
+    phone: str | int | None,
+    contact_id: int | None,
+    region: str | None,
+) -> tuple[tuple[Reference, ...], bool]:
+    """Return the references of a look-up, and whether all of them have to lead to one identity.
+
+    Raises `UsageError` if it is not by one value, by one id, or by an email and a phone number,
+    and `InvalidRequestError`.
+    """
+    has_values = email is not None or phone is not None
+    if sum((value is not None, contact_id is not None, has_values)) != 1:
+        raise UsageError(
+            "look up by one value, by one id, or by an email and a phone number",
+            hint="use VALUE, --id, or --email and --phone",
+        )
+    if value is not None:
+        return read_reference(value, region), False
+    if contact_id is not None:
+        return (Reference("id", contact_id),), False
+    emails = () if email is None else (email_reference(email),)
+    phones = () if phone is None else (phone_reference(phone, region),)
+    return (*emails, *phones), True

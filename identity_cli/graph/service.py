@@ -30,12 +30,7 @@ from identity_cli.graph.core import (
 )
 from identity_cli.graph.normalize import PROFILE_VERSION, ContactRequest
 from identity_cli.graph.profile import effective_region
-from identity_cli.graph.references import (
-    Reference,
-    email_reference,
-    phone_reference,
-    read_reference,
-)
+from identity_cli.graph.references import Reference, read_lookup
 from identity_cli.postgres import schema
 from identity_cli.postgres.clock import ServerClock
 from identity_cli.postgres.database import translated
@@ -317,21 +312,11 @@ class IdentityService:
         phone: str | int | None,
         contact_id: int | None,
     ) -> Steps[Found]:
-        has_values = email is not None or phone is not None
-        if sum((value is not None, contact_id is not None, has_values)) != 1:
-            raise UsageError(
-                "look up by one value, by one id, or by an email and a phone number",
-                hint="use VALUE, --id, or --email and --phone",
-            )
         region = self.profile.region if self.profile else self.region
-        if value is not None:
-            return core.resolve(read_reference(value, region))
-        if contact_id is not None:
-            return core.resolve([Reference("id", contact_id)])
-        references = [] if email is None else [email_reference(email)]
-        if phone is not None:
-            references.append(phone_reference(phone, region))
-        return core.resolve_all(references)
+        references, all_of_them = read_lookup(
+            value, email=email, phone=phone, contact_id=contact_id, region=region
+        )
+        return core.resolve_all(references) if all_of_them else core.resolve(references)
 
     def _check_region(self, request: ContactRequest) -> None:
         if request.region != self.region:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 
 from identity_cli.errors import InputBusyError
+from identity_cli.graph.moments import read_origin
 from identity_cli.importer.checkpoints import Checkpoint
 from identity_cli.importer.records import Records, are_unknown, primary_at, read_records
 from identity_cli.postgres.database import translated
@@ -149,8 +150,9 @@ class RunJournal:
         self.lock_run(self.run_id)
         self._one(
             "INSERT INTO import_run (id, status, inputs, fingerprint, lock_key, options,"
-            " checkpoint, rows, started_at) OVERRIDING SYSTEM VALUE"
-            " VALUES (%s, 'running', %s, %s, %s, %s, %s, %s, clock_timestamp()) RETURNING id",
+            " checkpoint, rows, started_at, start_snapshot) OVERRIDING SYSTEM VALUE"
+            " VALUES (%s, 'running', %s, %s, %s, %s, %s, %s, clock_timestamp(),"
+            " %s::text || ' ' || pg_current_snapshot()) RETURNING id",
             self.run_id,
             self._inputs_json([]),
             self._fingerprint,
@@ -158,6 +160,7 @@ class RunJournal:
             _json(self._options),
             json.dumps(checkpoint.as_json()),
             json.dumps(asdict(checkpoint.counts)),
+            read_origin(self.connection),
         )
         return self.run_id
 
@@ -165,8 +168,8 @@ class RunJournal:
         """Continue a run whose lock was taken."""
         self.run_id = run_id
         self._one(
-            "UPDATE import_run SET status = 'running', finished_at = NULL, error = NULL,"
-            " inputs = %s, fingerprint = %s WHERE id = %s RETURNING id",
+            "UPDATE import_run SET status = 'running', finished_at = NULL, end_snapshot = NULL,"
+            " error = NULL, inputs = %s, fingerprint = %s WHERE id = %s RETURNING id",
             self._inputs_json(first_lines),
             self._fingerprint,
             run_id,
@@ -210,7 +213,8 @@ class RunJournal:
         self._one(
             "UPDATE import_run SET checkpoint = %s, rows = %s, seconds = %s,"
             " inputs = coalesce(%s, inputs), status = %s, error = %s,"
-            " finished_at = clock_timestamp() WHERE id = %s RETURNING id",
+            " finished_at = clock_timestamp(), end_snapshot = split_part(start_snapshot, ' ', 1)"
+            " || ' ' || pg_current_snapshot() WHERE id = %s RETURNING id",
             *self._progress(checkpoint, first_lines),
             status,
             None if error is None else _json(error),
@@ -222,7 +226,8 @@ class RunJournal:
         with suppress(psycopg.Error):
             self.connection.execute(
                 "UPDATE import_run SET status = 'failed', error = %s,"
-                " finished_at = clock_timestamp() WHERE id = %s",
+                " finished_at = clock_timestamp(), end_snapshot = split_part("
+                "start_snapshot, ' ', 1) || ' ' || pg_current_snapshot() WHERE id = %s",
                 (_json(error), self.run_id),
             )
 

@@ -73,6 +73,7 @@ def receipt_lines(receipt: Mapping[str, Any]) -> Iterable[str]:
         "contacts that keep another value": receipt["contacts_kept"],
         "evidence": receipt["evidence"],
         "restatements": receipt["restatements"],
+        "former rows": receipt["former_rows"],
         "blocked values": receipt["blocked_values"],
         "unlinked pairs": receipt["unlinked_pairs"],
         "exemptions": receipt["hub_exemptions"],

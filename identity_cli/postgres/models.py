@@ -5,6 +5,8 @@ The functions and triggers are in `sql/`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -27,6 +29,21 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.types import UserDefinedType
+
+
+class Xid8(UserDefinedType[str]):
+    """A transaction id that never wraps around."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: Any) -> str:
+        return "xid8"
+
+
+# Otherwise Alembic does not recognise the columns that it finds in the database.
+ischema_names["xid8"] = Xid8
 
 metadata = MetaData()
 
@@ -34,6 +51,7 @@ metadata = MetaData()
 _identifier = Text(collation="C")
 _precedence = Enum("primary", "secondary", name="link_precedence", metadata=metadata)
 _moment = DateTime(timezone=True)
+_this_transaction = text("pg_current_xact_id()")
 
 contact = Table(
     "contact",
@@ -63,6 +81,9 @@ contact = Table(
     Column("anchors_phone", Boolean, nullable=False, server_default=text("true")),
     Column("email", _identifier),
     Column("phone_number", _identifier),
+    # The transaction that stored the contact or, if a command has changed it, that one. The xmin of
+    # PostgreSQL may be a subtransaction, which no snapshot lists. Null: before this column.
+    Column("stored_in", Xid8, server_default=_this_transaction),
     PrimaryKeyConstraint("id", name="contact_pkey"),
     UniqueConstraint("id", "link_precedence", name="contact_id_link_precedence_key"),
     ForeignKeyConstraint(
@@ -103,6 +124,7 @@ link_evidence = Table(
     Column("other_value", _identifier, nullable=False),
     # A rule keeps the pair from linking.
     Column("is_held", Boolean, nullable=False, server_default=text("false")),
+    Column("stored_in", Xid8, server_default=_this_transaction),
     PrimaryKeyConstraint("id", name="link_evidence_pkey"),
     UniqueConstraint("value", "other_value", name="link_evidence_pair_key"),
     CheckConstraint(
@@ -187,6 +209,60 @@ contact_move = Table(
     PrimaryKeyConstraint("id", name="contact_move_pkey"),
     Index("contact_move_contact_id", "contact_id"),
     Index("contact_move_command_id", "command_id"),
+)
+
+# Contacts as they were before a command changed them: what a reader of the past needs, besides the
+# merges of link_evidence. Forgotten values are null here, too.
+former_contact = Table(
+    "former_contact",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("contact_id", BigInteger, nullable=False),
+    # Before and after; null if the contact was shown nowhere.
+    Column("primary_id", BigInteger),
+    Column("next_primary_id", BigInteger),
+    Column("command_id", BigInteger),
+    Column("replaced_in", Xid8, nullable=False, server_default=_this_transaction),
+    Column("replaced_at", _moment, nullable=False),
+    # The last ids given out by then: contacts and merges of the identity with higher ids are later.
+    Column("contact_mark", BigInteger, nullable=False),
+    Column("evidence_mark", BigInteger, nullable=False),
+    Column("initial_linked_id", BigInteger),
+    Column("run_id", BigInteger),
+    Column("line", BigInteger),
+    Column("created_at", _moment),
+    Column("updated_at", _moment),
+    Column("stored_in", Xid8),
+    Column("anchors_email", Boolean),
+    Column("anchors_phone", Boolean),
+    Column("email", _identifier),
+    Column("phone_number", _identifier),
+    PrimaryKeyConstraint("id", name="former_contact_pkey"),
+    Index("former_contact_contact_id", "contact_id"),
+)
+
+# Evidence as it was before a command changed or deleted it. The values are null if they are
+# forgotten.
+former_evidence = Table(
+    "former_evidence",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("evidence_id", BigInteger, nullable=False),
+    Column("replaced_in", Xid8, nullable=False, server_default=_this_transaction),
+    Column("replaced_at", _moment, nullable=False),
+    Column("primary_id", BigInteger),
+    Column("merged_id", BigInteger),
+    Column("run_id", BigInteger),
+    Column("line", BigInteger),
+    Column("created_at", _moment, nullable=False),
+    Column("stored_in", Xid8),
+    Column("value", _identifier),
+    Column("other_value", _identifier),
+    Column("is_held", Boolean, nullable=False),
+    PrimaryKeyConstraint("id", name="former_evidence_pkey"),
+    Index("former_evidence_evidence_id", "evidence_id"),
+    Index("former_evidence_merged_id", "merged_id", postgresql_where=text("merged_id IS NOT NULL")),
+    Index("former_evidence_value", "value"),
 )
 
 # Values matching a pattern are blocked. The pattern has to match a value as a whole.
@@ -305,6 +381,9 @@ import_run = Table(
     Column("finished_at", _moment),
     # Why it failed: {"code", "message", "hint"}.
     Column("error", JSONB),
+    # What the run saw at its start, and what was stored at its end: the server and its snapshot.
+    Column("start_snapshot", Text),
+    Column("end_snapshot", Text),
     PrimaryKeyConstraint("id", name="import_run_pkey"),
     CheckConstraint(
         "status IN ('running', 'finished', 'stopped', 'failed', 'undone')",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.types import UserDefinedType
 
 from identity_cli.postgres.sql import install_functions, routine_names
 
@@ -18,11 +20,23 @@ _functions = Path(__file__).parent.parent / "functions"
 _identifier = sa.Text(collation="C")
 _moment = sa.DateTime(timezone=True)
 
+
+class _Xid8(UserDefinedType[str]):
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: Any) -> str:
+        return "xid8"
+
+
+_this_transaction = sa.text("pg_current_xact_id()")
+
 _TABLES = (
     "set_aside_contact",
     "restatement",
     "steering_command",
     "contact_move",
+    "former_contact",
+    "former_evidence",
     "blocked_value",
     "block_pattern",
     "unlinked_pair",
@@ -129,11 +143,17 @@ def upgrade() -> None:
         ["other_value"],
         postgresql_where=sa.text("is_held"),
     )
+    for name in ("start_snapshot", "end_snapshot"):
+        op.add_column("import_run", sa.Column(name, sa.Text))
     _replace_check(
         "import_run",
         "import_run_status",
         "status IN ('running', 'finished', 'stopped', 'failed', 'undone')",
     )
+    for table in ("link_evidence", "contact"):
+        # With a default from the beginning, all rows would be rewritten.
+        op.add_column(table, sa.Column("stored_in", _Xid8))
+        op.alter_column(table, "stored_in", server_default=_this_transaction)
     _replace_check(
         "contact",
         "contact_primary_has_no_link",
@@ -168,6 +188,10 @@ def downgrade() -> None:
     op.execute("DROP SEQUENCE placeholder_id")
     op.drop_index("link_evidence_held", "link_evidence")
     op.drop_column("link_evidence", "is_held")
+    for table in ("link_evidence", "contact"):
+        op.drop_column(table, "stored_in")
+    for name in ("start_snapshot", "end_snapshot"):
+        op.drop_column("import_run", name)
     op.alter_column("link_evidence", "primary_id", nullable=False)
     op.drop_index("link_evidence_merged_id", "link_evidence")
     op.create_index(
@@ -267,6 +291,55 @@ def _create_tables() -> None:
     )
     for column in ("contact_id", "command_id"):
         op.create_index(f"contact_move_{column}", "contact_move", [column])
+    op.create_table(
+        "former_contact",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        sa.Column("contact_id", sa.BigInteger, nullable=False),
+        sa.Column("primary_id", sa.BigInteger),
+        sa.Column("next_primary_id", sa.BigInteger),
+        sa.Column("command_id", sa.BigInteger),
+        sa.Column("replaced_in", _Xid8, nullable=False, server_default=_this_transaction),
+        sa.Column("replaced_at", _moment, nullable=False),
+        sa.Column("contact_mark", sa.BigInteger, nullable=False),
+        sa.Column("evidence_mark", sa.BigInteger, nullable=False),
+        sa.Column("initial_linked_id", sa.BigInteger),
+        sa.Column("run_id", sa.BigInteger),
+        sa.Column("line", sa.BigInteger),
+        sa.Column("created_at", _moment),
+        sa.Column("updated_at", _moment),
+        sa.Column("stored_in", _Xid8),
+        sa.Column("anchors_email", sa.Boolean),
+        sa.Column("anchors_phone", sa.Boolean),
+        sa.Column("email", _identifier),
+        sa.Column("phone_number", _identifier),
+        sa.PrimaryKeyConstraint("id", name="former_contact_pkey"),
+    )
+    op.create_index("former_contact_contact_id", "former_contact", ["contact_id"])
+    op.create_table(
+        "former_evidence",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        sa.Column("evidence_id", sa.BigInteger, nullable=False),
+        sa.Column("replaced_in", _Xid8, nullable=False, server_default=_this_transaction),
+        sa.Column("replaced_at", _moment, nullable=False),
+        sa.Column("primary_id", sa.BigInteger),
+        sa.Column("merged_id", sa.BigInteger),
+        sa.Column("run_id", sa.BigInteger),
+        sa.Column("line", sa.BigInteger),
+        sa.Column("created_at", _moment, nullable=False),
+        sa.Column("stored_in", _Xid8),
+        sa.Column("value", _identifier),
+        sa.Column("other_value", _identifier),
+        sa.Column("is_held", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="former_evidence_pkey"),
+    )
+    op.create_index("former_evidence_evidence_id", "former_evidence", ["evidence_id"])
+    op.create_index(
+        "former_evidence_merged_id",
+        "former_evidence",
+        ["merged_id"],
+        postgresql_where=sa.text("merged_id IS NOT NULL"),
+    )
+    op.create_index("former_evidence_value", "former_evidence", ["value"])
     op.create_table(
         "block_pattern",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),

@@ -66,7 +66,7 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 def run(page: Path, *, home: Path) -> list[tuple[Command, tuple[str, ...]]]:
-    """Run the commands of a page in one shell, in a folder with the samples.
+    """Run the commands of a page in one shell, in a folder with the samples and examples.
 
     `home` is the folder of the embedded server. Returns each command with its output, standard
     output and standard error together as on a terminal.
@@ -75,6 +75,8 @@ def run(page: Path, *, home: Path) -> list[tuple[Command, tuple[str, ...]]]:
     with tempfile.TemporaryDirectory(prefix="identity-docs-") as name:
         folder = Path(name)
         shutil.copytree(ROOT / "samples", folder / "samples")
+        for example in ("replay.py", "follow.sh"):
+            shutil.copy(ROOT / "docs" / example, folder)
         port = str(_free_port())
         text = _execute(
             _script(asked)

@@ -30,7 +30,7 @@ from identity_cli.exporter.export import (
 from identity_cli.postgres.snapshot import snapshot
 
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
-WHATS: tuple[What, ...] = get_args(What)
+WHATS: tuple[What, ...] = ("contacts", "identities")
 GRAPHML = "{http://graphml.graphdrawing.org/xmlns}"
 AT = datetime(2024, 2, 29, 12, 30, 15, 250_000, UTC)
 

@@ -15,6 +15,7 @@ from identity_cli.errors import DatabaseError, PermissionDeniedError, ValueBlock
 from identity_cli.exporter.export import export
 from identity_cli.graph.effects import EffectCounter
 from identity_cli.graph.explanation import explain_identity
+from identity_cli.graph.moments import find_moment
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.references import Reference
 from identity_cli.graph.report import compile_report
@@ -72,6 +73,29 @@ def test_reconciling_role_imports_and_identifies(
         for statement in ("DELETE FROM contact", "TRUNCATE contact", "DROP TABLE contact"):
             with pytest.raises(errors.InsufficientPrivilege):
                 plain.execute(statement)
+
+
+def test_reading_role_reads_the_past(
+    as_role: Callable[..., Database], connection: psycopg.Connection[Any]
+) -> None:
+    player = Player(connection)
+    player.request(["a@x.org"], ["1"])
+    player.request(["b@x.org"], ["2"])
+    plain, _ = schema.connect(as_role(read_only=True))
+    with plain:
+        stream = io.BytesIO()
+        token = export(plain, stream, what="changes", with_token=True)
+        player.request(["a@x.org"], ["2"])
+        player.block(["b@x.org"])
+        for what in ("changes", "redirects"):
+            export(plain, stream := io.BytesIO(), what=what, since=token)
+            assert len(stream.getvalue().splitlines()) > 1
+        export(plain, stream := io.BytesIO(), what="identities", as_of=token)
+        assert len(stream.getvalue().splitlines()) == 2
+        assert token is not None
+        with snapshot(plain) as graph:
+            explained = explain_identity(graph, [Reference("id", 2)], find_moment(graph, token))
+        assert explained.values == ["b@x.org", "2"]
 
 
 def test_reconciling_role_gets_the_preview_of_a_dry_run(

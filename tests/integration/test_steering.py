@@ -320,6 +320,18 @@ def test_undo_waits_for_a_run_that_is_about_to_end(
     end.join()
 
 
+def test_value_that_only_the_past_holds_is_erased(
+    steering: Steering, connection: Connection, run_id: int
+) -> None:
+    steering.apply(Undo(run_id))
+    held = "SELECT count(*) FROM former_contact WHERE email = 'b@x.org'"
+    assert connection.execute(held).fetchone() == (1,)
+    change = steering.apply(Forget(values("b@x.org")))
+    assert change.details["receipt"]["former_rows"] >= 1
+    assert change.notes == ()
+    assert connection.execute(held).fetchone() == (0,)
+
+
 def test_receipt_counts_what_is_erased(
     steering: Steering, connection: Connection, run_id: int
 ) -> None:
@@ -334,6 +346,7 @@ def test_receipt_counts_what_is_erased(
         "contacts_kept": 0,
         "evidence": 1,
         "restatements": 0,
+        "former_rows": 0,
         "blocked_values": 0,
         "unlinked_pairs": 1,
         "hub_exemptions": 0,

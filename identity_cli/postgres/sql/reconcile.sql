@@ -95,7 +95,8 @@ BEGIN
                              WHEN NOT two_emails THEN right_value END,
                         coalesce(left_root, right_root), coalesce(left_root, right_root), 'secondary',
                         left_id IS NULL OR two_emails, right_id IS NULL OR two_phones,
-                        request_run, request_line, greatest(request_at, left_at, right_at), request_at)
+                        request_run, request_line, greatest(request_at, left_at, right_at),
+                        greatest(request_at, left_at, right_at))
                 ON CONFLICT DO NOTHING
                 RETURNING 'linked', linked_id, id, NULL::bigint[] INTO result;
             END IF;
@@ -270,7 +271,8 @@ BEGIN
             RAISE EXCEPTION 'the merge would move more than % contacts', merge_limit USING ERRCODE = 'ID002';
         END IF;
     END IF;
-    UPDATE contact SET linked_id = kept, link_precedence = 'secondary', updated_at = request_at
+    UPDATE contact SET linked_id = kept, link_precedence = 'secondary', updated_at = request_at,
+                       stored_in = written_in(stored_in, xmin)
     WHERE id = merged OR linked_id = merged;
     INSERT INTO link_evidence (value, other_value, primary_id, merged_id, run_id, line, created_at)
     VALUES (left_value, right_value, kept, merged, request_run, request_line, request_at);

@@ -172,7 +172,7 @@ BEGIN
                     INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
                                          anchors_email, anchors_phone, run_id, line, created_at, updated_at)
                     VALUES (emails[i], phones[i], roots[i], roots[i], 'secondary',
-                            new_emails[i], new_phones[i], run, lines[i], created[i], times[i])
+                            new_emails[i], new_phones[i], run, lines[i], created[i], created[i])
                     RETURNING id INTO new_id;
                 ELSIF needs[i] = 3 AND roots[i] <> other_roots[i] THEN
                     gone_root := merge_identities(emails[i], phones[i], email_ids[i], phone_ids[i],

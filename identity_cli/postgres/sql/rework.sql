@@ -8,6 +8,8 @@
 -- A fact is the pair (or the value) that a contact was stored with (set_aside_contact has it where the contact shows
 -- less), or a pair of link_evidence. A contact shows the values of its fact that may link, one of them if the pair may
 -- not; an anchor stays the anchor of a value as long as it shows it. A value that no contact shows gets a new one.
+--
+-- What changes is kept as it was in former_contact and former_evidence, without the values that are erased.
 
 CREATE OR REPLACE FUNCTION rework(
     roots bigint[],
@@ -32,6 +34,9 @@ DECLARE
     labels integer[];   -- for each node the lowest node of its component
     a integer;
     b integer;
+    contact_mark bigint := last_id('contact');
+    evidence_mark bigint := last_id('link_evidence');
+    moment timestamptz := clock_timestamp();
 BEGIN
     area := ARRAY(
         SELECT value FROM (
@@ -261,17 +266,31 @@ BEGIN
         WHERE was_shown AND NOT EXISTS (SELECT FROM placed WHERE placed.id = fact.id)
     ), deleted AS (
         DELETE FROM contact WHERE id IN (SELECT id FROM changed WHERE was_shown UNION ALL SELECT id FROM leaving)
-        RETURNING id
+        RETURNING *
     ), after_the_delete AS (
         -- This statement is planned by now. The queries of the guards, which run at its end, keep their plans: planning
         -- them anew for each row would take longer than all the rest.
         SELECT count(*), set_config('plan_cache_mode', 'auto', true) FROM deleted
     ), moves AS (
         INSERT INTO contact_move (contact_id, from_primary_id, to_primary_id, command_id, moved_at)
-        SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, clock_timestamp()
+        SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, moment
         FROM changed WHERE NOT was_shown OR coalesce(was_linked_id, id) <> primary_id
         UNION ALL
-        SELECT id, coalesce(was_linked_id, id), NULL, command, clock_timestamp() FROM leaving
+        SELECT id, coalesce(was_linked_id, id), NULL, command, moment FROM leaving
+    ), former AS (
+        INSERT INTO former_contact (contact_id, primary_id, next_primary_id, command_id, replaced_at, contact_mark,
+                                    evidence_mark, initial_linked_id, run_id, line, created_at, updated_at, stored_in,
+                                    anchors_email, anchors_phone, email, phone_number)
+        SELECT id, coalesce(d.linked_id, id), changed.primary_id, command, moment, contact_mark, evidence_mark,
+               d.initial_linked_id, d.run_id, d.line, d.created_at, d.updated_at, d.stored_in,
+               d.anchors_email, d.anchors_phone,
+               CASE WHEN d.email = ANY (gone_values) THEN NULL ELSE d.email END,
+               CASE WHEN d.phone_number = ANY (gone_values) THEN NULL ELSE d.phone_number END
+        FROM deleted AS d LEFT JOIN changed USING (id)
+        UNION ALL
+        SELECT id, NULL, primary_id, command, moment, contact_mark, evidence_mark,
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM changed WHERE NOT was_shown
     ), shown_again AS (
         DELETE FROM set_aside_contact WHERE id IN (
             SELECT id FROM showing
@@ -286,9 +305,17 @@ BEGIN
         WHERE NOT is_elsewhere AND (email IS NOT NULL AND NOT shows_email OR phone_number IS NOT NULL AND NOT shows_phone)
         ON CONFLICT (id) DO UPDATE SET anchors_email = excluded.anchors_email, anchors_phone = excluded.anchors_phone
         WHERE (s.anchors_email, s.anchors_phone) <> (excluded.anchors_email, excluded.anchors_phone)
+    ), former_pairs AS (
+        INSERT INTO former_evidence (evidence_id, replaced_at, primary_id, merged_id, run_id, line, created_at, stored_in,
+                                     value, other_value, is_held)
+        SELECT e.id, moment, e.primary_id, e.merged_id, e.run_id, e.line, e.created_at, e.stored_in,
+               e.value, e.other_value, e.is_held
+        FROM unnest(pairs) AS pair JOIN link_evidence AS e ON e.id = pair.evidence_id
+        WHERE (pair.label IS NULL) <> pair.was_held
     ), held AS (
         UPDATE link_evidence AS e SET
-            is_held = pair.label IS NULL, primary_id = coalesce(e.primary_id, root.primary_id)
+            is_held = pair.label IS NULL, primary_id = coalesce(e.primary_id, root.primary_id),
+            stored_in = written_in(e.stored_in, e.xmin)
         FROM unnest(pairs) AS pair LEFT JOIN (SELECT DISTINCT label, primary_id FROM placed) AS root USING (label)
         WHERE e.id = pair.evidence_id AND (pair.label IS NULL) <> pair.was_held
     )
@@ -296,7 +323,7 @@ BEGIN
                          anchors_email, anchors_phone, run_id, line, created_at, updated_at)
     SELECT id, email, phone_number, linked_id, CASE WHEN is_new THEN linked_id ELSE initial_linked_id END,
            CASE WHEN linked_id IS NULL THEN 'primary' ELSE 'secondary' END::link_precedence,
-           anchors_email, anchors_phone, run_id, line, created_at, clock_timestamp()
+           anchors_email, anchors_phone, run_id, line, created_at, moment
     FROM changed, after_the_delete;
 
     -- A value that a rule names and no contact anchors is anchored by a placeholder, so that requests meet the rule.
@@ -323,4 +350,19 @@ AS $$
            'primary', strpos(value, '@') > 0, strpos(value, '@') = 0
     FROM named WHERE by_a_rule
     ON CONFLICT DO NOTHING
+$$;
+
+-- The last id that was given to a row of a table. Of two transactions that write to one identity, the later one gets
+-- higher ids.
+CREATE OR REPLACE FUNCTION last_id(of_table text) RETURNS bigint
+LANGUAGE sql AS $$
+    SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(of_table, 'id')), 0)
+$$;
+
+-- The transaction that has stored a row: its stamp, but not one that is newer than the row itself. That comes from another
+-- server, out of a dump.
+CREATE OR REPLACE FUNCTION written_in(stamp xid8, row_xmin xid) RETURNS xid8
+LANGUAGE sql AS $$
+    SELECT least(stamp, (now_in - ((now_in - row_xmin::text::bigint) & 4294967295))::text::xid8)
+    FROM (SELECT pg_current_xact_id()::text::bigint) AS current (now_in)
 $$;

@@ -8,6 +8,7 @@ DECLARE
     key_of_run bigint;
     touched text[];
     roots bigint[];
+    moment timestamptz;
 BEGIN
     LOCK TABLE contact, link_evidence, set_aside_contact IN EXCLUSIVE MODE;
     SELECT lock_key INTO key_of_run FROM import_run WHERE id = run AND status <> 'undone' FOR UPDATE;
@@ -34,17 +35,34 @@ BEGIN
         WHERE value IS NOT NULL
     );
     DELETE FROM restatement WHERE run_id = run;
-    UPDATE link_evidence AS e SET run_id = r.run_id, line = r.line, created_at = r.created_at
+    moment := clock_timestamp();
+    INSERT INTO former_evidence (evidence_id, replaced_at, primary_id, merged_id, run_id, line, created_at, stored_in,
+                                 value, other_value, is_held)
+    SELECT id, moment, primary_id, merged_id, run_id, line, created_at, stored_in, value, other_value, is_held
+    FROM link_evidence WHERE run_id = run;
+    UPDATE link_evidence AS e SET
+        run_id = r.run_id, line = r.line, created_at = r.created_at, stored_in = written_in(stored_in, e.xmin)
     FROM restatement AS r WHERE e.run_id = run AND r.value = e.value AND r.other_value = e.other_value;
-    UPDATE contact AS c SET run_id = r.run_id, line = r.line, created_at = r.created_at, updated_at = clock_timestamp()
-    FROM (
-        SELECT c.id, coalesce(s.email, s.phone_number, c.email, c.phone_number) AS value,
-               CASE WHEN s.id IS NULL AND c.email IS NOT NULL THEN c.phone_number
-                    WHEN s.email IS NOT NULL THEN s.phone_number END AS other_value
-        FROM contact AS c LEFT JOIN set_aside_contact AS s USING (id) WHERE c.run_id = run
-    ) AS fact
-    JOIN restatement AS r ON r.value = fact.value AND r.other_value = coalesce(fact.other_value, '')
-    WHERE c.id = fact.id;
+    WITH restated AS MATERIALIZED (
+        SELECT fact.id, r.run_id, r.line, r.created_at
+        FROM (
+            SELECT c.id, coalesce(s.email, s.phone_number, c.email, c.phone_number) AS value,
+                   CASE WHEN s.id IS NULL AND c.email IS NOT NULL THEN c.phone_number
+                        WHEN s.email IS NOT NULL THEN s.phone_number END AS other_value
+            FROM contact AS c LEFT JOIN set_aside_contact AS s USING (id) WHERE c.run_id = run
+        ) AS fact
+        JOIN restatement AS r ON r.value = fact.value AND r.other_value = coalesce(fact.other_value, '')
+    ), former AS (
+        INSERT INTO former_contact (contact_id, primary_id, next_primary_id, command_id, replaced_at, contact_mark,
+                                    evidence_mark, initial_linked_id, run_id, line, created_at, updated_at, stored_in,
+                                    anchors_email, anchors_phone, email, phone_number)
+        SELECT c.id, coalesce(linked_id, c.id), coalesce(linked_id, c.id), command, moment, last_id('contact'),
+               last_id('link_evidence'), initial_linked_id, c.run_id, c.line, c.created_at, updated_at, stored_in,
+               anchors_email, anchors_phone, email, phone_number
+        FROM restated JOIN contact AS c USING (id)
+    )
+    UPDATE contact AS c SET run_id = r.run_id, line = r.line, created_at = r.created_at, updated_at = moment
+    FROM restated AS r WHERE c.id = r.id;
     UPDATE set_aside_contact AS s SET run_id = r.run_id, line = r.line, created_at = r.created_at
     FROM restatement AS r
     WHERE s.run_id = run AND r.value = coalesce(s.email, s.phone_number)

@@ -106,7 +106,17 @@ BEGIN
     WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0);
     DELETE FROM restatement WHERE value = ANY (of_values) OR other_value = ANY (of_values);
     PERFORM keep_merges(evidence_ids);
+    INSERT INTO former_evidence (evidence_id, replaced_at, primary_id, merged_id, run_id, line, created_at, stored_in, is_held)
+    SELECT id, clock_timestamp(), primary_id, merged_id, run_id, line, created_at, stored_in, is_held
+    FROM link_evidence WHERE id = ANY (evidence_ids) AND merged_id IS NOT NULL;
     DELETE FROM link_evidence WHERE id = ANY (evidence_ids);
+    UPDATE former_evidence SET value = NULL, other_value = NULL, replaced_in = written_in(replaced_in, xmin)
+    WHERE value = ANY (of_values) OR other_value = ANY (of_values);
+    UPDATE former_contact SET
+        email = CASE WHEN email = ANY (of_values) THEN NULL ELSE email END,
+        phone_number = CASE WHEN phone_number = ANY (of_values) THEN NULL ELSE phone_number END,
+        replaced_in = written_in(replaced_in, xmin)
+    WHERE email = ANY (of_values) OR phone_number = ANY (of_values);
 
     DELETE FROM set_aside_contact
     WHERE coalesce(email = ANY (of_values), true) AND coalesce(phone_number = ANY (of_values), true);
