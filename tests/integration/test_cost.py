@@ -195,7 +195,8 @@ STATEMENTS = [
     " AND r.id = right_id AND coalesce(r.linked_id, r.id) = right_root"
     " AND right_value IN (r.email, r.phone_number)",
     "UPDATE contact SET linked_id = kept, link_precedence = 'secondary',"
-    " updated_at = request_at WHERE id = merged OR linked_id = merged",
+    " updated_at = request_at, stored_in = written_in(stored_in, xmin)"
+    " WHERE id = merged OR linked_id = merged",
 ]
 
 
