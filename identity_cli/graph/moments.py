@@ -146,8 +146,8 @@ def find_beginning(graph: Snapshot, text: str | None) -> Moment:
     """Return the moment from which changes are to be found; what came later is never missed.
 
     None is the beginning. Of a time, that is the last start or end of a run before it: what was
-    stored at that time may be committed later. Raises what `find_moment` raises, and `MomentUnknownError` also for a run of
-    which the end was not recorded.
+    stored at that time may be committed later. Raises what `find_moment` raises, and
+    `MomentUnknownError` also for a run of which the end was not recorded.
     """
     graph.connection.execute(_PLANNING)
     if text is None:
