@@ -201,7 +201,8 @@ def _split(text: str, read_part: Read, level: int = 0) -> list[str] | None:
     text = text.strip()
     if len(text) > _CELL_MAX:
         return None
-    if level == 0 and (items := _bracketed(text)) is not None:
+    # A spreadsheet, or an export for one, writes '[…], "[…]" or ="[…]".
+    if level == 0 and (items := _bracketed(text.lstrip("=\"' ").rstrip("\"';, "))) is not None:
         return _read_parts(items, read_part, 1)
     if formula := _formula(text):
         text = text[formula.end() :]

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from identity_cli import ContactRequest, IdentityService
+from identity_cli.graph.batches import RunRequest
 from identity_cli.graph.core import MEMBERS, RECONCILE, ROOT_BY_EMAIL, ROOT_BY_ID, ROOT_BY_PHONE
 from identity_cli.postgres.database import Database
 from identity_cli.postgres.session import RECONCILE as RECONCILE_SESSION
@@ -99,6 +100,22 @@ def test_a_request_scans_no_table(large: Connection, name: str) -> None:
     assert by_index > 0
 
 
+def test_a_batch_scans_no_table(large: Connection) -> None:
+    """Whatever its requests need; a batch repeats its look-up for each of them."""
+    requests = [
+        RunRequest(ContactRequest(emails=emails, phones=phones), line, line)
+        for line, (emails, phones) in enumerate(map(lists, REQUESTS.values()))
+    ]
+    with large.transaction(force_rollback=True):
+        before = _scans(large)
+        IdentityService(large).reconcile_batch(requests, 1, commit_each=False)
+        sequential, by_index = (
+            after - then for after, then in zip(_scans(large), before, strict=True)
+        )
+    assert sequential == 0
+    assert by_index > len(requests)
+
+
 def test_plans_made_on_small_tables_scan_none_either(service: IdentityService) -> None:
     for line in range(12):
         for pair in ((f"{line}@x.org", str(line % 3)), (f"{line}@x.org", str(line % 4))):
@@ -151,7 +168,7 @@ VARIABLES = {
     "result.primary_id": ("bigint", 50005),
     "left_root": ("bigint", 50005),
     "right_root": ("bigint", 50006),
-    "found_primaries[1]": ("bigint", 50005),
+    "kept": ("bigint", 50005),
     "merged": ("bigint", 50006),
     "merge_limit": ("text", "100"),
     "request_at": ("timestamptz", "2026-01-01"),
@@ -162,20 +179,24 @@ STATEMENTS = [
     "FROM contact WHERE email = right_value AND anchors_email",
     "FROM contact WHERE phone_number = right_value AND anchors_phone",
     "FROM link_evidence WHERE value = left_value AND other_value = right_value",
-    "FROM contact WHERE id IN (left_root, right_root) AND linked_id IS NULL ORDER BY id FOR UPDATE",
+    "FROM contact WHERE id = kept AND linked_id IS NULL FOR UPDATE",
+    "FROM contact WHERE id = merged AND linked_id IS NULL FOR UPDATE",
+    "FROM contact WHERE id = left_root AND linked_id IS NULL FOR UPDATE",
+    "FROM contact WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR UPDATE",
     "FROM contact WHERE linked_id = merged OFFSET merge_limit::bigint LIMIT 1",
     "FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE",
     "FROM contact WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR KEY SHARE",
     "FROM contact WHERE id = coalesce(left_id, right_id)"
     " AND coalesce(linked_id, id) = result.primary_id"
     " AND CASE WHEN left_id IS NULL THEN right_value ELSE left_value END IN (email, phone_number)",
-    "FROM contact WHERE id IN (left_id, right_id)"
-    " AND (id = left_id AND coalesce(linked_id, id) = left_root"
-    " AND left_value IN (email, phone_number)"
-    " OR id = right_id AND coalesce(linked_id, id) = right_root"
-    " AND right_value IN (email, phone_number))",
-    "UPDATE contact SET linked_id = found_primaries[1], link_precedence = 'secondary',"
-    " updated_at = request_at WHERE id = merged OR linked_id = merged",
+    "FROM contact AS l, contact AS r"
+    " WHERE l.id = left_id AND coalesce(l.linked_id, l.id) = left_root"
+    " AND left_value IN (l.email, l.phone_number)"
+    " AND r.id = right_id AND coalesce(r.linked_id, r.id) = right_root"
+    " AND right_value IN (r.email, r.phone_number)",
+    "UPDATE contact SET linked_id = kept, link_precedence = 'secondary',"
+    " updated_at = request_at, stored_in = written_in(stored_in, xmin)"
+    " WHERE id = merged OR linked_id = merged",
 ]
 
 
@@ -199,7 +220,7 @@ def test_a_statement_of_the_rule_is_planned_by_index(
     for number, name in enumerate(used, 1):
         statement = statement.replace(name, f"${number}")
     if statement.startswith("FROM"):
-        statement = f"SELECT id {statement}"
+        statement = f"SELECT {'l.id' if 'contact AS l' in statement else 'id'} {statement}"
     types = ", ".join(VARIABLES[name][0] for name in used)
     values = ", ".join(f"'{VARIABLES[name][1]}'" for name in used)
     large.execute(f"SET plan_cache_mode = {plan}")

@@ -55,6 +55,7 @@ def phones_of(cell: object, region: str | None = None) -> list[str]:
         *("ann@x.org (work)", "(work) ann@x.org", "ann@x.org (work) (old)", "ann@x.org(work)"),
         *("\u202aann@x.org\u202c", "\u2068ann@x.org\u2069", "ann\u200b@x.org\ufeff"),
         *(" ANN@X.ORG\u00a0", "[ann@x.org]", '["ann@x.org"]', "{ann@x.org}"),
+        *("'[ann@x.org]", '"[ann@x.org]"', '="[ann@x.org]"', "[ann@x.org];"),
         '"Bell, Ann (work)" <mailto:Ann@X.org>;',
     ],
 )

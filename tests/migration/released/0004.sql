@@ -327,7 +327,17 @@ BEGIN
     WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0);
     DELETE FROM restatement WHERE value = ANY (of_values) OR other_value = ANY (of_values);
     PERFORM keep_merges(evidence_ids);
+    INSERT INTO former_evidence (evidence_id, replaced_at, primary_id, merged_id, run_id, line, created_at, stored_in, is_held)
+    SELECT id, clock_timestamp(), primary_id, merged_id, run_id, line, created_at, stored_in, is_held
+    FROM link_evidence WHERE id = ANY (evidence_ids) AND merged_id IS NOT NULL;
     DELETE FROM link_evidence WHERE id = ANY (evidence_ids);
+    UPDATE former_evidence SET value = NULL, other_value = NULL, replaced_in = written_in(replaced_in, xmin)
+    WHERE value = ANY (of_values) OR other_value = ANY (of_values);
+    UPDATE former_contact SET
+        email = CASE WHEN email = ANY (of_values) THEN NULL ELSE email END,
+        phone_number = CASE WHEN phone_number = ANY (of_values) THEN NULL ELSE phone_number END,
+        replaced_in = written_in(replaced_in, xmin)
+    WHERE email = ANY (of_values) OR phone_number = ANY (of_values);
 
     DELETE FROM set_aside_contact
     WHERE coalesce(email = ANY (of_values), true) AND coalesce(phone_number = ANY (of_values), true);
@@ -620,6 +630,24 @@ CREATE FUNCTION public.keep_stated_values(of_values text[], roots bigint[], gone
 $$;
 
 
+CREATE FUNCTION public.last_id(of_table text) RETURNS bigint
+    LANGUAGE sql
+    AS $$
+    SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(of_table, 'id')), 0)
+$$;
+
+
+CREATE FUNCTION public.last_of_chains(next_places integer[]) RETURNS integer[]
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+BEGIN
+    FOR i IN REVERSE coalesce(cardinality(next_places), 0) .. 1 LOOP
+        next_places[i] := coalesce(next_places[next_places[i]], i);
+    END LOOP;
+    RETURN next_places;
+END $$;
+
+
 CREATE FUNCTION public.lock_identities(of_values text[]) RETURNS bigint[]
     LANGUAGE plpgsql
     AS $$
@@ -752,7 +780,8 @@ BEGIN
             RAISE EXCEPTION 'the merge would move more than % contacts', merge_limit USING ERRCODE = 'ID002';
         END IF;
     END IF;
-    UPDATE contact SET linked_id = kept, link_precedence = 'secondary', updated_at = request_at
+    UPDATE contact SET linked_id = kept, link_precedence = 'secondary', updated_at = request_at,
+                       stored_in = written_in(stored_in, xmin)
     WHERE id = merged OR linked_id = merged;
     INSERT INTO link_evidence (value, other_value, primary_id, merged_id, run_id, line, created_at)
     VALUES (left_value, right_value, kept, merged, request_run, request_line, request_at);
@@ -897,7 +926,8 @@ BEGIN
                              WHEN NOT two_emails THEN right_value END,
                         coalesce(left_root, right_root), coalesce(left_root, right_root), 'secondary',
                         left_id IS NULL OR two_emails, right_id IS NULL OR two_phones,
-                        request_run, request_line, greatest(request_at, left_at, right_at), request_at)
+                        request_run, request_line, greatest(request_at, left_at, right_at),
+                        greatest(request_at, left_at, right_at))
                 ON CONFLICT DO NOTHING
                 RETURNING 'linked', linked_id, id, NULL::bigint[] INTO result;
             END IF;
@@ -1081,7 +1111,8 @@ BEGIN
            array_agg(email_id), array_agg(phone_id), array_agg(coalesce(email_root, phone_root)), array_agg(phone_root),
            array_agg(email IS NOT NULL AND email_root IS NULL), array_agg(phone IS NOT NULL AND phone_root IS NULL),
            array_agg(email_partner), array_agg(phone_partner), array_agg(at), array_agg(created_at)
-    INTO needs, email_ids, phone_ids, roots, other_roots, new_emails, new_phones, email_partners, phone_partners, times, created
+    INTO needs, email_ids, phone_ids, roots, other_roots, new_emails, new_phones, email_partners, phone_partners,
+         times, created
     FROM (
         WITH request AS MATERIALIZED (
             SELECT * FROM unnest(string_to_array(time_list, ',')::bigint[], emails, phones)
@@ -1091,7 +1122,8 @@ BEGIN
             UNION ALL
             SELECT unnest(string_to_array(phone, E'\x1f')) FROM request WHERE strpos(phone, E'\x1f') > 0
         )
-        SELECT r.email, r.phone, r.at, email_requests, phone_requests, e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
+        SELECT r.email, r.phone, r.at, email_requests, phone_requests,
+               e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
                greatest(r.at, e.created_at, p.created_at) AS created_at,
                e.phone_number IS NOT NULL AS email_partner, p.email IS NOT NULL AS phone_partner,
                CASE
@@ -1161,7 +1193,7 @@ BEGIN
                     INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
                                          anchors_email, anchors_phone, run_id, line, created_at, updated_at)
                     VALUES (emails[i], phones[i], roots[i], roots[i], 'secondary',
-                            new_emails[i], new_phones[i], run, lines[i], created[i], times[i])
+                            new_emails[i], new_phones[i], run, lines[i], created[i], created[i])
                     RETURNING id INTO new_id;
                 ELSIF needs[i] = 3 AND roots[i] <> other_roots[i] THEN
                     gone_root := merge_identities(emails[i], phones[i], email_ids[i], phone_ids[i],
@@ -1306,9 +1338,26 @@ DECLARE
     strongest integer;
     stored bigint[] := '{}';
     first_primary_id bigint;
+    roots bigint[];
+    known_values integer;
 BEGIN
     IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
         RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
+    END IF;
+    -- The first pair would take a share of the lock on a primary, and a later one that merges, or makes a hub, all of it:
+    -- two requests of the same people would wait for each other.
+    SELECT array_agg(DISTINCT root) FILTER (WHERE root > 0), count(*) INTO roots, known_values FROM (
+        SELECT anchor.root FROM unnest(emails) AS own (value),
+            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
+                     WHERE email = own.value AND anchors_email OFFSET 0) AS anchor
+        UNION ALL
+        SELECT anchor.root FROM unnest(phones) AS own (value),
+            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
+                     WHERE phone_number = own.value AND anchors_phone OFFSET 0) AS anchor
+    ) AS known;
+    IF cardinality(roots) > 1
+        OR rules_in_force() >= 2 AND known_values < coalesce(cardinality(emails), 0) + coalesce(cardinality(phones), 0) THEN
+        PERFORM FROM contact WHERE id = ANY (roots) ORDER BY id FOR UPDATE;
     END IF;
     FOR left_value, right_value, two_emails, two_phones IN
         WITH request AS (
@@ -1572,6 +1621,9 @@ DECLARE
     labels integer[];   -- for each node the lowest node of its component
     a integer;
     b integer;
+    contact_mark bigint := last_id('contact');
+    evidence_mark bigint := last_id('link_evidence');
+    moment timestamptz := clock_timestamp();
 BEGIN
     area := ARRAY(
         SELECT value FROM (
@@ -1801,17 +1853,31 @@ BEGIN
         WHERE was_shown AND NOT EXISTS (SELECT FROM placed WHERE placed.id = fact.id)
     ), deleted AS (
         DELETE FROM contact WHERE id IN (SELECT id FROM changed WHERE was_shown UNION ALL SELECT id FROM leaving)
-        RETURNING id
+        RETURNING *
     ), after_the_delete AS (
         -- This statement is planned by now. The queries of the guards, which run at its end, keep their plans: planning
         -- them anew for each row would take longer than all the rest.
         SELECT count(*), set_config('plan_cache_mode', 'auto', true) FROM deleted
     ), moves AS (
         INSERT INTO contact_move (contact_id, from_primary_id, to_primary_id, command_id, moved_at)
-        SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, clock_timestamp()
+        SELECT id, CASE WHEN was_shown THEN coalesce(was_linked_id, id) END, primary_id, command, moment
         FROM changed WHERE NOT was_shown OR coalesce(was_linked_id, id) <> primary_id
         UNION ALL
-        SELECT id, coalesce(was_linked_id, id), NULL, command, clock_timestamp() FROM leaving
+        SELECT id, coalesce(was_linked_id, id), NULL, command, moment FROM leaving
+    ), former AS (
+        INSERT INTO former_contact (contact_id, primary_id, next_primary_id, command_id, replaced_at, contact_mark,
+                                    evidence_mark, initial_linked_id, run_id, line, created_at, updated_at, stored_in,
+                                    anchors_email, anchors_phone, email, phone_number)
+        SELECT id, coalesce(d.linked_id, id), changed.primary_id, command, moment, contact_mark, evidence_mark,
+               d.initial_linked_id, d.run_id, d.line, d.created_at, d.updated_at, d.stored_in,
+               d.anchors_email, d.anchors_phone,
+               CASE WHEN d.email = ANY (gone_values) THEN NULL ELSE d.email END,
+               CASE WHEN d.phone_number = ANY (gone_values) THEN NULL ELSE d.phone_number END
+        FROM deleted AS d LEFT JOIN changed USING (id)
+        UNION ALL
+        SELECT id, NULL, primary_id, command, moment, contact_mark, evidence_mark,
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM changed WHERE NOT was_shown
     ), shown_again AS (
         DELETE FROM set_aside_contact WHERE id IN (
             SELECT id FROM showing
@@ -1826,9 +1892,17 @@ BEGIN
         WHERE NOT is_elsewhere AND (email IS NOT NULL AND NOT shows_email OR phone_number IS NOT NULL AND NOT shows_phone)
         ON CONFLICT (id) DO UPDATE SET anchors_email = excluded.anchors_email, anchors_phone = excluded.anchors_phone
         WHERE (s.anchors_email, s.anchors_phone) <> (excluded.anchors_email, excluded.anchors_phone)
+    ), former_pairs AS (
+        INSERT INTO former_evidence (evidence_id, replaced_at, primary_id, merged_id, run_id, line, created_at, stored_in,
+                                     value, other_value, is_held)
+        SELECT e.id, moment, e.primary_id, e.merged_id, e.run_id, e.line, e.created_at, e.stored_in,
+               e.value, e.other_value, e.is_held
+        FROM unnest(pairs) AS pair JOIN link_evidence AS e ON e.id = pair.evidence_id
+        WHERE (pair.label IS NULL) <> pair.was_held
     ), held AS (
         UPDATE link_evidence AS e SET
-            is_held = pair.label IS NULL, primary_id = coalesce(e.primary_id, root.primary_id)
+            is_held = pair.label IS NULL, primary_id = coalesce(e.primary_id, root.primary_id),
+            stored_in = written_in(e.stored_in, e.xmin)
         FROM unnest(pairs) AS pair LEFT JOIN (SELECT DISTINCT label, primary_id FROM placed) AS root USING (label)
         WHERE e.id = pair.evidence_id AND (pair.label IS NULL) <> pair.was_held
     )
@@ -1836,7 +1910,7 @@ BEGIN
                          anchors_email, anchors_phone, run_id, line, created_at, updated_at)
     SELECT id, email, phone_number, linked_id, CASE WHEN is_new THEN linked_id ELSE initial_linked_id END,
            CASE WHEN linked_id IS NULL THEN 'primary' ELSE 'secondary' END::link_precedence,
-           anchors_email, anchors_phone, run_id, line, created_at, clock_timestamp()
+           anchors_email, anchors_phone, run_id, line, created_at, moment
     FROM changed, after_the_delete;
 
     -- A value that a rule names and no contact anchors is anchored by a placeholder, so that requests meet the rule.
@@ -1995,6 +2069,7 @@ DECLARE
     key_of_run bigint;
     touched text[];
     roots bigint[];
+    moment timestamptz;
 BEGIN
     LOCK TABLE contact, link_evidence, set_aside_contact IN EXCLUSIVE MODE;
     SELECT lock_key INTO key_of_run FROM import_run WHERE id = run AND status <> 'undone' FOR UPDATE;
@@ -2021,17 +2096,34 @@ BEGIN
         WHERE value IS NOT NULL
     );
     DELETE FROM restatement WHERE run_id = run;
-    UPDATE link_evidence AS e SET run_id = r.run_id, line = r.line, created_at = r.created_at
+    moment := clock_timestamp();
+    INSERT INTO former_evidence (evidence_id, replaced_at, primary_id, merged_id, run_id, line, created_at, stored_in,
+                                 value, other_value, is_held)
+    SELECT id, moment, primary_id, merged_id, run_id, line, created_at, stored_in, value, other_value, is_held
+    FROM link_evidence WHERE run_id = run;
+    UPDATE link_evidence AS e SET
+        run_id = r.run_id, line = r.line, created_at = r.created_at, stored_in = written_in(stored_in, e.xmin)
     FROM restatement AS r WHERE e.run_id = run AND r.value = e.value AND r.other_value = e.other_value;
-    UPDATE contact AS c SET run_id = r.run_id, line = r.line, created_at = r.created_at, updated_at = clock_timestamp()
-    FROM (
-        SELECT c.id, coalesce(s.email, s.phone_number, c.email, c.phone_number) AS value,
-               CASE WHEN s.id IS NULL AND c.email IS NOT NULL THEN c.phone_number
-                    WHEN s.email IS NOT NULL THEN s.phone_number END AS other_value
-        FROM contact AS c LEFT JOIN set_aside_contact AS s USING (id) WHERE c.run_id = run
-    ) AS fact
-    JOIN restatement AS r ON r.value = fact.value AND r.other_value = coalesce(fact.other_value, '')
-    WHERE c.id = fact.id;
+    WITH restated AS MATERIALIZED (
+        SELECT fact.id, r.run_id, r.line, r.created_at
+        FROM (
+            SELECT c.id, coalesce(s.email, s.phone_number, c.email, c.phone_number) AS value,
+                   CASE WHEN s.id IS NULL AND c.email IS NOT NULL THEN c.phone_number
+                        WHEN s.email IS NOT NULL THEN s.phone_number END AS other_value
+            FROM contact AS c LEFT JOIN set_aside_contact AS s USING (id) WHERE c.run_id = run
+        ) AS fact
+        JOIN restatement AS r ON r.value = fact.value AND r.other_value = coalesce(fact.other_value, '')
+    ), former AS (
+        INSERT INTO former_contact (contact_id, primary_id, next_primary_id, command_id, replaced_at, contact_mark,
+                                    evidence_mark, initial_linked_id, run_id, line, created_at, updated_at, stored_in,
+                                    anchors_email, anchors_phone, email, phone_number)
+        SELECT c.id, coalesce(linked_id, c.id), coalesce(linked_id, c.id), command, moment, last_id('contact'),
+               last_id('link_evidence'), initial_linked_id, c.run_id, c.line, c.created_at, updated_at, stored_in,
+               anchors_email, anchors_phone, email, phone_number
+        FROM restated JOIN contact AS c USING (id)
+    )
+    UPDATE contact AS c SET run_id = r.run_id, line = r.line, created_at = r.created_at, updated_at = moment
+    FROM restated AS r WHERE c.id = r.id;
     UPDATE set_aside_contact AS s SET run_id = r.run_id, line = r.line, created_at = r.created_at
     FROM restatement AS r
     WHERE s.run_id = run AND r.value = coalesce(s.email, s.phone_number)
@@ -2155,6 +2247,14 @@ BEGIN
     RETURN regexp_replace(document::text, '***=' || ltrim(of_value, '+'), 'forgotten', 'gi')::jsonb;
 END $$;
 
+
+CREATE FUNCTION public.written_in(stamp xid8, row_xmin xid) RETURNS xid8
+    LANGUAGE sql
+    AS $$
+    SELECT least(stamp, (now_in - ((now_in - row_xmin::text::bigint) & 4294967295))::text::xid8)
+    FROM (SELECT pg_current_xact_id()::text::bigint) AS current (now_in)
+$$;
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -2210,6 +2310,7 @@ END) STORED,
     anchors_phone boolean DEFAULT true NOT NULL,
     email text COLLATE pg_catalog."C",
     phone_number text COLLATE pg_catalog."C",
+    stored_in xid8 DEFAULT pg_current_xact_id(),
     CONSTRAINT contact_has_an_identifier CHECK ((COALESCE(LEAST(email, phone_number), ''::text) <> ''::text)),
     CONSTRAINT contact_primary_has_no_link CHECK ((((link_precedence = 'primary'::public.link_precedence) = (linked_id IS NULL)) AND ((linked_id > 0) IS NOT FALSE)))
 );
@@ -2259,6 +2360,66 @@ CREATE TABLE public.forgotten_value (
 );
 
 
+CREATE TABLE public.former_contact (
+    id bigint NOT NULL,
+    contact_id bigint NOT NULL,
+    primary_id bigint,
+    next_primary_id bigint,
+    command_id bigint,
+    replaced_in xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    replaced_at timestamp with time zone NOT NULL,
+    contact_mark bigint NOT NULL,
+    evidence_mark bigint NOT NULL,
+    initial_linked_id bigint,
+    run_id bigint,
+    line bigint,
+    created_at timestamp with time zone,
+    updated_at timestamp with time zone,
+    stored_in xid8,
+    anchors_email boolean,
+    anchors_phone boolean,
+    email text COLLATE pg_catalog."C",
+    phone_number text COLLATE pg_catalog."C"
+);
+
+
+ALTER TABLE public.former_contact ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.former_contact_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+CREATE TABLE public.former_evidence (
+    id bigint NOT NULL,
+    evidence_id bigint NOT NULL,
+    replaced_in xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    replaced_at timestamp with time zone NOT NULL,
+    primary_id bigint,
+    merged_id bigint,
+    run_id bigint,
+    line bigint,
+    created_at timestamp with time zone NOT NULL,
+    stored_in xid8,
+    value text COLLATE pg_catalog."C",
+    other_value text COLLATE pg_catalog."C",
+    is_held boolean NOT NULL
+);
+
+
+ALTER TABLE public.former_evidence ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.former_evidence_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
 CREATE TABLE public.hub_exemption (
     command_id bigint NOT NULL,
     value text NOT NULL COLLATE pg_catalog."C"
@@ -2278,6 +2439,8 @@ CREATE TABLE public.import_run (
     finished_at timestamp with time zone,
     options jsonb,
     error jsonb,
+    start_snapshot text,
+    end_snapshot text,
     CONSTRAINT import_run_status CHECK ((status = ANY (ARRAY['running'::text, 'finished'::text, 'stopped'::text, 'failed'::text, 'undone'::text])))
 );
 
@@ -2302,6 +2465,7 @@ CREATE TABLE public.link_evidence (
     value text NOT NULL COLLATE pg_catalog."C",
     other_value text NOT NULL COLLATE pg_catalog."C",
     is_held boolean DEFAULT false NOT NULL,
+    stored_in xid8 DEFAULT pg_current_xact_id(),
     CONSTRAINT link_evidence_pair_order CHECK ((ROW((strpos(value, '@'::text) = 0), value) < ROW((strpos(other_value, '@'::text) = 0), other_value)))
 );
 
@@ -2418,116 +2582,118 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-30 02:21:57.960751+00', '2026-11-30 02:21:57.960751+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-30 02:21:57.960752+00', '2026-11-30 02:21:57.960752+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-30 02:21:57.960753+00', '2026-11-30 02:21:57.960753+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-30 02:21:57.960754+00', '2026-11-30 02:21:57.960755+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-30 02:21:57.960756+00', '2026-11-30 02:21:57.960756+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-30 02:21:57.960757+00', '2026-11-30 02:21:57.960757+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-30 02:21:57.960758+00', '2026-11-30 02:21:57.960758+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-30 02:21:57.960759+00', '2026-11-30 02:21:57.960759+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-30 02:21:57.96076+00', '2026-11-30 02:21:57.96076+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-30 02:21:57.960762+00', '2026-11-30 02:21:57.960762+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-30 02:21:57.960764+00', '2026-11-30 02:21:57.960764+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-30 02:21:57.960765+00', '2026-11-30 02:21:57.960765+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-30 02:21:57.96077+00', '2026-11-30 02:21:57.96077+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-30 02:21:57.960771+00', '2026-11-30 02:21:57.960771+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-30 02:21:57.960772+00', '2026-11-30 02:21:57.960772+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-30 02:21:57.960773+00', '2026-11-30 02:21:57.960773+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-30 02:21:57.960774+00', '2026-11-30 02:21:57.960774+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-30 02:21:57.960775+00', '2026-11-30 02:21:57.960775+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-30 02:21:57.960776+00', '2026-11-30 02:21:57.960776+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-30 02:21:57.960777+00', '2026-11-30 02:21:57.960777+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-30 02:21:57.960778+00', '2026-11-30 02:21:57.960778+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-30 02:21:57.96078+00', '2026-11-30 02:21:57.96078+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL);
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-30 02:21:57.960782+00', '2026-11-30 02:21:57.960782+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-30 02:21:57.960783+00', '2026-11-30 02:21:57.960783+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-30 02:21:57.960784+00', '2026-11-30 02:21:57.960784+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-30 02:21:57.960767+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-30 02:21:57.960768+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-30 02:21:57.960769+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-30 02:21:57.960781+00', '2026-11-30 02:21:57.960785+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-30 02:21:57.960786+00', '2026-11-30 02:21:57.960786+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-30 02:21:57.960787+00', '2026-11-30 02:21:57.960787+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-30 02:21:57.960788+00', '2026-11-30 02:21:57.960788+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-30 02:21:57.960789+00', '2026-11-30 02:21:57.960789+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-30 02:21:57.96079+00', '2026-11-30 02:21:57.96079+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-30 02:21:57.960791+00', '2026-11-30 02:21:57.960791+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-30 02:21:57.960792+00', '2026-11-30 02:21:57.960792+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-30 02:21:57.960793+00', '2026-11-30 02:21:57.960793+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-30 02:21:57.960794+00', '2026-11-30 02:21:57.960794+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-30 02:21:57.960795+00', '2026-11-30 02:21:57.960795+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-30 02:21:57.960779+00', '2026-11-30 02:21:57.960796+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-30 02:21:57.960797+00', '2026-11-30 02:21:57.960797+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-30 02:21:57.960798+00', '2026-11-30 02:21:57.960798+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-30 02:21:57.960799+00', '2026-11-30 02:21:57.960799+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-30 02:21:57.9608+00', '2026-11-30 02:21:57.9608+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-30 02:21:57.960801+00', '2026-11-30 02:21:57.960801+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-30 02:21:57.960766+00', '2026-11-30 02:21:57.960802+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-30 02:21:57.960806+00', '2026-11-30 02:21:57.960806+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-30 02:21:57.960807+00', '2026-11-30 02:21:57.960807+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-30 02:21:57.960809+00', '2026-11-30 02:21:57.960809+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-30 02:21:57.960811+00', '2026-11-30 02:21:57.960811+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-30 02:21:57.960812+00', '2026-11-30 02:21:57.960812+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-30 02:21:57.960814+00', '2026-11-30 02:21:57.960814+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL);
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-30 02:21:57.960815+00', '2026-11-30 02:21:57.960815+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-30 02:21:57.960816+00', '2026-11-30 02:21:57.960816+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-30 02:21:57.960817+00', '2026-11-30 02:21:57.960817+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-30 02:21:57.960818+00', '2026-11-30 02:21:57.960818+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-30 02:21:57.960803+00', '2026-11-30 02:21:57.960831+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-30 02:21:57.960804+00', '2026-11-30 02:21:57.96082+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-30 02:21:57.960821+00', '2026-11-30 02:21:57.960821+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-30 02:21:57.960822+00', '2026-11-30 02:21:57.960822+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-30 02:21:57.960825+00', '2026-11-30 02:21:57.960825+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-30 02:21:57.960826+00', '2026-11-30 02:21:57.960826+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-30 02:21:57.960827+00', '2026-11-30 02:21:57.960827+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-30 02:21:57.960828+00', '2026-11-30 02:21:57.960828+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-30 02:21:57.960829+00', '2026-11-30 02:21:57.960829+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-30 02:21:57.96083+00', '2026-11-30 02:21:57.96083+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-30 02:21:57.960808+00', '2026-11-30 02:21:57.960831+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-30 02:21:57.96081+00', '2026-11-30 02:21:57.960831+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-30 02:21:57.960832+00', '2026-11-30 02:21:57.960832+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-30 02:21:57.960833+00', '2026-11-30 02:21:57.960833+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-30 02:21:57.960834+00', '2026-11-30 02:21:57.960834+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-30 02:21:57.960835+00', '2026-11-30 02:21:57.960835+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-30 02:21:57.960836+00', '2026-11-30 02:21:57.960836+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-30 02:21:57.960837+00', '2026-11-30 02:21:57.960837+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-30 02:21:57.960838+00', '2026-11-30 02:21:57.960838+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-30 02:21:57.960839+00', '2026-11-30 02:21:57.960839+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-30 02:21:57.960842+00', '2026-11-30 02:21:57.960842+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-30 02:21:57.960843+00', '2026-11-30 02:21:57.960843+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-30 02:21:57.960844+00', '2026-11-30 02:21:57.960844+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-30 02:21:57.960845+00', '2026-11-30 02:21:57.960845+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-30 02:21:57.960846+00', '2026-11-30 02:21:57.960846+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-30 02:21:57.960847+00', '2026-11-30 02:21:57.960847+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-30 02:21:57.960848+00', '2026-11-30 02:21:57.960848+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-30 02:21:57.960849+00', '2026-11-30 02:21:57.960849+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-30 02:21:57.96085+00', '2026-11-30 02:21:57.96085+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-30 02:21:57.960852+00', '2026-11-30 02:21:57.960852+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-30 02:21:57.960853+00', '2026-11-30 02:21:57.960853+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-30 02:21:57.960854+00', '2026-11-30 02:21:57.960854+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-30 02:21:57.960855+00', '2026-11-30 02:21:57.960855+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-30 02:21:57.960856+00', '2026-11-30 02:21:57.960856+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-30 02:21:57.960857+00', '2026-11-30 02:21:57.960857+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-30 02:21:57.960858+00', '2026-11-30 02:21:57.960858+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-30 02:21:57.960859+00', '2026-11-30 02:21:57.960859+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-30 02:21:57.96086+00', '2026-11-30 02:21:57.96086+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 02:21:57.960862+00', '2026-11-30 02:21:57.960862+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-30 02:49:08.544043+00', '2026-11-30 02:49:08.544043+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456', '16017649');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-30 02:49:08.544044+00', '2026-11-30 02:49:08.544044+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456', '16017651');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-30 02:49:08.544045+00', '2026-11-30 02:49:08.544045+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191', '16017653');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-30 02:49:08.544046+00', '2026-11-30 02:49:08.544047+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171', '16017655');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-30 02:49:08.544048+00', '2026-11-30 02:49:08.544048+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188', '16017659');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-30 02:49:08.544049+00', '2026-11-30 02:49:08.544049+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141', '16017661');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-30 02:49:08.54405+00', '2026-11-30 02:49:08.54405+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137', '16017663');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-30 02:49:08.544051+00', '2026-11-30 02:49:08.544051+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159', '16017665');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-30 02:49:08.544052+00', '2026-11-30 02:49:08.544052+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158', '16017667');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-30 02:49:08.544054+00', '2026-11-30 02:49:08.544054+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100', '16017671');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-30 02:49:08.544056+00', '2026-11-30 02:49:08.544056+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183', '16017675');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-30 02:49:08.544057+00', '2026-11-30 02:49:08.544057+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116', '16017677');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-30 02:49:08.544062+00', '2026-11-30 02:49:08.544062+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185', '16017687');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-30 02:49:08.544063+00', '2026-11-30 02:49:08.544063+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137', '16017689');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-30 02:49:08.544064+00', '2026-11-30 02:49:08.544064+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194', '16017691');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-30 02:49:08.544065+00', '2026-11-30 02:49:08.544065+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137', '16017693');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-30 02:49:08.544066+00', '2026-11-30 02:49:08.544066+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138', '16017695');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-30 02:49:08.544067+00', '2026-11-30 02:49:08.544067+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142', '16017697');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-30 02:49:08.544068+00', '2026-11-30 02:49:08.544068+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103', '16017699');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-30 02:49:08.544069+00', '2026-11-30 02:49:08.544069+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199', '16017701');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-30 02:49:08.54407+00', '2026-11-30 02:49:08.54407+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109', '16017703');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-30 02:49:08.544072+00', '2026-11-30 02:49:08.544072+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL, '16017707');
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-30 02:49:08.544074+00', '2026-11-30 02:49:08.544074+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168', '16017711');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-30 02:49:08.544075+00', '2026-11-30 02:49:08.544075+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175', '16017713');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-30 02:49:08.544076+00', '2026-11-30 02:49:08.544076+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123', '16017715');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-30 02:49:08.544059+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186', '16017681');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-30 02:49:08.54406+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186', '16017683');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-30 02:49:08.544061+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186', '16017685');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-30 02:49:08.544073+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186', '16017709');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-30 02:49:08.544078+00', '2026-11-30 02:49:08.544078+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137', '16017719');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-30 02:49:08.544079+00', '2026-11-30 02:49:08.544079+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167', '16017721');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-30 02:49:08.54408+00', '2026-11-30 02:49:08.54408+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141', '16017723');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-30 02:49:08.544081+00', '2026-11-30 02:49:08.544081+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114', '16017725');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-30 02:49:08.544082+00', '2026-11-30 02:49:08.544082+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135', '16017727');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-30 02:49:08.544083+00', '2026-11-30 02:49:08.544083+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185', '16017729');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-30 02:49:08.544084+00', '2026-11-30 02:49:08.544084+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121', '16017731');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-30 02:49:08.544085+00', '2026-11-30 02:49:08.544085+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189', '16017733');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-30 02:49:08.544086+00', '2026-11-30 02:49:08.544086+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154', '16017735');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-30 02:49:08.544087+00', '2026-11-30 02:49:08.544087+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109', '16017737');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-30 02:49:08.544071+00', '2026-11-30 02:49:08.544088+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137', '16017705');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-30 02:49:08.544089+00', '2026-11-30 02:49:08.544089+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107', '16017741');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-30 02:49:08.54409+00', '2026-11-30 02:49:08.54409+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167', '16017743');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-30 02:49:08.544091+00', '2026-11-30 02:49:08.544091+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171', '16017745');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-30 02:49:08.544092+00', '2026-11-30 02:49:08.544092+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130', '16017747');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-30 02:49:08.544093+00', '2026-11-30 02:49:08.544093+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178', '16017749');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-30 02:49:08.544058+00', '2026-11-30 02:49:08.544094+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136', '16017679');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-30 02:49:08.544098+00', '2026-11-30 02:49:08.544098+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178', '16017759');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-30 02:49:08.544099+00', '2026-11-30 02:49:08.544099+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151', '16017761');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-30 02:49:08.544101+00', '2026-11-30 02:49:08.544101+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106', '16017765');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-30 02:49:08.544103+00', '2026-11-30 02:49:08.544103+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107', '16017769');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-30 02:49:08.544104+00', '2026-11-30 02:49:08.544104+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134', '16017771');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-30 02:49:08.544106+00', '2026-11-30 02:49:08.544106+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL, '16017775');
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-30 02:49:08.544107+00', '2026-11-30 02:49:08.544107+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136', '16017777');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-30 02:49:08.544108+00', '2026-11-30 02:49:08.544108+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189', '16017779');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-30 02:49:08.544109+00', '2026-11-30 02:49:08.544109+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152', '16017781');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-30 02:49:08.54411+00', '2026-11-30 02:49:08.54411+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130', '16017783');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-30 02:49:08.544096+00', '2026-11-30 02:49:08.544112+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145', '16017755');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-30 02:49:08.544113+00', '2026-11-30 02:49:08.544113+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122', '16017789');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-30 02:49:08.544114+00', '2026-11-30 02:49:08.544114+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120', '16017791');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-30 02:49:08.544117+00', '2026-11-30 02:49:08.544117+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153', '16017797');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-30 02:49:08.544118+00', '2026-11-30 02:49:08.544118+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133', '16017799');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-30 02:49:08.544119+00', '2026-11-30 02:49:08.544119+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111', '16017801');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-30 02:49:08.54412+00', '2026-11-30 02:49:08.54412+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138', '16017803');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-30 02:49:08.544121+00', '2026-11-30 02:49:08.544121+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144', '16017805');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-30 02:49:08.544122+00', '2026-11-30 02:49:08.544122+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104', '16017807');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-30 02:49:08.544095+00', '2026-11-30 02:49:08.544123+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145', '16017753');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-30 02:49:08.5441+00', '2026-11-30 02:49:08.544123+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125', '16017763');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-30 02:49:08.544102+00', '2026-11-30 02:49:08.544123+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121', '16017767');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-30 02:49:08.544124+00', '2026-11-30 02:49:08.544124+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101', '16017811');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-30 02:49:08.544125+00', '2026-11-30 02:49:08.544125+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139', '16017813');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-30 02:49:08.544126+00', '2026-11-30 02:49:08.544126+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154', '16017815');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-30 02:49:08.544127+00', '2026-11-30 02:49:08.544127+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136', '16017817');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-30 02:49:08.544128+00', '2026-11-30 02:49:08.544128+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177', '16017819');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-30 02:49:08.544129+00', '2026-11-30 02:49:08.544129+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186', '16017821');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-30 02:49:08.54413+00', '2026-11-30 02:49:08.54413+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193', '16017823');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-30 02:49:08.544131+00', '2026-11-30 02:49:08.544131+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152', '16017825');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-30 02:49:08.544134+00', '2026-11-30 02:49:08.544134+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160', '16017831');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-30 02:49:08.544135+00', '2026-11-30 02:49:08.544135+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131', '16017833');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-30 02:49:08.544136+00', '2026-11-30 02:49:08.544136+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192', '16017835');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-30 02:49:08.544137+00', '2026-11-30 02:49:08.544137+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146', '16017837');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-30 02:49:08.544138+00', '2026-11-30 02:49:08.544138+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171', '16017839');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-30 02:49:08.544139+00', '2026-11-30 02:49:08.544139+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105', '16017841');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-30 02:49:08.54414+00', '2026-11-30 02:49:08.54414+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108', '16017843');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-30 02:49:08.544141+00', '2026-11-30 02:49:08.544141+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137', '16017845');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-30 02:49:08.544142+00', '2026-11-30 02:49:08.544142+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188', '16017847');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-30 02:49:08.544144+00', '2026-11-30 02:49:08.544144+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107', '16017851');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-30 02:49:08.544145+00', '2026-11-30 02:49:08.544145+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118', '16017853');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-30 02:49:08.544146+00', '2026-11-30 02:49:08.544146+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125', '16017855');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-30 02:49:08.544147+00', '2026-11-30 02:49:08.544147+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190', '16017857');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-30 02:49:08.544148+00', '2026-11-30 02:49:08.544148+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104', '16017859');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-30 02:49:08.544149+00', '2026-11-30 02:49:08.544149+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108', '16017861');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-30 02:49:08.54415+00', '2026-11-30 02:49:08.54415+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114', '16017863');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-30 02:49:08.544151+00', '2026-11-30 02:49:08.544151+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166', '16017865');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-30 02:49:08.544152+00', '2026-11-30 02:49:08.544152+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137', '16017867');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 02:49:08.544154+00', '2026-11-30 02:49:08.544154+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153', '16017871');
 
 
 
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.05105124700276065, "version": 3, "outcomes": null, "segments": [[1, 1796005317960750], [114, 1796005318006943]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.05105124700276065, '2026-11-30 02:21:57.962524+00', '2026-11-30 02:21:58.014228+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL);
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-30 02:21:57.960755+00', 'george@hillvalley.edu', '717171', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-30 02:21:57.960785+00', 'clara.wilson@enchantment.example', '2095550186', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-30 02:21:57.960796+00', 'copernicus.tannen@enchantment.example', '2095550142', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-30 02:21:57.960802+00', 'otis.peabody@twinpines.example', '2095550136', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-30 02:21:57.96082+00', 'needles.tannen@lyon-estates.example', '5305550145', false);
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-30 02:21:57.960831+00', 'lou.parker@hillvalley.edu', '2095550121', false);
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.053405828002723865, "version": 3, "outcomes": null, "segments": [[1, 1796006948544042], [114, 1796006948596297]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.053405828002723865, '2026-11-30 02:49:08.546086+00', '2026-11-30 02:49:08.600117+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL, '7713710256747247357-1-550779-550792 16017648:16017648:', '7713710256747247357-1-550779-550792 16017874:16017874:');
+
+
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-30 02:49:08.544047+00', 'george@hillvalley.edu', '717171', false, '16017657');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-30 02:49:08.544077+00', 'clara.wilson@enchantment.example', '2095550186', false, '16017717');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-30 02:49:08.544088+00', 'copernicus.tannen@enchantment.example', '2095550142', false, '16017739');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-30 02:49:08.544094+00', 'otis.peabody@twinpines.example', '2095550136', false, '16017751');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-30 02:49:08.544112+00', 'needles.tannen@lyon-estates.example', '5305550145', false, '16017787');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-30 02:49:08.544123+00', 'lou.parker@hillvalley.edu', '2095550121', false, '16017809');
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
@@ -2548,6 +2714,12 @@ SELECT pg_catalog.setval('public.contact_id_seq', 95, true);
 
 
 SELECT pg_catalog.setval('public.contact_move_id_seq', 1, false);
+
+
+SELECT pg_catalog.setval('public.former_contact_id_seq', 1, false);
+
+
+SELECT pg_catalog.setval('public.former_evidence_id_seq', 1, false);
 
 
 SELECT pg_catalog.setval('public.import_run_id_seq', 1, true);
@@ -2599,6 +2771,14 @@ ALTER TABLE ONLY public.forget_key
 
 ALTER TABLE ONLY public.forgotten_value
     ADD CONSTRAINT forgotten_value_pkey PRIMARY KEY (hash);
+
+
+ALTER TABLE ONLY public.former_contact
+    ADD CONSTRAINT former_contact_pkey PRIMARY KEY (id);
+
+
+ALTER TABLE ONLY public.former_evidence
+    ADD CONSTRAINT former_evidence_pkey PRIMARY KEY (id);
 
 
 ALTER TABLE ONLY public.hub_exemption
@@ -2658,6 +2838,18 @@ CREATE INDEX contact_move_contact_id ON public.contact_move USING btree (contact
 
 
 CREATE UNIQUE INDEX contact_phone_anchor ON public.contact USING btree (phone_number) WHERE anchors_phone;
+
+
+CREATE INDEX former_contact_contact_id ON public.former_contact USING btree (contact_id);
+
+
+CREATE INDEX former_evidence_evidence_id ON public.former_evidence USING btree (evidence_id);
+
+
+CREATE INDEX former_evidence_merged_id ON public.former_evidence USING btree (merged_id) WHERE (merged_id IS NOT NULL);
+
+
+CREATE INDEX former_evidence_value ON public.former_evidence USING btree (value);
 
 
 CREATE INDEX link_evidence_held ON public.link_evidence USING btree (other_value) WHERE is_held;
