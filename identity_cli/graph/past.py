@@ -30,15 +30,16 @@ _IN_SNAPSHOT = (
 _IN_TIME = "({time} <= %(time)s::timestamptz)"
 
 # The first merge of a primary after a position, if it came before the moment. A command may have
-# changed its evidence since.
+# changed its evidence since. OFFSET 0 keeps PostgreSQL from searching in the order of all evidence.
 _NEXT_MERGE = """
     SELECT evidence_id, primary_id AS root, created_at AS moved_at
     FROM (
-        SELECT evidence_id, f.id AS version, primary_id, created_at, {former_is_before} AS is_before
-        FROM former_evidence AS f WHERE merged_id = {root} AND evidence_id > {position}
+        (SELECT evidence_id, f.id AS version, primary_id, created_at,
+                {former_is_before} AS is_before
+         FROM former_evidence AS f WHERE merged_id = {root} AND evidence_id > {position} OFFSET 0)
         UNION ALL
-        SELECT e.id, 9223372036854775807, primary_id, created_at, {evidence_is_before}
-        FROM link_evidence AS e WHERE merged_id = {root} AND e.id > {position}
+        (SELECT e.id, 9223372036854775807, primary_id, created_at, {evidence_is_before}
+         FROM link_evidence AS e WHERE merged_id = {root} AND e.id > {position} OFFSET 0)
         ORDER BY evidence_id, version LIMIT 1
     ) AS first_merge WHERE is_before
 """

@@ -238,7 +238,7 @@ former_contact = Table(
     Column("email", _identifier),
     Column("phone_number", _identifier),
     PrimaryKeyConstraint("id", name="former_contact_pkey"),
-    Index("former_contact_contact_id", "contact_id"),
+    Index("former_contact_contact_id", "contact_id", "id"),
 )
 
 # Evidence as it was before a command changed or deleted it. The values are null if they are

@@ -314,7 +314,7 @@ def _create_tables() -> None:
         sa.Column("phone_number", _identifier),
         sa.PrimaryKeyConstraint("id", name="former_contact_pkey"),
     )
-    op.create_index("former_contact_contact_id", "former_contact", ["contact_id"])
+    op.create_index("former_contact_contact_id", "former_contact", ["contact_id", "id"])
     op.create_table(
         "former_evidence",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),

@@ -2840,7 +2840,7 @@ CREATE INDEX contact_move_contact_id ON public.contact_move USING btree (contact
 CREATE UNIQUE INDEX contact_phone_anchor ON public.contact USING btree (phone_number) WHERE anchors_phone;
 
 
-CREATE INDEX former_contact_contact_id ON public.former_contact USING btree (contact_id);
+CREATE INDEX former_contact_contact_id ON public.former_contact USING btree (contact_id, id);
 
 
 CREATE INDEX former_evidence_evidence_id ON public.former_evidence USING btree (evidence_id);
