@@ -178,3 +178,20 @@ def test_batches_that_race_end_as_the_components_say(
     found = verify(connection)
     assert found.violations == ()
     assert found.digest == everything.digest()
+
+
+def test_requests_that_store_nothing_take_no_transaction_id(
+    service: IdentityService, connection: Connection
+) -> None:
+    def transactions() -> int:
+        row = connection.execute(
+            "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    requests = [ContactRequest(f"p{n % 200}@x.org", str(n % 150)) for n in range(400)]
+    list(service.reconcile_stream(requests))
+    before = transactions()
+    assert {one.name for one in service.reconcile_stream(requests)} == {"unchanged"}
+    assert transactions() - before < 20  # the server's own, such as autovacuum's
