@@ -71,8 +71,16 @@ def test_an_id_that_was_a_primary_leads_to_its_identity(
     assert service.find(contact_id=2).emails == ["a@x.org", "b@x.org"]
 
 
-@pytest.mark.parametrize("what", get_args(What))
-@pytest.mark.parametrize("file_format", get_args(FileFormat))
+@pytest.mark.parametrize(
+    ("what", "file_format"),
+    [
+        (what, file_format)
+        for what in get_args(What)
+        for file_format in get_args(FileFormat)
+        # Redirects have no values, and changes are no graph.
+        if what != "redirects" and (what, file_format) != ("changes", "graphml")
+    ],
+)
 def test_an_export_has_what_is_shown_only(
     player: Player, what: What, file_format: FileFormat
 ) -> None:
