@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _PREFIX = "since"
 # Ages of transactions are compared as 32 bit numbers; nothing is older than this one.
 _AGE_MAX = 2**31 - 1
+# So many transactions later, ages have wrapped around.
+_WRAPPED = _AGE_MAX
 _POLL_SECONDS = 0.02
 
 # What numbers transactions: the server, its history, the database and the table. A restored backup
@@ -220,8 +222,8 @@ def _in_snapshot(graph: Snapshot, snapshot: str) -> Moment:
         raise MomentUnknownError(
             "the server has lost what it had stored by then, or is a standby that has not caught up"
         )
-    if transactions >= _AGE_MAX:
-        # Ages have wrapped around: every contact is looked at.
+    if transactions >= _WRAPPED:
+        # Every contact is looked at.
         return Moment(snapshot, _AGE_MAX, 0)
     return Moment(snapshot, age, next_age)
 

@@ -192,7 +192,7 @@ def test_a_very_old_token_looks_at_every_contact(
     service.reconcile(ContactRequest("b@x.org", "2"))
     token = token_of(connection)
     service.reconcile(ContactRequest("a@x.org", "2"))
-    monkeypatch.setattr(moments, "_AGE_MAX", 1)
+    monkeypatch.setattr(moments, "_WRAPPED", 1)
     assert changes(connection, token) == {2: "moved"}
     assert links(connection, token) == {1: None, 2: None}
 
