@@ -186,6 +186,9 @@ BEGIN
                         PERFORM claim_profile(profile_version, profile_region);
                     END IF;
                     IF strpos(concat(emails[i], phones[i]), E'\x1f') > 0 THEN
+                        IF failed_request = i THEN
+                            PERFORM lock_primaries(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'));
+                        END IF;
                         result := reconcile_request(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'),
                                                     times[i], run, lines[i]);
                     ELSE
@@ -269,8 +272,9 @@ BEGIN
             LOOP
                 roots := roots[:i] || array_replace(roots[i + 1:], gone_root, kept_root);
                 other_roots := array_replace(other_roots, gone_root, kept_root);
-                last_evidence := evidence_id;
             END LOOP;
+            -- A request of several values stores many rows of evidence: they are looked at once.
+            last_evidence := (SELECT coalesce(max(id), 0) FROM link_evidence);
         END IF;
     END LOOP;
 

@@ -22,26 +22,12 @@ DECLARE
     strongest integer;
     stored bigint[] := '{}';
     first_primary_id bigint;
-    roots bigint[];
-    known_values integer;
 BEGIN
     IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
         RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
     END IF;
-    -- The first pair would take a share of the lock on a primary, and a later one that merges, or makes a hub, all of it:
-    -- two requests of the same people would wait for each other.
-    SELECT array_agg(DISTINCT root) FILTER (WHERE root > 0), count(*) INTO roots, known_values FROM (
-        SELECT anchor.root FROM unnest(emails) AS own (value),
-            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
-                     WHERE email = own.value AND anchors_email OFFSET 0) AS anchor
-        UNION ALL
-        SELECT anchor.root FROM unnest(phones) AS own (value),
-            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
-                     WHERE phone_number = own.value AND anchors_phone OFFSET 0) AS anchor
-    ) AS known;
-    IF cardinality(roots) > 1
-        OR rules_in_force() >= 2 AND known_values < coalesce(cardinality(emails), 0) + coalesce(cardinality(phones), 0) THEN
-        PERFORM FROM contact WHERE id = ANY (roots) ORDER BY id FOR UPDATE;
+    IF rules_in_force() >= 2 THEN
+        PERFORM lock_primaries(emails, phones, unless_all_are_known => true);
     END IF;
     FOR left_value, right_value, two_emails, two_phones IN
         WITH request AS (
@@ -77,4 +63,31 @@ BEGIN
         result.contact_ids := stored;
     END IF;
     RETURN result;
+END $$;
+
+-- Lock the primaries of a request of several values, in the order of their ids. Its first pair takes a share of the lock on
+-- a primary, and a later one that merges, or makes a hub, all of it: two requests of the same people may wait for each
+-- other. So it is called where hubs are counted, unless all values are known, as in an import that comes again, and before
+-- a request is tried again.
+CREATE OR REPLACE FUNCTION lock_primaries(
+    emails text[], phones text[], unless_all_are_known boolean DEFAULT false
+) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    roots bigint[];
+    known_values integer;
+BEGIN
+    SELECT array_agg(DISTINCT root) FILTER (WHERE root > 0), count(*) INTO roots, known_values FROM (
+        SELECT anchor.root FROM unnest(emails) AS own (value),
+            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
+                     WHERE email = own.value AND anchors_email OFFSET 0) AS anchor
+        UNION ALL
+        SELECT anchor.root FROM unnest(phones) AS own (value),
+            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
+                     WHERE phone_number = own.value AND anchors_phone OFFSET 0) AS anchor
+    ) AS known;
+    IF roots IS NOT NULL AND NOT (unless_all_are_known AND known_values
+            = coalesce(cardinality(emails), 0) + coalesce(cardinality(phones), 0)) THEN
+        PERFORM FROM contact WHERE id = ANY (roots) ORDER BY id FOR UPDATE;
+    END IF;
 END $$;

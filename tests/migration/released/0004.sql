@@ -695,6 +695,29 @@ BEGIN
 END $$;
 
 
+CREATE FUNCTION public.lock_primaries(emails text[], phones text[], unless_all_are_known boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    roots bigint[];
+    known_values integer;
+BEGIN
+    SELECT array_agg(DISTINCT root) FILTER (WHERE root > 0), count(*) INTO roots, known_values FROM (
+        SELECT anchor.root FROM unnest(emails) AS own (value),
+            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
+                     WHERE email = own.value AND anchors_email OFFSET 0) AS anchor
+        UNION ALL
+        SELECT anchor.root FROM unnest(phones) AS own (value),
+            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
+                     WHERE phone_number = own.value AND anchors_phone OFFSET 0) AS anchor
+    ) AS known;
+    IF roots IS NOT NULL AND NOT (unless_all_are_known AND known_values
+            = coalesce(cardinality(emails), 0) + coalesce(cardinality(phones), 0)) THEN
+        PERFORM FROM contact WHERE id = ANY (roots) ORDER BY id FOR UPDATE;
+    END IF;
+END $$;
+
+
 CREATE FUNCTION public.lock_with_held_partners(of_values text[]) RETURNS bigint[]
     LANGUAGE plpgsql
     AS $$
@@ -1207,6 +1230,9 @@ BEGIN
                         PERFORM claim_profile(profile_version, profile_region);
                     END IF;
                     IF strpos(concat(emails[i], phones[i]), E'\x1f') > 0 THEN
+                        IF failed_request = i THEN
+                            PERFORM lock_primaries(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'));
+                        END IF;
                         result := reconcile_request(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'),
                                                     times[i], run, lines[i]);
                     ELSE
@@ -1290,8 +1316,9 @@ BEGIN
             LOOP
                 roots := roots[:i] || array_replace(roots[i + 1:], gone_root, kept_root);
                 other_roots := array_replace(other_roots, gone_root, kept_root);
-                last_evidence := evidence_id;
             END LOOP;
+            -- A request of several values stores many rows of evidence: they are looked at once.
+            last_evidence := (SELECT coalesce(max(id), 0) FROM link_evidence);
         END IF;
     END LOOP;
 
@@ -1338,26 +1365,12 @@ DECLARE
     strongest integer;
     stored bigint[] := '{}';
     first_primary_id bigint;
-    roots bigint[];
-    known_values integer;
 BEGIN
     IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
         RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
     END IF;
-    -- The first pair would take a share of the lock on a primary, and a later one that merges, or makes a hub, all of it:
-    -- two requests of the same people would wait for each other.
-    SELECT array_agg(DISTINCT root) FILTER (WHERE root > 0), count(*) INTO roots, known_values FROM (
-        SELECT anchor.root FROM unnest(emails) AS own (value),
-            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
-                     WHERE email = own.value AND anchors_email OFFSET 0) AS anchor
-        UNION ALL
-        SELECT anchor.root FROM unnest(phones) AS own (value),
-            LATERAL (SELECT coalesce(linked_id, id) AS root FROM contact
-                     WHERE phone_number = own.value AND anchors_phone OFFSET 0) AS anchor
-    ) AS known;
-    IF cardinality(roots) > 1
-        OR rules_in_force() >= 2 AND known_values < coalesce(cardinality(emails), 0) + coalesce(cardinality(phones), 0) THEN
-        PERFORM FROM contact WHERE id = ANY (roots) ORDER BY id FOR UPDATE;
+    IF rules_in_force() >= 2 THEN
+        PERFORM lock_primaries(emails, phones, unless_all_are_known => true);
     END IF;
     FOR left_value, right_value, two_emails, two_phones IN
         WITH request AS (
@@ -2582,101 +2595,101 @@ INSERT INTO public.alembic_version VALUES ('0004');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-30 02:49:08.544043+00', '2026-11-30 02:49:08.544043+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456', '16017649');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-30 02:49:08.544044+00', '2026-11-30 02:49:08.544044+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456', '16017651');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-30 02:49:08.544045+00', '2026-11-30 02:49:08.544045+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191', '16017653');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-30 02:49:08.544046+00', '2026-11-30 02:49:08.544047+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171', '16017655');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-30 02:49:08.544048+00', '2026-11-30 02:49:08.544048+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188', '16017659');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-30 02:49:08.544049+00', '2026-11-30 02:49:08.544049+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141', '16017661');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-30 02:49:08.54405+00', '2026-11-30 02:49:08.54405+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137', '16017663');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-30 02:49:08.544051+00', '2026-11-30 02:49:08.544051+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159', '16017665');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-30 02:49:08.544052+00', '2026-11-30 02:49:08.544052+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158', '16017667');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-30 02:49:08.544054+00', '2026-11-30 02:49:08.544054+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100', '16017671');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-30 02:49:08.544056+00', '2026-11-30 02:49:08.544056+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183', '16017675');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-30 02:49:08.544057+00', '2026-11-30 02:49:08.544057+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116', '16017677');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-30 02:49:08.544062+00', '2026-11-30 02:49:08.544062+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185', '16017687');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-30 02:49:08.544063+00', '2026-11-30 02:49:08.544063+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137', '16017689');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-30 02:49:08.544064+00', '2026-11-30 02:49:08.544064+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194', '16017691');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-30 02:49:08.544065+00', '2026-11-30 02:49:08.544065+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137', '16017693');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-30 02:49:08.544066+00', '2026-11-30 02:49:08.544066+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138', '16017695');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-30 02:49:08.544067+00', '2026-11-30 02:49:08.544067+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142', '16017697');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-30 02:49:08.544068+00', '2026-11-30 02:49:08.544068+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103', '16017699');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-30 02:49:08.544069+00', '2026-11-30 02:49:08.544069+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199', '16017701');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-30 02:49:08.54407+00', '2026-11-30 02:49:08.54407+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109', '16017703');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-30 02:49:08.544072+00', '2026-11-30 02:49:08.544072+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL, '16017707');
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-30 02:49:08.544074+00', '2026-11-30 02:49:08.544074+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168', '16017711');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-30 02:49:08.544075+00', '2026-11-30 02:49:08.544075+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175', '16017713');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-30 02:49:08.544076+00', '2026-11-30 02:49:08.544076+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123', '16017715');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-30 02:49:08.544059+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186', '16017681');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-30 02:49:08.54406+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186', '16017683');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-30 02:49:08.544061+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186', '16017685');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-30 02:49:08.544073+00', '2026-11-30 02:49:08.544077+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186', '16017709');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-30 02:49:08.544078+00', '2026-11-30 02:49:08.544078+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137', '16017719');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-30 02:49:08.544079+00', '2026-11-30 02:49:08.544079+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167', '16017721');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-30 02:49:08.54408+00', '2026-11-30 02:49:08.54408+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141', '16017723');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-30 02:49:08.544081+00', '2026-11-30 02:49:08.544081+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114', '16017725');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-30 02:49:08.544082+00', '2026-11-30 02:49:08.544082+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135', '16017727');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-30 02:49:08.544083+00', '2026-11-30 02:49:08.544083+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185', '16017729');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-30 02:49:08.544084+00', '2026-11-30 02:49:08.544084+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121', '16017731');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-30 02:49:08.544085+00', '2026-11-30 02:49:08.544085+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189', '16017733');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-30 02:49:08.544086+00', '2026-11-30 02:49:08.544086+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154', '16017735');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-30 02:49:08.544087+00', '2026-11-30 02:49:08.544087+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109', '16017737');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-30 02:49:08.544071+00', '2026-11-30 02:49:08.544088+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137', '16017705');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-30 02:49:08.544089+00', '2026-11-30 02:49:08.544089+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107', '16017741');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-30 02:49:08.54409+00', '2026-11-30 02:49:08.54409+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167', '16017743');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-30 02:49:08.544091+00', '2026-11-30 02:49:08.544091+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171', '16017745');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-30 02:49:08.544092+00', '2026-11-30 02:49:08.544092+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130', '16017747');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-30 02:49:08.544093+00', '2026-11-30 02:49:08.544093+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178', '16017749');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-30 02:49:08.544058+00', '2026-11-30 02:49:08.544094+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136', '16017679');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-30 02:49:08.544098+00', '2026-11-30 02:49:08.544098+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178', '16017759');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-30 02:49:08.544099+00', '2026-11-30 02:49:08.544099+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151', '16017761');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-30 02:49:08.544101+00', '2026-11-30 02:49:08.544101+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106', '16017765');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-30 02:49:08.544103+00', '2026-11-30 02:49:08.544103+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107', '16017769');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-30 02:49:08.544104+00', '2026-11-30 02:49:08.544104+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134', '16017771');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-30 02:49:08.544106+00', '2026-11-30 02:49:08.544106+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL, '16017775');
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-30 02:49:08.544107+00', '2026-11-30 02:49:08.544107+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136', '16017777');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-30 02:49:08.544108+00', '2026-11-30 02:49:08.544108+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189', '16017779');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-30 02:49:08.544109+00', '2026-11-30 02:49:08.544109+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152', '16017781');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-30 02:49:08.54411+00', '2026-11-30 02:49:08.54411+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130', '16017783');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-30 02:49:08.544096+00', '2026-11-30 02:49:08.544112+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145', '16017755');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-30 02:49:08.544113+00', '2026-11-30 02:49:08.544113+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122', '16017789');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-30 02:49:08.544114+00', '2026-11-30 02:49:08.544114+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120', '16017791');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-30 02:49:08.544117+00', '2026-11-30 02:49:08.544117+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153', '16017797');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-30 02:49:08.544118+00', '2026-11-30 02:49:08.544118+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133', '16017799');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-30 02:49:08.544119+00', '2026-11-30 02:49:08.544119+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111', '16017801');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-30 02:49:08.54412+00', '2026-11-30 02:49:08.54412+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138', '16017803');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-30 02:49:08.544121+00', '2026-11-30 02:49:08.544121+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144', '16017805');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-30 02:49:08.544122+00', '2026-11-30 02:49:08.544122+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104', '16017807');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-30 02:49:08.544095+00', '2026-11-30 02:49:08.544123+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145', '16017753');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-30 02:49:08.5441+00', '2026-11-30 02:49:08.544123+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125', '16017763');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-30 02:49:08.544102+00', '2026-11-30 02:49:08.544123+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121', '16017767');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-30 02:49:08.544124+00', '2026-11-30 02:49:08.544124+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101', '16017811');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-30 02:49:08.544125+00', '2026-11-30 02:49:08.544125+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139', '16017813');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-30 02:49:08.544126+00', '2026-11-30 02:49:08.544126+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154', '16017815');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-30 02:49:08.544127+00', '2026-11-30 02:49:08.544127+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136', '16017817');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-30 02:49:08.544128+00', '2026-11-30 02:49:08.544128+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177', '16017819');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-30 02:49:08.544129+00', '2026-11-30 02:49:08.544129+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186', '16017821');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-30 02:49:08.54413+00', '2026-11-30 02:49:08.54413+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193', '16017823');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-30 02:49:08.544131+00', '2026-11-30 02:49:08.544131+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152', '16017825');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-30 02:49:08.544134+00', '2026-11-30 02:49:08.544134+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160', '16017831');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-30 02:49:08.544135+00', '2026-11-30 02:49:08.544135+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131', '16017833');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-30 02:49:08.544136+00', '2026-11-30 02:49:08.544136+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192', '16017835');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-30 02:49:08.544137+00', '2026-11-30 02:49:08.544137+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146', '16017837');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-30 02:49:08.544138+00', '2026-11-30 02:49:08.544138+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171', '16017839');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-30 02:49:08.544139+00', '2026-11-30 02:49:08.544139+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105', '16017841');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-30 02:49:08.54414+00', '2026-11-30 02:49:08.54414+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108', '16017843');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-30 02:49:08.544141+00', '2026-11-30 02:49:08.544141+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137', '16017845');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-30 02:49:08.544142+00', '2026-11-30 02:49:08.544142+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188', '16017847');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-30 02:49:08.544144+00', '2026-11-30 02:49:08.544144+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107', '16017851');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-30 02:49:08.544145+00', '2026-11-30 02:49:08.544145+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118', '16017853');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-30 02:49:08.544146+00', '2026-11-30 02:49:08.544146+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125', '16017855');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-30 02:49:08.544147+00', '2026-11-30 02:49:08.544147+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190', '16017857');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-30 02:49:08.544148+00', '2026-11-30 02:49:08.544148+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104', '16017859');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-30 02:49:08.544149+00', '2026-11-30 02:49:08.544149+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108', '16017861');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-30 02:49:08.54415+00', '2026-11-30 02:49:08.54415+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114', '16017863');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-30 02:49:08.544151+00', '2026-11-30 02:49:08.544151+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166', '16017865');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-30 02:49:08.544152+00', '2026-11-30 02:49:08.544152+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137', '16017867');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 02:49:08.544154+00', '2026-11-30 02:49:08.544154+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153', '16017871');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-30 03:46:07.759588+00', '2026-11-30 03:46:07.759588+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456', '24494146');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-30 03:46:07.759589+00', '2026-11-30 03:46:07.759589+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456', '24494148');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-30 03:46:07.75959+00', '2026-11-30 03:46:07.75959+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191', '24494150');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-30 03:46:07.759591+00', '2026-11-30 03:46:07.759592+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171', '24494152');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-30 03:46:07.759593+00', '2026-11-30 03:46:07.759593+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188', '24494157');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-30 03:46:07.759594+00', '2026-11-30 03:46:07.759594+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141', '24494159');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-30 03:46:07.759595+00', '2026-11-30 03:46:07.759595+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137', '24494161');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-30 03:46:07.759596+00', '2026-11-30 03:46:07.759596+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159', '24494163');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-30 03:46:07.759597+00', '2026-11-30 03:46:07.759597+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158', '24494165');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-30 03:46:07.759599+00', '2026-11-30 03:46:07.759599+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100', '24494169');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-30 03:46:07.759601+00', '2026-11-30 03:46:07.759601+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183', '24494173');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-30 03:46:07.759602+00', '2026-11-30 03:46:07.759602+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116', '24494175');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-30 03:46:07.759607+00', '2026-11-30 03:46:07.759607+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185', '24494186');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-30 03:46:07.759608+00', '2026-11-30 03:46:07.759608+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137', '24494188');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-30 03:46:07.759609+00', '2026-11-30 03:46:07.759609+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194', '24494190');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-30 03:46:07.75961+00', '2026-11-30 03:46:07.75961+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137', '24494192');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-30 03:46:07.759611+00', '2026-11-30 03:46:07.759611+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138', '24494194');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-30 03:46:07.759612+00', '2026-11-30 03:46:07.759612+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142', '24494196');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-30 03:46:07.759613+00', '2026-11-30 03:46:07.759613+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103', '24494198');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-30 03:46:07.759614+00', '2026-11-30 03:46:07.759614+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199', '24494200');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-30 03:46:07.759615+00', '2026-11-30 03:46:07.759615+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109', '24494203');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-30 03:46:07.759617+00', '2026-11-30 03:46:07.759617+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL, '24494207');
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-30 03:46:07.759619+00', '2026-11-30 03:46:07.759619+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168', '24494211');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-30 03:46:07.75962+00', '2026-11-30 03:46:07.75962+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175', '24494213');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-30 03:46:07.759621+00', '2026-11-30 03:46:07.759621+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123', '24494215');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-30 03:46:07.759604+00', '2026-11-30 03:46:07.759622+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186', '24494179');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-30 03:46:07.759605+00', '2026-11-30 03:46:07.759622+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186', '24494181');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-30 03:46:07.759606+00', '2026-11-30 03:46:07.759622+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186', '24494183');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-30 03:46:07.759618+00', '2026-11-30 03:46:07.759622+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186', '24494209');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-30 03:46:07.759623+00', '2026-11-30 03:46:07.759623+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137', '24494219');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-30 03:46:07.759624+00', '2026-11-30 03:46:07.759624+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167', '24494221');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-30 03:46:07.759625+00', '2026-11-30 03:46:07.759625+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141', '24494223');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-30 03:46:07.759626+00', '2026-11-30 03:46:07.759626+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114', '24494225');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-30 03:46:07.759627+00', '2026-11-30 03:46:07.759627+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135', '24494227');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-30 03:46:07.759628+00', '2026-11-30 03:46:07.759628+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185', '24494229');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-30 03:46:07.759629+00', '2026-11-30 03:46:07.759629+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121', '24494231');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-30 03:46:07.75963+00', '2026-11-30 03:46:07.75963+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189', '24494233');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-30 03:46:07.759631+00', '2026-11-30 03:46:07.759631+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154', '24494235');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-30 03:46:07.759632+00', '2026-11-30 03:46:07.759632+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109', '24494237');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-30 03:46:07.759616+00', '2026-11-30 03:46:07.759633+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137', '24494205');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-30 03:46:07.759634+00', '2026-11-30 03:46:07.759634+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107', '24494241');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-30 03:46:07.759635+00', '2026-11-30 03:46:07.759635+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167', '24494243');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-30 03:46:07.759636+00', '2026-11-30 03:46:07.759636+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171', '24494245');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-30 03:46:07.759637+00', '2026-11-30 03:46:07.759637+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130', '24494247');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-30 03:46:07.759638+00', '2026-11-30 03:46:07.759638+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178', '24494249');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-30 03:46:07.759603+00', '2026-11-30 03:46:07.759639+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136', '24494177');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-30 03:46:07.759643+00', '2026-11-30 03:46:07.759643+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178', '24494259');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-30 03:46:07.759644+00', '2026-11-30 03:46:07.759644+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151', '24494261');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-30 03:46:07.759646+00', '2026-11-30 03:46:07.759646+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106', '24494265');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-30 03:46:07.759648+00', '2026-11-30 03:46:07.759648+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107', '24494269');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-30 03:46:07.759649+00', '2026-11-30 03:46:07.759649+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134', '24494271');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-30 03:46:07.759651+00', '2026-11-30 03:46:07.759651+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL, '24494275');
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-30 03:46:07.759652+00', '2026-11-30 03:46:07.759652+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136', '24494277');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-30 03:46:07.759653+00', '2026-11-30 03:46:07.759653+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189', '24494279');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-30 03:46:07.759654+00', '2026-11-30 03:46:07.759654+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152', '24494281');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-30 03:46:07.759655+00', '2026-11-30 03:46:07.759655+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130', '24494283');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-30 03:46:07.759641+00', '2026-11-30 03:46:07.759657+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145', '24494255');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-30 03:46:07.759658+00', '2026-11-30 03:46:07.759658+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122', '24494289');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-30 03:46:07.759659+00', '2026-11-30 03:46:07.759659+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120', '24494291');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-30 03:46:07.759662+00', '2026-11-30 03:46:07.759662+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153', '24494297');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-30 03:46:07.759663+00', '2026-11-30 03:46:07.759663+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133', '24494299');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-30 03:46:07.759664+00', '2026-11-30 03:46:07.759664+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111', '24494301');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-30 03:46:07.759665+00', '2026-11-30 03:46:07.759665+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138', '24494303');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-30 03:46:07.759666+00', '2026-11-30 03:46:07.759666+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144', '24494305');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-30 03:46:07.759667+00', '2026-11-30 03:46:07.759667+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104', '24494307');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-30 03:46:07.75964+00', '2026-11-30 03:46:07.759668+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145', '24494253');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-30 03:46:07.759645+00', '2026-11-30 03:46:07.759668+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125', '24494263');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-30 03:46:07.759647+00', '2026-11-30 03:46:07.759668+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121', '24494267');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-30 03:46:07.759669+00', '2026-11-30 03:46:07.759669+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101', '24494311');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-30 03:46:07.75967+00', '2026-11-30 03:46:07.75967+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139', '24494313');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-30 03:46:07.759671+00', '2026-11-30 03:46:07.759671+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154', '24494315');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-30 03:46:07.759672+00', '2026-11-30 03:46:07.759672+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136', '24494317');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-30 03:46:07.759673+00', '2026-11-30 03:46:07.759673+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177', '24494319');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-30 03:46:07.759674+00', '2026-11-30 03:46:07.759674+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186', '24494321');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-30 03:46:07.759675+00', '2026-11-30 03:46:07.759675+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193', '24494323');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-30 03:46:07.759676+00', '2026-11-30 03:46:07.759676+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152', '24494325');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-30 03:46:07.759679+00', '2026-11-30 03:46:07.759679+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160', '24494331');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-30 03:46:07.75968+00', '2026-11-30 03:46:07.75968+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131', '24494333');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-30 03:46:07.759681+00', '2026-11-30 03:46:07.759681+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192', '24494335');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-30 03:46:07.759682+00', '2026-11-30 03:46:07.759682+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146', '24494337');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-30 03:46:07.759683+00', '2026-11-30 03:46:07.759683+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171', '24494339');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-30 03:46:07.759684+00', '2026-11-30 03:46:07.759684+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105', '24494341');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-30 03:46:07.759685+00', '2026-11-30 03:46:07.759685+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108', '24494343');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-30 03:46:07.759686+00', '2026-11-30 03:46:07.759686+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137', '24494345');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-30 03:46:07.759687+00', '2026-11-30 03:46:07.759687+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188', '24494347');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-30 03:46:07.759689+00', '2026-11-30 03:46:07.759689+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107', '24494351');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-30 03:46:07.75969+00', '2026-11-30 03:46:07.75969+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118', '24494353');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-30 03:46:07.759691+00', '2026-11-30 03:46:07.759691+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125', '24494355');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-30 03:46:07.759692+00', '2026-11-30 03:46:07.759692+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190', '24494357');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-30 03:46:07.759693+00', '2026-11-30 03:46:07.759693+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104', '24494359');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-30 03:46:07.759694+00', '2026-11-30 03:46:07.759694+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108', '24494361');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-30 03:46:07.759695+00', '2026-11-30 03:46:07.759695+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114', '24494363');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-30 03:46:07.759696+00', '2026-11-30 03:46:07.759696+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166', '24494365');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-30 03:46:07.759697+00', '2026-11-30 03:46:07.759697+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137', '24494367');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 03:46:07.759699+00', '2026-11-30 03:46:07.759699+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153', '24494371');
 
 
 
@@ -2685,15 +2698,15 @@ INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 02:49:08.
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.053405828002723865, "version": 3, "outcomes": null, "segments": [[1, 1796006948544042], [114, 1796006948596297]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.053405828002723865, '2026-11-30 02:49:08.546086+00', '2026-11-30 02:49:08.600117+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL, '7713710256747247357-1-550779-550792 16017648:16017648:', '7713710256747247357-1-550779-550792 16017874:16017874:');
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.0661159100018267, "version": 3, "outcomes": null, "segments": [[1, 1796010367759587], [114, 1796010367824153]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.0661159100018267, '2026-11-30 03:46:07.762014+00', '2026-11-30 03:46:07.828812+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL, '7713710256747247357-1-660721-660734 24494145:24494145:', '7713710256747247357-1-660721-660734 24494374:24494374:');
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-30 02:49:08.544047+00', 'george@hillvalley.edu', '717171', false, '16017657');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-30 02:49:08.544077+00', 'clara.wilson@enchantment.example', '2095550186', false, '16017717');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-30 02:49:08.544088+00', 'copernicus.tannen@enchantment.example', '2095550142', false, '16017739');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-30 02:49:08.544094+00', 'otis.peabody@twinpines.example', '2095550136', false, '16017751');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-30 02:49:08.544112+00', 'needles.tannen@lyon-estates.example', '5305550145', false, '16017787');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-30 02:49:08.544123+00', 'lou.parker@hillvalley.edu', '2095550121', false, '16017809');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-30 03:46:07.759592+00', 'george@hillvalley.edu', '717171', false, '24494154');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-30 03:46:07.759622+00', 'clara.wilson@enchantment.example', '2095550186', false, '24494217');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-30 03:46:07.759633+00', 'copernicus.tannen@enchantment.example', '2095550142', false, '24494239');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-30 03:46:07.759639+00', 'otis.peabody@twinpines.example', '2095550136', false, '24494251');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-30 03:46:07.759657+00', 'needles.tannen@lyon-estates.example', '5305550145', false, '24494287');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-30 03:46:07.759668+00', 'lou.parker@hillvalley.edu', '2095550121', false, '24494309');
 
 
 INSERT INTO public.link_policy VALUES (true, NULL, NULL);
