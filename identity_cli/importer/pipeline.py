@@ -167,7 +167,7 @@ class Pipeline:
             window = self._in_flight[0]
             if window.ticket.has_failed():
                 break
-            self._enter(window)
+            self._enter(window, window.ticket.letters())
             self._undurable.append(self._in_flight.popleft())
         # A window that was left out may have stored rows: the next try has to find them.
         try:
@@ -271,7 +271,7 @@ class Pipeline:
             while not window.ticket.wait(_LOOK_SECONDS):
                 self._switch.check()
             try:
-                window.ticket.letters()
+                letters = window.ticket.letters()
             except LaneBrokenError:
                 self._recover(self._cause())
             except (psycopg.Error, ConnectionLostError) as error:
@@ -279,17 +279,16 @@ class Pipeline:
             else:
                 break
         try:
-            self._enter(window)
+            self._enter(window, letters)
         except ConnectionLostError as error:
             self._recover(error)
             return
         self._in_flight.popleft()
         self._undurable.append(window)
 
-    def _enter(self, window: Window) -> None:
+    def _enter(self, window: Window, letters: str) -> None:
         ledger, index = self._ledger, window.input
         ledger.local_phones += window.local_phones
-        letters = window.ticket.letters()
         if not (
             window.problems
             or ledger.writes_outcomes

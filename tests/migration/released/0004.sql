@@ -1110,7 +1110,6 @@ DECLARE
     has_checks CONSTANT boolean := rules > 0 OR has_deferred_checks;
     last_hub CONSTANT bigint := CASE WHEN rules >= 2 THEN (SELECT max(id) FROM steering_command) END;
     last_evidence bigint := (SELECT coalesce(max(id), 0) FROM link_evidence);
-    evidence_id bigint;
     gone_root bigint;
     kept_root bigint;
     failed_request integer;
@@ -1310,8 +1309,8 @@ BEGIN
             needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
         ELSIF result.outcome IN ('created', 'merged') THEN
             -- The requests that follow meet the identities that were merged under their new primaries.
-            FOR evidence_id, gone_root, kept_root IN
-                SELECT id, merged_id, primary_id FROM link_evidence
+            FOR gone_root, kept_root IN
+                SELECT merged_id, primary_id FROM link_evidence
                 WHERE id > last_evidence AND merged_id IS NOT NULL ORDER BY id
             LOOP
                 roots := roots[:i] || array_replace(roots[i + 1:], gone_root, kept_root);
