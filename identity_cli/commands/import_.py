@@ -286,14 +286,9 @@ class _Ending:
     def _save_metrics(self, report: ImportReport, *, has_failed: bool) -> None:
         if self._metrics is None:
             return
-        from identity_cli.output.metrics import import_metrics, write_metrics
+        from identity_cli.output.metrics import import_metrics, save_metrics
 
-        try:
-            write_metrics(self._metrics, import_metrics(report))
-        except errors.OutputError as failure:
-            if not has_failed:
-                raise
-            output.remark(str(failure))  # the error itself is what the user has to know
+        save_metrics(self._metrics, import_metrics(report), has_failed=has_failed)
 
 
 @dataclass(frozen=True, slots=True)

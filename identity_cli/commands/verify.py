@@ -15,7 +15,6 @@ from identity_cli.commands.options import (
     value_of,
 )
 from identity_cli.commands.signals import orderly_end
-from identity_cli.errors import OutputError, UsageError
 from identity_cli.exit_codes import code_after, exit_code
 from identity_cli.files import check_folder
 from identity_cli.settings import open_database
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from identity_cli.errors import UsageError
     from identity_cli.graph.verify import Verification
 
 
@@ -93,28 +93,19 @@ class _Ending:
     ) -> None:
         if self._metrics is None:
             return
-        from identity_cli.output.metrics import verify_metrics, write_metrics
+        from identity_cli.output.metrics import save_metrics, verify_metrics
 
         code = self.code if error is None else code_after(error)
-        try:
-            write_metrics(
-                self._metrics, verify_metrics(self.found, code, self._started_at, time.time())
-            )
-        except OutputError as failure:
-            if error is None:
-                raise
-            output.remark(str(failure))  # the error itself is what the user has to know
+        metrics = verify_metrics(self.found, code, self._started_at, time.time())
+        save_metrics(self._metrics, metrics, has_failed=error is not None)
 
 
 def save_refused_metrics(arguments: list[str], error: UsageError) -> None:
     """Write the metrics of a command line that was refused; old ones would be taken for its own."""
-    from identity_cli.output.metrics import verify_metrics, write_metrics
+    from identity_cli.output.metrics import save_metrics, verify_metrics
 
     path = value_of("--metrics", arguments)
     if path is None:
         return
     now = time.time()
-    try:
-        write_metrics(path, verify_metrics(None, exit_code(error), now, now))
-    except OutputError as failure:
-        output.remark(str(failure))
+    save_metrics(path, verify_metrics(None, exit_code(error), now, now), has_failed=True)

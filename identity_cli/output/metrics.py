@@ -6,7 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from identity_cli.errors import OutputError
 from identity_cli.files import replaced_file
+from identity_cli.output.streams import remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,6 +95,20 @@ def write_metrics(path: str, metrics: Iterable[Metric]) -> None:
     text = exposition(metrics, Path(path).name.removesuffix(_SUFFIX))
     with replaced_file(Path(path), force=True, mode=_READABLE) as file:
         file.write(text.encode(errors="backslashreplace"))
+
+
+def save_metrics(path: str, metrics: Iterable[Metric], *, has_failed: bool) -> None:
+    """Write the file as `write_metrics` does; if it cannot be written, say so.
+
+    Raises `OutputError`, but not if the command `has_failed`: its own error is what the user has to
+    know.
+    """
+    try:
+        write_metrics(path, metrics)
+    except OutputError as failure:
+        if not has_failed:
+            raise
+        remark(str(failure))
 
 
 def exposition(metrics: Iterable[Metric], file: str) -> str:
