@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
     from identity_cli.postgres.snapshot import Snapshot
 
-# Contacts with a negative id hold a place for a value; they are not part of any identity.
-_CONTACTS = """
+# A contact as the columns of `Evidence`.
+CONTACT_AS_EVIDENCE = """
     SELECT id, NULL::bigint, NULL::bigint, NULL::bigint,
            coalesce(email, phone_number),
            CASE WHEN email IS NOT NULL THEN phone_number END,
            CASE WHEN email IS NOT NULL THEN anchors_email ELSE anchors_phone END,
            anchors_phone AND phone_number IS NOT NULL AND email IS NOT NULL,
            run_id, line, created_at
+"""
+# Contacts with a negative id hold a place for a value; they are not part of any identity.
+_CONTACTS = f"""
+    {CONTACT_AS_EVIDENCE}
     FROM contact WHERE (id = %(primary)s OR linked_id = %(primary)s) AND id > 0
     ORDER BY created_at, id
 """

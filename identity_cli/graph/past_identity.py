@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from identity_cli.errors import ContactNotFoundError
 from identity_cli.graph.core import ConsolidatedContact, Found, consolidate
-from identity_cli.graph.evidence import Evidence, IdentityEvidence, read_sources
+from identity_cli.graph.evidence import (
+    CONTACT_AS_EVIDENCE,
+    Evidence,
+    IdentityEvidence,
+    read_sources,
+)
 from identity_cli.graph.past import is_before, past_contacts
 
 if TYPE_CHECKING:
@@ -34,13 +39,8 @@ _MEMBERS = """
     WHERE id = %(primary)s OR linked_id = %(primary)s
     ORDER BY linked_id IS NOT NULL, created_at, id
 """
-_CONTACTS = """
-    SELECT id, NULL::bigint, NULL::bigint, NULL::bigint,
-           coalesce(email, phone_number),
-           CASE WHEN email IS NOT NULL THEN phone_number END,
-           CASE WHEN email IS NOT NULL THEN anchors_email ELSE anchors_phone END,
-           anchors_phone AND phone_number IS NOT NULL AND email IS NOT NULL,
-           run_id, line, created_at
+_CONTACTS = f"""
+    {CONTACT_AS_EVIDENCE}
     FROM past_contact
     WHERE (id = %(primary)s OR linked_id = %(primary)s)
         AND coalesce(email, phone_number) IS NOT NULL
