@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from identity_cli.postgres.database import Database
 
-_FILL = """
+FILL = """
     INSERT INTO contact (email, phone_number, link_precedence)
     SELECT 'user.' || md5(n::text) || '@example.com', 5550000000 + n, 'primary'
     FROM generate_series(1, %s::int) AS n
@@ -27,7 +27,7 @@ def run(quick: bool = False) -> None:
     rounds = 3 if quick else 7
     with fresh_server() as server, server.database() as database:
         with database.connect() as connection:
-            connection.execute(_FILL, (count,))
+            connection.execute(FILL, (count,))
             connection.execute("VACUUM ANALYZE contact")
         server.settle()
         command = [sys.executable, "-m", "identity_cli", "export", "--format", "csv"]

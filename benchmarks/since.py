@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.export import FILL
 from benchmarks.figures import Figure, note, show
 from benchmarks.server import environment, fresh_server, psql
 
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from identity_cli.postgres.database import Database
-
-_FILL = """
-    INSERT INTO contact (email, phone_number, link_precedence)
-    SELECT 'user.' || md5(n::text) || '@example.com', 5550000000 + n, 'primary'
-    FROM generate_series(1, %s::int) AS n
-"""
 
 
 def run(quick: bool = False) -> None:
@@ -34,7 +29,7 @@ def run(quick: bool = False) -> None:
         tempfile.TemporaryDirectory() as name,
     ):
         with database.connect() as connection:
-            connection.execute(_FILL, (count,))
+            connection.execute(FILL, (count,))
             connection.execute("VACUUM ANALYZE contact")
         program = [sys.executable, "-m", "identity_cli"]
         export = [*program, "export"]

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from browser.commands import run_identity
 from serving import serving
 
 if TYPE_CHECKING:
@@ -37,15 +39,7 @@ info@hillvalley.example,+12025550149
 def fill_database(folder: Path, environment: Mapping[str, str]) -> None:
     """Import a family of three nights, and block a mailbox that it shares."""
 
-    def identity(*arguments: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "identity_cli", *arguments],
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
+    identity = partial(run_identity, folder, environment)
 
     for name, text in (
         ("shop-2026-11-27.csv", _SHOP),

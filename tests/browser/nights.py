@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
+from functools import partial
 from typing import TYPE_CHECKING
+
+from browser.commands import run_identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,14 +37,7 @@ def write_report(folder: Path, environment: Mapping[str, str], *, odd_name: str)
         odd_name: ["bad,", "doc@hillvalley.example,+12025559999"],
     }
 
-    def identity(*arguments: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "identity_cli", *arguments],
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+    identity = partial(run_identity, folder, environment)
 
     for name, rows in inputs.items():
         (folder / name).write_text("\n".join(["email,phone", *rows, ""]))

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import sys
-import tracemalloc
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, get_args
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from memory import peak_of
 
 from identity_cli import ContactRequest, IdentityService
 from identity_cli.errors import ConnectionLostError, OutputClosedError, OutputError, UsageError
@@ -348,13 +348,8 @@ def test_memory_does_not_grow_with_the_graph(
             "TRUNCATE contact; INSERT INTO contact (email, phone_number, link_precedence)"
             f" SELECT g || '@x.org', g, 'primary' FROM generate_series(1, {contacts}) g"
         )
-        tracemalloc.start()
-        try:
-            with open(os.devnull, "wb") as stream:
-                export(connection, stream, file_format=file_format, what=what)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        with open(os.devnull, "wb") as stream:
+            return peak_of(lambda: export(connection, stream, file_format=file_format, what=what))
 
     monkeypatch.setattr("identity_cli.exporter.parquet.ROW_GROUP", 1000)
     peak(100)  # modules and caches

@@ -9,7 +9,6 @@ import random
 import runpy
 import threading
 import time
-import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from memory import peak_of
 from steering import Player, empty, random_script
 
 from identity_cli import ContactRequest
@@ -305,14 +305,13 @@ def test_memory_does_not_grow_with_the_changes(
             "TRUNCATE contact; INSERT INTO contact (email, phone_number, link_precedence)"
             f" SELECT g || '@x.org', g, 'primary' FROM generate_series(1, {contacts}) g"
         )
-        tracemalloc.start()
-        try:
+
+        def work() -> None:
             with open(os.devnull, "wb") as stream:
                 export(connection, stream, file_format=file_format, what="changes", since=token)
                 export(connection, stream, file_format=file_format, as_of=token)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+
+        return peak_of(work)
 
     monkeypatch.setattr("identity_cli.exporter.parquet.ROW_GROUP", 1000)
     peak(100)  # modules and caches

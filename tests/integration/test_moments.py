@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from dumps import restore
 from steering import Player
 
 from identity_cli import ContactRequest, IdentityService
@@ -26,7 +26,6 @@ from identity_cli.graph.moments import (
 from identity_cli.graph.past import past_contacts
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer
-from identity_cli.postgres.binaries import binaries
 from identity_cli.postgres.database import Database
 from identity_cli.postgres.snapshot import snapshot
 from identity_cli.settings import connection_parameters
@@ -247,20 +246,6 @@ def wait_for_older_transactions(connection: psycopg.Connection[Any]) -> None:
     while connection.execute(f"SELECT FROM contact WHERE {older} LIMIT 1").fetchall():  # type: ignore[arg-type]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def restore(url: str, into: str) -> None:
-    dumped = subprocess.run(
-        [binaries() / "pg_dump", url], capture_output=True, check=True, text=True
-    )
-    subprocess.run(
-        [binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", into],
-        # An older server does not know this setting of the newer pg_dump.
-        input=dumped.stdout.replace("SET transaction_timeout = 0;\n", ""),
-        capture_output=True,
-        check=True,
-        text=True,
-    )
 
 
 def test_a_run_without_a_recorded_snapshot_is_known_by_its_time(

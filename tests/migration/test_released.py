@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import psycopg
 import pytest
 from alembic import command
+from dumps import restore
 from sqlalchemy.exc import DBAPIError
 
 from identity_cli.graph.normalize import ContactRequest
 from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
 from identity_cli.postgres import schema
-from identity_cli.postgres.binaries import binaries
 from identity_cli.postgres.database import Database, engine
 from identity_cli.postgres.differences import differences
 from identity_cli.settings import connection_parameters
@@ -62,17 +61,7 @@ def test_pairs_of_a_kind_survive_a_dump(
     service: IdentityService, database_url: str, empty_database_url: str
 ) -> None:
     service.reconcile(ContactRequest(emails=["b@x.org", "a@x.org"], phones=["2", "10"]))
-    written = subprocess.run(
-        [binaries() / "pg_dump", database_url], capture_output=True, check=True, text=True
-    )
-    subprocess.run(
-        [binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", empty_database_url],
-        # An older server does not know this setting of the newer pg_dump.
-        input=written.stdout.replace("SET transaction_timeout = 0;\n", ""),
-        capture_output=True,
-        check=True,
-        text=True,
-    )
+    restore(database_url, empty_database_url)
     database = Database(connection_parameters(empty_database_url), embedded=False)
     assert differences(database) == []
     connection, _ = schema.connect(database)
