@@ -11,6 +11,7 @@ import typer
 from identity_cli import errors, output
 from identity_cli.commands import (
     annotate,
+    backfill,
     block,
     db,
     explain,
@@ -44,6 +45,7 @@ app.command("identify")(identify.identify)
 app.command("show")(show.show)
 app.command("inspect")(inspect.inspect)
 app.command("import")(import_.import_files)
+app.add_typer(backfill.app, name="backfill")
 app.command("annotate")(annotate.annotate)
 app.command("explain")(explain.explain)
 app.command("export")(export.export)
@@ -143,7 +145,7 @@ def _refuse_usage(error: typer.TyperException, arguments: list[str]) -> int:
         return error.exit_code
     usage = errors.UsageError(error.format_message(), hint=f"{command} --help")
     output.error(usage)
-    if arguments[:1] == ["import"]:
+    if arguments[:1] in (["import"], ["backfill"]):
         import_.save_refused_results(arguments[1:], usage)
     elif arguments[:1] == ["verify"]:
         verify.save_refused_metrics(arguments[1:], usage)

@@ -281,6 +281,20 @@ class ProfileMismatchError(DatabaseError):
     message = "The database was written with another normalisation profile."
 
 
+class TargetUnsuitableError(DatabaseError):
+    """A database that a backfill cannot be loaded into, and that an import can write to."""
+
+    code = "target_unsuitable"
+    message = "A backfill cannot be loaded into this database."
+
+
+class TargetChangedError(DatabaseError):
+    """A database that has changed since a backfill for it was computed."""
+
+    code = "target_changed"
+    message = "The database has changed since the backfill was computed."
+
+
 class ForgetKeyError(DatabaseError):
     """A forget key that is missing, or another one than that of the forgotten values."""
 

@@ -28,7 +28,7 @@ def _set_debug(context: typer.Context, wanted: bool) -> None:
         invocation.debug = True
 
 
-def _note_empty_variable(url: str | None) -> str | None:
+def note_empty_variable(url: str | None) -> str | None:
     if url is None and os.environ.get("DATABASE_URL") == "":
         output.note("DATABASE_URL is empty; using the embedded server")
     return url
@@ -39,7 +39,7 @@ DatabaseUrl = Annotated[
     typer.Option(
         "--database-url",
         metavar="URL",
-        callback=_note_empty_variable,
+        callback=note_empty_variable,
         help="PostgreSQL URL (default: DATABASE_URL, else the embedded server).",
         show_default=False,
     ),

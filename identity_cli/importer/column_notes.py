@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from identity_cli.importer.formats import ColumnReport, Reader
+    from identity_cli.importer.formats import ColumnReport
 
 _USES = {"email": "emails", "phone": "phone numbers", "region": "regions", "key": "keys"}
 _MOST_NAMES = 10
+
+
+class ReadInput(Protocol):
+    """How an input is read: its reader, or what another process reports of it."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    @property
+    def column_report(self) -> ColumnReport: ...
 
 
 class ColumnNotes:
@@ -23,10 +33,10 @@ class ColumnNotes:
     def __init__(self, paths: Sequence[str], say: Callable[[str], None]) -> None:
         self._paths = paths
         self._say = say
-        self._readers: dict[int, Reader] = {}
+        self._readers: dict[int, ReadInput] = {}
         self._noted: set[str] = set()
 
-    def begin_input(self, index: int, reader: Reader) -> None:
+    def begin_input(self, index: int, reader: ReadInput) -> None:
         """Note how an input is read."""
         self.end_input()
         self._readers[index] = reader

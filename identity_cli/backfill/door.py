@@ -1,0 +1,388 @@
+"""The door: inputs become Parquet files of normalised requests, several inputs side by side.
+
+Each input is read in a process of its own, by the readers of the import. A row becomes the request,
+the reject or both that it becomes there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from identity_cli.backfill.work import InputReport
+from identity_cli.errors import IdentityError, InputUnreadableError
+from identity_cli.files import open_private, writing
+from identity_cli.graph.normalize import Normalizer
+from identity_cli.importer.digest import InputDigest
+from identity_cli.importer.formats import open_reader
+from identity_cli.importer.rejects import RejectsWriter
+from identity_cli.importer.report import RejectedRow
+from identity_cli.importer.results import ResultFile
+from identity_cli.importer.row_requests import read_values
+from identity_cli.importer.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.process import BaseProcess
+    from pathlib import Path
+
+    from identity_cli.backfill.work import WorkDirectory
+    from identity_cli.errors import InvalidRequestError
+    from identity_cli.importer.formats import InputOptions, Reader, Row
+    from identity_cli.importer.plan import ImportPlan
+    from identity_cli.importer.stop import StopSwitch
+
+# Rows of a row group, which is held in memory, and rows between two looks at the text read so far.
+_ROW_GROUP = 16_384
+_FEW_ROWS = 512
+_FIRST_REJECTS = 5
+_SECONDS_BETWEEN_REPORTS = 0.2
+# What a child may have been told to do when its parent was interrupted.
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """An input to read, and where its requests and its rejected rows go."""
+
+    path: str
+    options: InputOptions
+    reading_options: dict[str, Any]
+    region: str | None
+    part: Path
+    rejects: Path
+
+
+def read_inputs(
+    work: WorkDirectory,
+    plan: ImportPlan,
+    *,
+    processes: int,
+    switch: StopSwitch,
+    show: Callable[[int, int], None],
+) -> None:
+    """Read the inputs that the work directory does not have yet, in so many processes.
+
+    `show` is called with the number of bytes and of rows read so far, those of finished inputs
+    included. Raises the error of the first input that cannot be read, when all before it have been
+    read; `OutputError`, and `StopRequestedError`.
+    """
+    reports = work.require_manifest().reports
+    pool = _Pool(work, plan, show)
+    try:
+        pool.run([i for i, report in enumerate(reports) if report is None], processes, switch)
+    finally:
+        pool.end()
+
+
+class _Pool:
+    """The processes at work, each with the pipe that it reports to."""
+
+    def __init__(
+        self, work: WorkDirectory, plan: ImportPlan, show: Callable[[int, int], None]
+    ) -> None:
+        self._work = work
+        self._plan = plan
+        self._show = show
+        self._children: dict[Connection, tuple[int, BaseProcess]] = {}
+        self._failures: dict[int, Exception] = {}
+        manifest = work.require_manifest()
+        self._offsets = {
+            index: (size, report.rows)
+            for index, report in enumerate(manifest.reports)
+            if report is not None and (size := manifest.inputs[index]["size"]) is not None
+        }
+
+    def run(self, indexes: Sequence[int], processes: int, switch: StopSwitch) -> None:
+        """Read these inputs. Raises the error of the first one that fails."""
+        waiting = list(reversed(indexes))
+        while waiting or self._children:
+            switch.check()
+            while waiting and len(self._children) < processes:
+                self._start(waiting.pop())
+            for pipe in wait(list(self._children), timeout=_SECONDS_BETWEEN_REPORTS):
+                self._receive(pipe)  # type: ignore[arg-type]
+            if self._failures:
+                # What comes before it may fail, too: the first error is the one to report.
+                first = min(self._failures)
+                waiting = [index for index in waiting if index < first]
+                self._end_behind(first)
+            read = list(self._offsets.values())
+            self._show(sum(offset for offset, _ in read), sum(rows for _, rows in read))
+        if self._failures:
+            raise self._failures[min(self._failures)]
+
+    def end(self) -> None:
+        """End the processes that are still at work."""
+        self._end_behind(-1)
+
+    def _end_behind(self, first: int) -> None:
+        for pipe, (index, process) in list(self._children.items()):
+            if index > first:
+                process.kill()
+                self._forget(pipe)
+
+    def _start(self, index: int) -> None:
+        plan = self._plan
+        task = _Task(
+            plan.paths[index],
+            plan.options,
+            plan.reading_options(),
+            plan.region,
+            _unfinished(self._work.part(index)),
+            _unfinished(self._work.rejects(index)),
+        )
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_read_for, args=(task, theirs), daemon=True)
+        # The parent alone decides what an interrupt does; the mask is inherited.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
+        self._children[ours] = index, process
+
+    def _receive(self, pipe: Connection) -> None:
+        index, _ = self._children[pipe]
+        try:
+            kind, content = pipe.recv()
+        except EOFError:
+            self._forget(pipe)
+            self._failures[index] = IdentityError(
+                f"the process that reads {self._plan.paths[index]} has ended unexpectedly",
+                hint="check that there is enough memory, and run the same command again",
+            )
+            return
+        match kind:
+            case "read":
+                self._offsets[index] = content
+            case "done":
+                self._forget(pipe)
+                self._keep(index, content)
+            case "failed":
+                self._forget(pipe)
+                self._failures[index] = _rebuilt(*content)
+            case _:
+                self._forget(pipe)
+                self._failures[index] = RuntimeError(content)
+
+    def _keep(self, index: int, report: InputReport) -> None:
+        for path in (self._work.rejects(index), self._work.part(index)):
+            with writing(str(path)):
+                if _unfinished(path).exists():
+                    os.replace(_unfinished(path), path)
+                else:
+                    path.unlink(missing_ok=True)
+        size = self._work.require_manifest().inputs[index]["size"]
+        self._offsets[index] = (size, report.rows)
+        self._work.note_report(index, report)
+
+    def _forget(self, pipe: Connection) -> None:
+        _, process = self._children.pop(pipe)
+        pipe.close()
+        process.join(_END_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        process.close()
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
+
+
+def _read_for(task: _Task, pipe: Connection) -> None:
+    """Read an input in a process of its own, and report to the parent."""
+    with suppress(BrokenPipeError):  # the parent has ended
+        try:
+            pipe.send(("done", _read(task, lambda *read: pipe.send(("read", read)))))
+        except IdentityError as error:
+            pipe.send(("failed", (type(error), str(error), error.__dict__)))
+        except BrokenPipeError:
+            raise
+        except Exception:  # noqa: BLE001 - the parent reports it as a defect
+            pipe.send(("defect", traceback.format_exc()))
+
+
+def _rebuilt(kind: type[IdentityError], message: str, state: dict[str, Any]) -> IdentityError:
+    """Return an error as another process has raised it, whatever its constructor takes."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+def _read(task: _Task, report: Callable[[int, int], None]) -> InputReport:
+    before = os.stat(task.path)
+    content = content_digest(task.path)
+    source = Source(task.path)
+    try:
+        reading = _Reading(task, open_reader(source, task.options))
+        with writing(str(task.part)):
+            reading.run(lambda rows: report(source.offset, rows))
+    finally:
+        source.close()
+    after = os.stat(task.path)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise InputUnreadableError(
+            task.path,
+            "the file has changed while it was read",
+            hint="run the same command again when nobody writes to it",
+        )
+    return reading.report(content)
+
+
+def content_digest(path: str) -> str:
+    """Return the SHA-256 of a whole file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Reading:
+    """One input on its way into a Parquet file."""
+
+    def __init__(self, task: _Task, reader: Reader) -> None:
+        self._task = task
+        self._reader = reader
+        self._normalizer = Normalizer(task.region, null_words=task.options.null_words)
+        self._digest = InputDigest(task.reading_options)
+        self._digest.begin_input()
+        self._requests = _RequestsFile(task.part)
+        self._rejects: RejectsWriter | None = None
+        self._rows = self._rejected = self._partial = self._local_phones = 0
+        self._codes: Counter[str] = Counter()
+        self._first_rejects: list[RejectedRow] = []
+
+    def run(self, report: Callable[[int], None]) -> None:
+        """Read to the end of the input, and call `report` with the rows so far now and then."""
+        strict = self._task.options.strict
+        normalizer, requests = self._normalizer, self._requests
+        has_region = normalizer.region is not None
+        report_at = time.monotonic()
+        try:
+            for row in self._reader.rows():
+                emails, phones, problem = read_values(row, normalizer, strict=strict)
+                if emails or phones:
+                    requests.append(row.line, emails, phones)
+                    if not has_region and not all(phone[0] == "+" for phone in phones):
+                        self._local_phones += 1
+                if problem is not None:
+                    self._reject(row, problem, is_partial=bool(emails or phones))
+                self._rows += 1
+                if self._rows % _FEW_ROWS == 0:
+                    self._digest.update(self._reader.take_digest_input())
+                    if time.monotonic() >= report_at:
+                        report(self._rows)
+                        report_at = time.monotonic() + _SECONDS_BETWEEN_REPORTS
+            self._digest.update(self._reader.take_digest_input())
+            requests.finish()
+            if self._rejects is not None:
+                self._rejects.file.sync()
+            report(self._rows)
+        finally:
+            requests.close()
+            if self._rejects is not None:
+                self._rejects.file.close()
+
+    def report(self, content: str) -> InputReport:
+        """Return what was read; `content` is the digest of the file."""
+        return InputReport(
+            content=content,
+            digest=self._digest.hexdigest(),
+            lines=self._reader.line,
+            rows=self._rows,
+            rejected=self._rejected,
+            partial=self._partial,
+            local_phones=self._local_phones,
+            codes=dict(self._codes),
+            first_rejects=tuple(self._first_rejects),
+            column_report=self._reader.column_report,
+            notes=tuple(self._reader.notes),
+            missing_keys=tuple(self._reader.unseen_keys),
+        )
+
+    def _reject(self, row: Row, problem: InvalidRequestError, *, is_partial: bool) -> None:
+        if is_partial:
+            self._partial += 1
+        else:
+            self._rejected += 1
+        self._codes[problem.code] += 1
+        if self._rejects is None:
+            file = ResultFile(str(self._task.rejects))
+            self._rejects = RejectsWriter(file, self._reader.layout)
+        self._rejects.write(row, problem.code, problem.reason)
+        if len(self._first_rejects) < _FIRST_REJECTS:
+            self._first_rejects.append(
+                RejectedRow(self._task.path, row.line, problem.code, problem.reason)
+            )
+
+
+class _RequestsFile:
+    """A Parquet file of requests that grows by row groups."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._pa = pa
+        texts = pa.list_(pa.string())
+        self._schema = pa.schema([("line", pa.int64()), ("emails", texts), ("phones", texts)])
+        self._file = open(path, "wb", opener=open_private)  # noqa: SIM115 - closed by `close`
+        self._writer = pq.ParquetWriter(self._file, self._schema)
+        self._begin_group()
+
+    def _begin_group(self) -> None:
+        self._lines: list[int] = []
+        self._emails: list[str] = []
+        self._phones: list[str] = []
+        self._email_ends = [0]
+        self._phone_ends = [0]
+
+    def append(self, line: int, emails: Sequence[str], phones: Sequence[str]) -> None:
+        """Add a request."""
+        self._lines.append(line)
+        self._emails += emails
+        self._phones += phones
+        self._email_ends.append(len(self._emails))
+        self._phone_ends.append(len(self._phones))
+        if len(self._lines) >= _ROW_GROUP:
+            self._write_group()
+
+    def finish(self) -> None:
+        """Write what is left; the file is on disk when this returns."""
+        if self._lines:
+            self._write_group()
+        self._writer.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file, finished or not."""
+        with suppress(Exception):
+            self._writer.close()
+        self._file.close()
+
+    def _write_group(self) -> None:
+        pa = self._pa
+        columns = [
+            pa.array(self._lines, pa.int64()),
+            self._lists(self._email_ends, self._emails),
+            self._lists(self._phone_ends, self._phones),
+        ]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._begin_group()
+
+    def _lists(self, ends: list[int], values: list[str]) -> Any:
+        pa = self._pa
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, pa.string()))

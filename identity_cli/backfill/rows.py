@@ -1,0 +1,141 @@
+"""Computed rows on their way from Parquet files into PostgreSQL's COPY."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from identity_cli.postgres.database import translated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import psycopg
+
+    from identity_cli.backfill.work import WorkDirectory
+    from identity_cli.importer.stop import StopSwitch
+    from identity_cli.meter import Meter
+
+_BATCH_ROWS = 65_536
+_CONTACT_IDS = ("id", "linked_id", "initial_linked_id", "primary_id", "merged_id")
+# In the order of the COPY: a column of the result, "created_line" and "updated_line" as times.
+_COLUMNS = {
+    "contact": (
+        "id",
+        "email",
+        "phone_number",
+        "linked_id",
+        "initial_linked_id",
+        "anchors_email",
+        "anchors_phone",
+        "line",
+        "created_line",
+        "updated_line",
+        "run_id",
+        "link_precedence",
+    ),
+    "link_evidence": (
+        "id",
+        "value",
+        "other_value",
+        "primary_id",
+        "merged_id",
+        "line",
+        "created_line",
+        "run_id",
+    ),
+    "moved": ("id", "linked_id", "updated_line"),
+}
+
+
+def row_count(path: Path) -> int:
+    """Return the number of rows in a Parquet file."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+class RowCopier:
+    """Copies the results of a work directory as the rows of a run.
+
+    `base_us` is the time of line 0, `marks` are the last ids given out: the new ids, which were
+    computed from others on, follow them.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        work: WorkDirectory,
+        switch: StopSwitch,
+        run_id: int,
+        base_us: int,
+        marks: tuple[int, int],
+    ) -> None:
+        self._connection = connection
+        self._work = work
+        self._switch = switch
+        self._run_id = run_id
+        self._base_us = base_us
+        self._marks = marks
+
+    def copy(self, statement: Any, name: str, meter: Meter) -> None:
+        """Copy the rows of `result/NAME.parquet` with a COPY statement."""
+        import pyarrow as pa
+        import pyarrow.csv as pc
+        import pyarrow.parquet as pq
+
+        options = pc.WriteOptions(include_header=False)
+        with (
+            translated(),
+            pq.ParquetFile(self._work.result(name)) as file,
+            self._connection.cursor() as cursor,
+            cursor.copy(statement) as copy,
+        ):
+            meter.expect(file.metadata.num_rows, "rows")
+            for batch in file.iter_batches(_BATCH_ROWS):
+                self._switch.check()
+                text = pa.BufferOutputStream()
+                pc.write_csv(self._as_stored(name, batch), text, options)
+                copy.write(memoryview(text.getvalue()))
+                meter.advance(batch.num_rows)
+
+    def _as_stored(self, name: str, batch: Any) -> Any:
+        """Return rows with the columns that the COPY takes."""
+        import pyarrow as pa
+
+        columns = []
+        for column in _COLUMNS[name]:
+            match column:
+                case "created_line" | "updated_line":
+                    lines = batch.column("line" if name == "link_evidence" else column)
+                    columns.append(self._as_times(lines))
+                case "run_id":
+                    columns.append(pa.repeat(self._run_id, batch.num_rows))
+                case "link_precedence":
+                    columns.append(_precedences(batch.column("linked_id")))
+                case _:
+                    columns.append(self._as_id(name, column, batch.column(column)))
+        return pa.Table.from_arrays(columns, names=list(_COLUMNS[name]))
+
+    def _as_times(self, lines: Any) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        return pc.add(lines.cast(pa.int64()), self._base_us).cast(pa.timestamp("us"))
+
+    def _as_id(self, name: str, column: str, values: Any) -> Any:
+        import pyarrow.compute as pc
+
+        if column not in _CONTACT_IDS or name == "moved":
+            return values
+        kind = int(name == "link_evidence" and column == "id")
+        first = self._work.require_manifest().first_ids[kind]
+        shift = self._marks[kind] + 1 - first
+        if not shift:
+            return values
+        return pc.if_else(pc.greater_equal(values, first), pc.add(values, shift), values)
+
+
+def _precedences(linked_ids: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.is_null(linked_ids), "primary", "secondary")

@@ -1,0 +1,217 @@
+"""The database that a backfill is loaded into: whether it can be, and what it holds already."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from identity_cli.backfill.work import HeldState
+from identity_cli.errors import PermissionDeniedError, TargetUnsuitableError
+from identity_cli.files import open_private, writing
+from identity_cli.postgres.database import translated
+from identity_cli.postgres.differences import TRIGGERS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import psycopg
+
+    from identity_cli.backfill.work import WorkDirectory
+    from identity_cli.importer.stop import StopSwitch
+    from identity_cli.meter import Meter
+
+TABLES = ("contact", "link_evidence")
+
+_OWNER = """
+    SELECT pg_get_userbyid(relowner) FROM pg_class
+    WHERE oid IN ('contact'::regclass, 'link_evidence'::regclass, 'import_run'::regclass,
+                  'steering_command'::regclass)
+        AND NOT pg_has_role(relowner, 'USAGE')
+"""
+# What others have attached to the tables: its kind, its name, the table that it belongs to.
+_FOREIGN = """
+    WITH own AS (SELECT unnest(%(tables)s::regclass[])::oid AS oid)
+    SELECT 'trigger', quote_ident(tgname), tgrelid::regclass::text
+    FROM pg_trigger JOIN own ON own.oid = tgrelid
+    WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgname <> ALL (%(triggers)s)
+    UNION ALL
+    SELECT 'foreign key', quote_ident(conname), conrelid::regclass::text
+    FROM pg_constraint
+    WHERE contype = 'f'
+        AND (conrelid IN (SELECT oid FROM own) OR confrelid IN (SELECT oid FROM own))
+        AND NOT (conrelid = 'contact'::regclass AND conname = 'contact_links_to_a_primary')
+    UNION ALL
+    SELECT 'rule', quote_ident(rulename), ev_class::regclass::text
+    FROM pg_rewrite JOIN own ON own.oid = ev_class
+    UNION ALL
+    SELECT DISTINCT 'view', ev_class::regclass::text, ''
+    FROM pg_depend
+    JOIN pg_rewrite ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+    JOIN pg_constraint ON refclassid = 'pg_constraint'::regclass AND refobjid = pg_constraint.oid
+    WHERE conrelid IN (SELECT oid FROM own)
+    ORDER BY 1, 2, 3
+"""
+_FIXES = {
+    "trigger": "run ALTER TABLE {table} DISABLE TRIGGER {name}, and enable it after the load",
+    "foreign key": "run ALTER TABLE {table} DROP CONSTRAINT {name}, and add it after the load",
+    "rule": "run DROP RULE {name} ON {table}, and create it after the load",
+    "view": "run DROP VIEW {name}, and create it after the load: it relies on the primary key",
+}
+_HAS_RULES = """
+    SELECT rules_in_force() > 0
+        OR EXISTS (SELECT FROM blocked_value) OR EXISTS (SELECT FROM unlinked_pair)
+        OR EXISTS (SELECT FROM block_pattern) OR EXISTS (SELECT FROM forgotten_value)
+        OR EXISTS (SELECT FROM set_aside_contact) OR EXISTS (SELECT FROM contact WHERE id < 0)
+        OR EXISTS (SELECT FROM link_evidence WHERE is_held)
+        OR EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
+"""
+_IS_HELD = "SELECT EXISTS (SELECT FROM contact) OR EXISTS (SELECT FROM link_evidence)"
+# The sum does not depend on the order of the rows.
+_STATE = """
+    SELECT (SELECT count(*) FROM contact), (SELECT count(*) FROM link_evidence), concat_ws(':',
+        (SELECT sum(hashtextextended(ROW(id, linked_id, email, phone_number, anchors_email,
+                                         anchors_phone, created_at)::text, 0)) FROM contact),
+        (SELECT sum(hashtextextended(ROW(id, value, other_value)::text, 0)) FROM link_evidence))
+"""
+_HELD_ROWS = {
+    "contact": (
+        "COPY (SELECT id, email, phone_number, linked_id, anchors_email, anchors_phone,"
+        " (extract(epoch FROM created_at) * 1000000)::bigint AS created_at"
+        " FROM contact ORDER BY id) TO STDOUT (FORMAT csv)"
+    ),
+    "link_evidence": (
+        "COPY (SELECT value, other_value FROM link_evidence ORDER BY id) TO STDOUT (FORMAT csv)"
+    ),
+}
+_HELD_COLUMNS = {
+    "contact": {
+        "id": "int64",
+        "email": "string",
+        "phone_number": "string",
+        "linked_id": "int64",
+        "anchors_email": "bool_",
+        "anchors_phone": "bool_",
+        "created_at": "int64",
+    },
+    "link_evidence": {"value": "string", "other_value": "string"},
+}
+_ROW_GROUP = 65_536
+
+
+def check_target(connection: psycopg.Connection[Any]) -> None:
+    """Check that the tables are this role's, and that nothing of others is attached to them.
+
+    Raises `PermissionDeniedError`, `TargetUnsuitableError`.
+    """
+    with translated():
+        owner = connection.execute(_OWNER).fetchone()
+        foreign = connection.execute(
+            _FOREIGN, {"tables": list(TABLES), "triggers": list(TRIGGERS)}
+        ).fetchone()
+    if owner is not None:
+        raise PermissionDeniedError(
+            "a backfill needs a role that owns the tables",
+            hint=f"connect as {owner[0]}, or use identity import",
+        )
+    if foreign is not None:
+        kind, name, table = foreign
+        on = f" on {table}" if table else ""
+        raise TargetUnsuitableError(
+            f"the {kind} {name}{on} would be bypassed or broken by the load",
+            hint=f"{_FIXES[kind].format(name=name, table=table)}; or use identity import",
+        )
+    refuse_rules(connection)
+
+
+def refuse_rules(connection: psycopg.Connection[Any]) -> None:
+    """Raise `TargetUnsuitableError` if rules keep values from linking."""
+    with translated():
+        row = connection.execute(_HAS_RULES).fetchone()
+    if row != (False,):
+        raise TargetUnsuitableError(
+            "the database has rules that decide what links, which a backfill does not apply",
+            hint="use identity import",
+        )
+
+
+def is_held(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the database holds anything."""
+    with translated():
+        row = connection.execute(_IS_HELD).fetchone()
+    return row == (True,)
+
+
+def read_state(connection: psycopg.Connection[Any]) -> HeldState | None:
+    """Return what the database holds, None if that is nothing."""
+    if not is_held(connection):
+        return None
+    with translated():
+        row = connection.execute(_STATE).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
+    return HeldState(*row)
+
+
+def write_held(
+    connection: psycopg.Connection[Any],
+    work: WorkDirectory,
+    switch: StopSwitch,
+    meter: Meter,
+) -> None:
+    """Write the rows that the database holds into the work directory."""
+    for table in TABLES:
+        path = work.held(table)
+        unfinished = path.with_name(f"{path.name}.tmp")
+        with translated(), writing(str(path)):
+            _write_rows(connection, table, unfinished, switch, meter)
+            os.replace(unfinished, path)
+
+
+def _write_rows(
+    connection: psycopg.Connection[Any],
+    table: str,
+    path: Path,
+    switch: StopSwitch,
+    meter: Meter,
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = _HELD_COLUMNS[table]
+    read = pa.schema([(name, getattr(pa, kind)()) for name, kind in fields.items()])
+    written = pa.schema(
+        [(f.name, pa.timestamp("us") if f.name == "created_at" else f.type) for f in read]
+    )
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(_HELD_ROWS[table]) as copy,
+        open(path, "wb", opener=open_private) as file,
+    ):
+        with pq.ParquetWriter(file, written) as writer:
+            rows = iter(copy)
+            while lines := b"".join(islice(rows, _ROW_GROUP)):
+                switch.check()
+                writer.write_table(_parsed(lines, read).cast(written))
+                meter.advance(_ROW_GROUP)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _parsed(lines: bytes, schema: Any) -> Any:
+    """Return the table of lines of CSV as PostgreSQL writes them."""
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    return pc.read_csv(
+        pa.BufferReader(lines),
+        read_options=pc.ReadOptions(column_names=schema.names, use_threads=False),
+        parse_options=pc.ParseOptions(newlines_in_values=True),
+        convert_options=pc.ConvertOptions(
+            column_types=schema,
+            null_values=[""],
+            true_values=["t"],
+            false_values=["f"],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )

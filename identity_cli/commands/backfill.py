@@ -1,0 +1,438 @@
+"""`identity backfill`: many requests reconciled together, and loaded in one transaction."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from identity_cli import errors, output
+from identity_cli.commands.options import (
+    HELP_NAMES,
+    Debug,
+    Json,
+    Metrics,
+    Region,
+    ShowProgress,
+    note_empty_variable,
+)
+from identity_cli.commands.reading import (
+    Delimiter,
+    Encoding,
+    Escape,
+    InputFormat,
+    Mapping,
+    NoHeader,
+    NullWords,
+    RegionColumn,
+    Sheet,
+    SkipLines,
+    Strict,
+    input_options,
+)
+from identity_cli.commands.run_ending import Ending, Limits, result_path, stop_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from identity_cli.backfill.run import Backfill, BackfillPlan
+
+_DEFAULT = "run"
+
+
+class _WithDefault(TyperGroup):
+    """A group whose first command may be left out: its arguments are files."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the default command, unless there is another one or a call for help."""
+        if args and args[0] not in self.commands and args[0] not in HELP_NAMES["help_option_names"]:
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_WithDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=HELP_NAMES,
+    help="Reconcile many files together; identity backfill FILES runs it all."
+    "\n\n\b\nExample:"
+    "\n  identity backfill history-*.csv --region US"
+    "\n  identity backfill run --help",
+)
+
+Files = Annotated[list[str], typer.Argument(metavar="FILE…", help="Inputs, or patterns of names.")]
+Into = Annotated[
+    str | None,
+    typer.Option(
+        "--into",
+        metavar="URL",
+        callback=note_empty_variable,
+        help="PostgreSQL URL (default: DATABASE_URL, else the embedded server).",
+        show_default=False,
+    ),
+]
+ComputeInto = Annotated[
+    str | None,
+    typer.Option(
+        "--into",
+        metavar="URL",
+        help="PostgreSQL URL to compute for (default: an empty database).",
+        show_default=False,
+    ),
+]
+Engine = Annotated[Literal["duckdb"], typer.Option("--engine", help="What computes the rows.")]
+Work = Annotated[
+    str | None,
+    typer.Option(
+        "--work",
+        metavar="DIR",
+        help="Directory to resume from (default: a temporary one).",
+        show_default=False,
+    ),
+]
+KeptWork = Annotated[
+    str, typer.Option("--work", metavar="DIR", help="Directory of the computed rows.")
+]
+Memory = Annotated[
+    str, typer.Option("--memory", metavar="SIZE", help="Memory for computing; the rest spills.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        max=1024,
+        help="Files to read at once, and threads to compute with.",
+        show_default="one for each core",
+    ),
+]
+Rejects = Annotated[
+    str | None,
+    typer.Option(
+        "--rejects",
+        metavar="PATH",
+        help="Write rejected rows to PATH (default: FILE.RUN.rejects).",
+        show_default=False,
+    ),
+]
+Summary = Annotated[
+    str | None,
+    typer.Option(
+        "--summary",
+        metavar="PATH",
+        help="Write counts and the result to PATH as JSON.",
+        show_default=False,
+    ),
+]
+MaxRejects = Annotated[
+    str,
+    typer.Option("--max-rejects", metavar="N|P%", help="Exit with 3 if more rows are rejected."),
+]
+MinRows = Annotated[
+    int,
+    typer.Option("--min-rows", metavar="N", min=0, help="Exit with 3 if fewer rows are read."),
+]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Start over in the --work directory instead of resuming.")
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Print only fatal errors, and why it exits with 3.")
+]
+
+
+@app.command(_DEFAULT)
+def run(
+    files: Files,
+    into: Into = None,
+    _engine: Engine = "duckdb",
+    input_format: InputFormat = "auto",
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    mapping: Mapping = None,
+    skip_lines: SkipLines = None,
+    no_header: NoHeader = False,
+    escape: Escape = None,
+    sheet: Sheet = None,
+    region: Region = None,
+    region_column: RegionColumn = None,
+    null_words: NullWords = None,
+    strict: Strict = False,
+    rejects: Rejects = None,
+    summary: Summary = None,
+    max_rejects: MaxRejects = "0",
+    min_rows: MinRows = 0,
+    work: Work = None,
+    memory: Memory = "4GB",
+    threads: Threads = None,
+    restart: Restart = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    progress: ShowProgress = "auto",
+    metrics: Metrics = None,
+    _debug: Debug = False,
+) -> int:
+    """Reconcile all rows of the files and load them in one transaction.
+
+    What is stored is what identity import --jobs 1 stores, except for
+    the times. Use --work to be able to resume.
+
+    \b
+    Example:
+      identity backfill history-*.csv --into postgresql://db/crm --work /var/tmp/crm
+    """
+    from identity_cli.settings import open_database
+
+    paths = _expanded(files)
+
+    def act(backfill: Backfill) -> None:
+        with open_database(into) as database:
+            backfill.run(database)
+
+    make_plan = partial(
+        _plan,
+        paths,
+        work,
+        memory,
+        threads,
+        region=region,
+        rejects=rejects,
+        summary=summary,
+        metrics=metrics,
+        restart=restart,
+        input_format=input_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        mapping=mapping,
+        skip_lines=skip_lines,
+        no_header=no_header,
+        escape=escape,
+        sheet=sheet,
+        region_column=region_column,
+        null_words=null_words,
+        strict=strict,
+    )
+    limits = partial(Limits.parse, max_rejects, min_rows)
+    ending = _ending(paths, rejects, summary, metrics, json=json, quiet=quiet)
+    return _do(act, make_plan, limits, ending, progress, quiet=quiet)
+
+
+@app.command()
+def compute(
+    files: Files,
+    work: KeptWork,
+    into: ComputeInto = None,
+    _engine: Engine = "duckdb",
+    input_format: InputFormat = "auto",
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    mapping: Mapping = None,
+    skip_lines: SkipLines = None,
+    no_header: NoHeader = False,
+    escape: Escape = None,
+    sheet: Sheet = None,
+    region: Region = None,
+    region_column: RegionColumn = None,
+    null_words: NullWords = None,
+    strict: Strict = False,
+    summary: Summary = None,
+    max_rejects: MaxRejects = "0",
+    min_rows: MinRows = 0,
+    memory: Memory = "4GB",
+    threads: Threads = None,
+    restart: Restart = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    progress: ShowProgress = "auto",
+    metrics: Metrics = None,
+    _debug: Debug = False,
+) -> int:
+    """Read the files and compute the rows, without storing anything.
+
+    Use --into if the database holds contacts already. Nobody waits for
+    this; identity backfill load stores the rows.
+
+    \b
+    Example:
+      identity backfill compute history-*.csv --work /var/tmp/crm
+    """
+    from identity_cli.settings import open_database
+
+    paths = _expanded(files)
+
+    def act(backfill: Backfill) -> None:
+        if into is None:
+            backfill.compute(None)
+            return
+        with open_database(into) as database:
+            backfill.compute(database)
+
+    make_plan = partial(
+        _plan,
+        paths,
+        work,
+        memory,
+        threads,
+        region=region,
+        rejects=None,
+        summary=summary,
+        metrics=metrics,
+        restart=restart,
+        input_format=input_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        mapping=mapping,
+        skip_lines=skip_lines,
+        no_header=no_header,
+        escape=escape,
+        sheet=sheet,
+        region_column=region_column,
+        null_words=null_words,
+        strict=strict,
+    )
+    limits = partial(Limits.parse, max_rejects, min_rows)
+    ending = _ending(paths, None, summary, metrics, json=json, quiet=quiet)
+    return _do(act, make_plan, limits, ending, progress, quiet=quiet)
+
+
+@app.command()
+def load(
+    work: KeptWork,
+    into: Into = None,
+    rejects: Rejects = None,
+    summary: Summary = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    progress: ShowProgress = "auto",
+    metrics: Metrics = None,
+    _debug: Debug = False,
+) -> int:
+    """Load what identity backfill compute has computed, in one transaction.
+
+    \b
+    Example:
+      identity backfill load --work /var/tmp/crm --into postgresql://db/crm
+    """
+    from identity_cli.settings import open_database
+
+    def act(backfill: Backfill) -> None:
+        with open_database(into) as database:
+            backfill.load(database)
+
+    make_plan = partial(
+        _plan, (), work, region=None, rejects=rejects, summary=summary, metrics=metrics
+    )
+    ending = _ending((), rejects, summary, metrics, json=json, quiet=quiet)
+    return _do(act, make_plan, None, ending, progress, quiet=quiet)
+
+
+def _ending(
+    paths: tuple[str, ...],
+    rejects: str | None,
+    summary: str | None,
+    metrics: str | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> Ending:
+    """Return what reports the end, and remove the summary of an earlier run."""
+    from identity_cli.importer.report import refused_report
+    from identity_cli.importer.results import remove_old_summary
+
+    summary_path = result_path(summary, *paths, rejects, metrics)
+    if summary_path is not None:
+        remove_old_summary(summary_path)
+    metrics_path = result_path(metrics, *paths, rejects, summary)
+    return Ending(
+        partial(refused_report, paths), summary_path, metrics_path, json=json, quiet=quiet
+    )
+
+
+def _do(
+    act: Callable[[Backfill], None],
+    make_plan: Callable[[], BackfillPlan],
+    make_limits: Callable[[], Limits] | None,
+    ending: Ending,
+    progress: output.ProgressMode,
+    *,
+    quiet: bool,
+) -> int:
+    """Act, and return the exit code; `make_limits` checks what was read."""
+    from identity_cli.backfill.run import Backfill, require_extra
+    from identity_cli.importer.stop import StopSwitch
+
+    with ending:
+        limits = None if make_limits is None else make_limits()
+        plan = make_plan()
+        plan.check()
+        require_extra()
+        switch = StopSwitch()
+        received = stop_on_signals(switch)
+        with output.progress("backfill", progress, hidden=quiet, completes=False) as meter:
+            backfill = Backfill(plan, switch, _say_nothing if quiet else output.remark, meter)
+            ending.make_report = backfill.report
+            ending.has_begun = True
+            act(backfill)
+        if backfill.status == "stopped":
+            ending.code = 128 + received[0]
+        elif limits is not None:
+            limits.check(backfill.counts, backfill.rejects_paths, with_hint=not quiet)
+    return ending.code
+
+
+def _plan(
+    paths: tuple[str, ...],
+    work: str | None,
+    memory: str = "4GB",
+    threads: int | None = None,
+    *,
+    region: str | None,
+    rejects: str | None,
+    summary: str | None,
+    metrics: str | None,
+    restart: bool = False,
+    **options: Any,
+) -> BackfillPlan:
+    """Return the plan of a command line; `options` are those of `input_options`."""
+    from identity_cli.backfill.run import BackfillPlan
+    from identity_cli.graph.normalize import check_region
+    from identity_cli.importer.formats import InputOptions
+    from identity_cli.importer.plan import ImportPlan
+
+    if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)? ?([KMGT]i?B|%)", memory, re.IGNORECASE):
+        raise errors.UsageError(
+            f"--memory takes a size, not {memory!r}", hint="for example --memory 4GB"
+        )
+    if restart and work is None:
+        raise errors.UsageError(
+            "--restart is for a --work directory", hint="leave it out, or use --work DIR"
+        )
+    reading = ImportPlan(
+        paths=paths,
+        options=input_options(**options) if options else InputOptions(),
+        region=check_region(region),
+        rejects=rejects,
+        summary=summary,
+        metrics=metrics,
+        restart=restart,
+    )
+    return BackfillPlan(reading, work, memory, threads)
+
+
+def _expanded(files: list[str]) -> tuple[str, ...]:
+    """Return the files, with patterns that no shell has expanded replaced by what they match."""
+    paths: list[str] = []
+    for file in files:
+        matches = [] if os.path.exists(file) else sorted(glob.glob(file))
+        paths += matches or [file]
+    return tuple(paths)
+
+
+def _say_nothing(_text: str) -> None:
+    pass
