@@ -1,0 +1,342 @@
+"""`identity backfill` beside `identity import --jobs 1`, as a user and a script see them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from backfills import (
+    as_csv,
+    as_json,
+    as_json_lines,
+    as_parquet,
+    as_vcards,
+    graph,
+    messy_rows,
+    stored,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Clone = Callable[[], AbstractContextManager[str]]
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+REAL = Path(__file__).parents[1] / "files" / "real"
+
+
+@pytest.fixture
+def imported_url(cloned_database: Clone) -> Iterator[str]:
+    """A second database, into which a test imports what it backfills into the first."""
+    with cloned_database() as url:
+        yield url
+
+
+def both(
+    run: Run, imported_url: str, tmp_path: Path, *arguments: object, code: int = 0
+) -> tuple[Any, Any]:
+    """Import files into one database and backfill them into the other; return the summaries."""
+    found = []
+    for command, env in (("import", {"DATABASE_URL": imported_url}), ("backfill", {})):
+        options = ["--jobs", "1"] if command == "import" else []
+        done = run(command, *arguments, *options, "--json", env=env)
+        assert done.returncode == code, done.stderr
+        found.append((json.loads(done.stdout), rejects_files(tmp_path)))
+    (imported, imported_rejects), (backfilled, backfilled_rejects) = found
+    assert backfilled_rejects == imported_rejects
+    for document in (imported, backfilled):
+        for name in ("started_at", "finished_at", "seconds", "rows_per_second"):
+            del document[name]
+    assert backfilled == imported
+    return imported, backfilled
+
+
+def rejects_files(folder: Path) -> dict[str, bytes]:
+    """Return the rejects files of a folder, which are removed."""
+    found = {}
+    for path in folder.rglob("*.rejects"):
+        found[path.name] = path.read_bytes()
+        path.unlink()
+    return found
+
+
+def same(run: Run, url: str, imported_url: str) -> None:
+    """Check that two databases hold the same, and that the program reports the same of them."""
+    assert stored(url) == stored(imported_url)
+    for command in (
+        ("verify", "--json"),
+        ("export", "--what", "identities"),
+        ("export", "--format", "csv"),
+        ("db", "check"),
+    ):
+        outputs = [run(*command, env={"DATABASE_URL": one}) for one in (url, imported_url)]
+        assert outputs[0].returncode == 0, outputs[0].stdout + outputs[0].stderr
+        texts = [output.stdout for output in outputs]
+        if "csv" in command:
+            texts = [without_times(text) for text in texts]
+        assert texts[0] == texts[1]
+
+
+def without_times(text: str) -> Any:
+    """Return the rows of an export of contacts without the columns of times."""
+    return [
+        [cell for i, cell in enumerate(row) if i not in {5, 6}]
+        for row in csv.reader(text.splitlines())
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "contacts.csv",
+        "contacts.jsonl",
+        "google-contacts.csv",
+        "hubspot-contacts.csv",
+        "address-book.vcf",
+    ],
+)
+def test_a_sample_is_stored_as_import_stores_it(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path, name: str
+) -> None:
+    shutil.copy(SAMPLES / name, tmp_path)
+    more = ["--region", "US", "--max-rejects", "5"]
+    both(run_identity, imported_url, tmp_path, name, *more)
+    assert stored(database_url) == stored(imported_url)
+
+
+def test_the_messy_sample_has_the_same_rejects(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    shutil.copy(SAMPLES / "messy.csv", tmp_path)
+    imported, _ = both(run_identity, imported_url, tmp_path, "messy.csv", code=3)
+    assert imported["rows"]["rejected"] == 2
+    assert stored(database_url) == stored(imported_url)
+
+
+def test_real_files_of_many_programs(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    files = sorted(path.name for path in REAL.iterdir() if path.suffix in {".csv", ".vcf"})
+    for name in files:
+        shutil.copy(REAL / name, tmp_path)
+    both(run_identity, imported_url, tmp_path, *files, "--region", "US", "--max-rejects", "100%")
+    assert stored(database_url) == stored(imported_url)
+
+
+def test_files_of_every_format(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    rows = messy_rows(1, 1200)
+    files = [
+        as_csv(tmp_path / "a.csv", rows[:200]),
+        as_csv(tmp_path / "b.csv.gz", rows[200:400], delimiter=";", quote=csv.QUOTE_ALL),
+        as_json_lines(tmp_path / "c.jsonl", rows[400:600]),
+        as_json(tmp_path / "d.json", rows[600:800]),
+        as_parquet(tmp_path / "e.parquet", rows[800:1000]),
+        as_vcards(tmp_path / "f.vcf", rows[1000:]),
+    ]
+    names = [file.name for file in files]
+    imported, _ = both(run_identity, imported_url, tmp_path, *names, code=3)
+    assert imported["rows"]["merged"] > 20
+    assert imported["rows"]["partial"] > 20
+    assert len(imported["rejects"]) == 6
+    same(run_identity, database_url, imported_url)
+
+
+def test_options_for_reading_and_a_rejects_file(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "odd.txt").write_bytes(
+        "\n".join(
+            [
+                "made by a machine",
+                "id|mail|fon|land",
+                "1|Ann@x.org|0171 123456|DE",
+                "2|none given|555-0101|US",
+                "3|b\xe9@x.org|12|US",
+                "4|ann@x.org|202-555-0143|United States",
+                "5|c@x.org|not a number|DE",
+            ]
+        ).encode("latin-1")
+    )
+    options = ["--delimiter", "|", "--encoding", "latin-1", "--map", "email=mail", "--map"]
+    options += ["phone=fon", "--region", "US", "--region-column", "land", "--skip-lines", "1"]
+    options += ["--null", "none given", "--strict", "--input-format", "csv"]
+    both(
+        run_identity, imported_url, tmp_path, "odd.txt", *options, "--rejects", "r.rejects", code=3
+    )
+    same(run_identity, database_url, imported_url)
+
+
+def test_a_held_target_gets_what_an_import_adds(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    rows = messy_rows(2, 900, people=150)
+    as_csv(tmp_path / "first.csv", rows[:300])
+    as_csv(tmp_path / "second.csv", rows[300:])
+    for url in (database_url, imported_url):
+        done = run_identity(
+            "import",
+            "first.csv",
+            "--jobs",
+            "1",
+            "-q",
+            "--max-rejects",
+            "100%",
+            env={"DATABASE_URL": url},
+        )
+        assert done.returncode == 0, done.stderr
+    rejects_files(tmp_path)
+    imported, _ = both(run_identity, imported_url, tmp_path, "second.csv", code=3)
+    assert imported["rows"]["merged"] > 10
+    same(run_identity, database_url, imported_url)
+
+
+def test_a_few_rows_into_a_large_target_keep_its_indexes(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    rows = messy_rows(3, 1000, people=150)
+    as_csv(tmp_path / "first.csv", rows[:950])
+    as_csv(tmp_path / "second.csv", rows[950:])
+    for url in (database_url, imported_url):
+        run_identity("import", "first.csv", "--jobs", "1", env={"DATABASE_URL": url})
+    rejects_files(tmp_path)
+    with psycopg.connect(database_url) as connection:
+        before = connection.execute("SELECT 'contact_email_anchor'::regclass::oid").fetchall()
+    both(run_identity, imported_url, tmp_path, "second.csv", "--max-rejects", "100%")
+    with psycopg.connect(database_url) as connection:
+        after = connection.execute("SELECT 'contact_email_anchor'::regclass::oid").fetchall()
+    assert after == before
+    assert stored(database_url) == stored(imported_url)
+
+
+def test_computed_and_loaded_apart(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    as_csv(tmp_path / "a.csv", messy_rows(4, 300))
+    nowhere: dict[str, str | None] = {"DATABASE_URL": "postgresql://nowhere.invalid/x"}
+    done = run_identity("backfill", "compute", "a.csv", "--work", "w", "--json", env=nowhere)
+    assert done.returncode == 3, done.stderr
+    document = json.loads(done.stdout)
+    assert document["rejects"] == "w/rejects/00000.rejects"
+    assert document["run_id"] is None
+    rejects = (tmp_path / "w/rejects/00000.rejects").read_bytes()
+    os.remove(tmp_path / "a.csv")
+    done = run_identity("backfill", "load", "--work", "w", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == document["rows"]
+    assert (tmp_path / "a.csv.1.rejects").read_bytes() == rejects
+    as_csv(tmp_path / "a.csv", messy_rows(4, 300))
+    run_identity("import", "a.csv", "--jobs", "1", env={"DATABASE_URL": imported_url})
+    assert stored(database_url) == stored(imported_url)
+
+
+def test_computed_for_a_held_target_that_changes_or_does_not(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    rows = messy_rows(5, 400, people=60)
+    as_csv(tmp_path / "first.csv", rows[:200])
+    as_csv(tmp_path / "second.csv", rows[200:])
+    for url in (database_url, imported_url):
+        run_identity("import", "first.csv", "--jobs", "1", env={"DATABASE_URL": url})
+
+    def compute(*arguments: object) -> subprocess.CompletedProcess[str]:
+        more = (*arguments, "--max-rejects", "100%")
+        return run_identity("backfill", "compute", "second.csv", "--work", "w", *more)
+
+    assert compute().returncode == 0
+    done = run_identity("backfill", "load", "--work", "w")
+    assert done.returncode == 5
+    assert "computed for an empty one" in done.stderr
+    assert compute("--into", database_url).returncode == 0
+    for url in (database_url, imported_url):
+        run_identity("identify", "--email", "new@x.org", env={"DATABASE_URL": url})
+    done = run_identity("backfill", "load", "--work", "w")
+    assert done.returncode == 5
+    assert "has changed since the backfill was computed for it" in done.stderr
+    assert compute("--into", database_url).returncode == 0
+    assert run_identity("backfill", "load", "--work", "w").returncode == 0
+    run_identity("import", "second.csv", "--jobs", "1", env={"DATABASE_URL": imported_url})
+    # The two loads that were refused have taken a number each.
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        assert connection.execute(
+            "SELECT array_agg(status ORDER BY id) FROM import_run"
+        ).fetchall() == [(["finished", "failed", "failed", "finished"],)]
+        connection.execute("DELETE FROM import_run WHERE status = 'failed'")
+    with psycopg.connect(imported_url, autocommit=True) as connection:
+        connection.execute("UPDATE contact SET run_id = 4 WHERE run_id = 2")
+        connection.execute("UPDATE link_evidence SET run_id = 4 WHERE run_id = 2")
+    assert graph(database_url) == graph(imported_url)
+
+
+def test_a_pattern_is_expanded_without_a_shell(run_identity: Run, tmp_path: Path) -> None:
+    for name in ("h-2.csv", "h-1.csv"):
+        as_csv(tmp_path / name, messy_rows(6, 20))
+    done = run_identity("backfill", "h-*.csv", "--json", "--max-rejects", "100%")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["input"] == ["h-1.csv", "h-2.csv"]
+
+
+def test_what_reads_and_changes_a_graph_does_so_after_a_backfill(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    rows = messy_rows(7, 600, people=80)
+    as_csv(tmp_path / "first.csv", rows[:300])
+    as_csv(tmp_path / "second.csv", rows[300:450])
+    as_csv(tmp_path / "third.csv", rows[450:])
+    for url, command in ((database_url, ["backfill"]), (imported_url, ["import", "--jobs", "1"])):
+        env: dict[str, str | None] = {"DATABASE_URL": url}
+
+        def identity(*arguments: object, env: dict[str, str | None] = env) -> str:
+            done = run_identity(*arguments, env=env)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        found = []
+        allowed = ("-q", "--max-rejects", "100%")
+        identity(command[0], "first.csv", *command[1:], *allowed)
+        export = run_identity("export", "--summary", "first.json", env=env)
+        assert export.returncode == 0, export.stderr
+        token = json.loads((tmp_path / "first.json").read_text())["token"]
+        before = identity("export", "--what", "identities")
+        identity(command[0], "second.csv", *command[1:], *allowed)
+        for since in (token, "1"):
+            changes = identity("export", "--since", since, "--what", "changes", "--format", "jsonl")
+            found.append(without_moments(changes))
+            found.append(identity("export", "--since", since, "--what", "redirects"))
+        assert identity("export", "--what", "identities", "--as-of", "1") == before
+        after = identity("export", "--what", "identities", "--as-of", "2")
+        assert after == identity("export", "--what", "identities")
+        found.append(after)
+        assert identity("export", "--since", "2", "--what", "changes", "--format", "jsonl") == ""
+        found.append(identity("explain", "p1.0@x.org", "p1.1@x.org", "--values"))
+        found.append(identity("stats"))
+        identity("import", "third.csv", "--jobs", "1", *allowed)
+        identity("identify", "--email", "p2.0@x.org", "--phone", "5550000300")
+        found += [graph(url), identity("verify", "--json")]
+        identity("undo", "3", "--yes")
+        identity("undo", "2", "--yes")
+        found += [graph(url), identity("verify", "--json")]
+        if command[0] == "backfill":
+            backfilled = found
+    for ours, theirs in zip(backfilled, found, strict=True):
+        assert ours == theirs
+
+
+def without_moments(text: str) -> list[dict[str, Any]]:
+    """Return documents without their times."""
+    documents = [json.loads(line) for line in text.splitlines()]
+    return [
+        {key: value for key, value in one.items() if not key.endswith(("At", "_at"))}
+        for one in documents
+    ]
