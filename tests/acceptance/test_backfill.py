@@ -366,11 +366,18 @@ def is_loading(_folder: Path, url: str) -> bool:
         )
 
 
+def has_begun(url: str, runs_before: Any) -> bool:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT count(*) FROM import_run").fetchone() != runs_before
+
+
 def wait_for(
     reached: Callable[[Path, str], bool], folder: Path, url: str, process: subprocess.Popen[str]
 ) -> None:
     deadline = time.monotonic() + 60
-    while not reached(folder, url):
+    with psycopg.connect(url) as connection:
+        runs = connection.execute("SELECT count(*) FROM import_run").fetchone()
+    while not (reached(folder, url) and has_begun(url, runs)):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
