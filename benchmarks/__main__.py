@@ -10,6 +10,7 @@ from importlib import import_module
 NAMES = {
     "import_one": "import over one connection against pgbench replaying the same requests",
     "import_many": "import over several connections against bare INSERTs over several",
+    "backfill": "backfill of 5 million requests against import of a tenth of them",
     "request_cpu": "server CPU of a request against that of a bare INSERT",
     "steering": "requests beside rules against requests without, and a block against its import",
     "several_values": "requests of three emails and three phone numbers against single ones",

@@ -128,11 +128,21 @@ def reconcile_all(target: IdentityService, requests: Iterable[Request]) -> int:
 
 def import_files(database: Database, *paths: Path, jobs: int | None = 1) -> Imported:
     """The command in a process of its own, from its start to its end."""
-    command = [sys.executable, "-m", "identity_cli", "import", "--json", "-q"]
-    command += [] if jobs is None else ["--jobs", str(jobs)]
+    return _run("import", database, *([] if jobs is None else ["--jobs", jobs]), *paths)
+
+
+def backfill_files(database: Database, *paths: Path, memory: str = "2GB") -> Imported:
+    """The same of a backfill; the peak is that of its main process, which computes."""
+    return _run("backfill", database, "--memory", memory, *paths)
+
+
+def _run(name: str, database: Database, *arguments: object) -> Imported:
+    command = [sys.executable, "-m", "identity_cli", name]
     start = time.perf_counter()
     with subprocess.Popen(
-        [*command, *map(str, paths)], stdout=subprocess.PIPE, env=environment(database)
+        [*command, *map(str, arguments), "--json", "-q"],
+        stdout=subprocess.PIPE,
+        env=environment(database),
     ) as process:
         assert process.stdout is not None
         output = process.stdout.read()
@@ -140,7 +150,7 @@ def import_files(database: Database, *paths: Path, jobs: int | None = 1) -> Impo
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - start
     if process.returncode != 0:
-        raise RuntimeError(f"the import ended with code {process.returncode}")
+        raise RuntimeError(f"the {name} ended with code {process.returncode}")
     kibibytes = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
     return Imported(json.loads(output), seconds, kibibytes * 1024)
 
