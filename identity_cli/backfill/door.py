@@ -1,11 +1,12 @@
 """The door: inputs become Parquet files of normalised requests, several inputs side by side.
 
-Each input is read in a process of its own, by the readers of the import. A row becomes the request,
+Processes read one input each at a time, by the readers of the import. A row becomes the request,
 the reject or both that it becomes there.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -46,8 +47,6 @@ _ROW_GROUP = 16_384
 _FEW_ROWS = 512
 _FIRST_REJECTS = 5
 _SECONDS_BETWEEN_REPORTS = 0.2
-# What a child may have been told to do when its parent was interrupted.
-_END_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def read_inputs(
 
 
 class _Pool:
-    """The processes at work, each with the pipe that it reports to."""
+    """The processes at work, each with the pipe to it and the index of the input that it reads."""
 
     def __init__(
         self, work: WorkDirectory, plan: ImportPlan, show: Callable[[int, int], None]
@@ -93,57 +92,54 @@ class _Pool:
         self._work = work
         self._plan = plan
         self._show = show
-        self._children: dict[Connection, tuple[int, BaseProcess]] = {}
+        self._children: dict[Connection, BaseProcess] = {}
+        self._reading: dict[Connection, int] = {}
         self._failures: dict[int, Exception] = {}
         manifest = work.require_manifest()
-        self._offsets = {
-            index: (size, report.rows)
+        # Of each input, the bytes and the rows that were read.
+        self._read = {
+            index: (manifest.inputs[index]["size"] or 0, report.rows)
             for index, report in enumerate(manifest.reports)
-            if report is not None and (size := manifest.inputs[index]["size"]) is not None
+            if report is not None
         }
 
     def run(self, indexes: Sequence[int], processes: int, switch: StopSwitch) -> None:
         """Read these inputs. Raises the error of the first one that fails."""
         waiting = list(reversed(indexes))
-        while waiting or self._children:
+        for _ in range(min(processes, len(indexes))):
+            self._start()
+        while waiting or self._reading:
             switch.check()
-            while waiting and len(self._children) < processes:
-                self._start(waiting.pop())
-            for pipe in wait(list(self._children), timeout=_SECONDS_BETWEEN_REPORTS):
-                self._receive(pipe)  # type: ignore[arg-type]
+            for pipe in self._children.keys() - self._reading.keys():
+                if waiting:
+                    self._begin(pipe, waiting.pop())
+            for ready in wait(list(self._reading), timeout=_SECONDS_BETWEEN_REPORTS):
+                if isinstance(ready, Connection):
+                    self._receive(ready)
             if self._failures:
                 # What comes before it may fail, too: the first error is the one to report.
                 first = min(self._failures)
                 waiting = [index for index in waiting if index < first]
                 self._end_behind(first)
-            read = list(self._offsets.values())
+            read = list(self._read.values())
             self._show(sum(offset for offset, _ in read), sum(rows for _, rows in read))
         if self._failures:
             raise self._failures[min(self._failures)]
 
     def end(self) -> None:
-        """End the processes that are still at work."""
-        self._end_behind(-1)
+        """End the processes; what they are at is not needed."""
+        for pipe in list(self._children):
+            self._forget(pipe)
 
     def _end_behind(self, first: int) -> None:
-        for pipe, (index, process) in list(self._children.items()):
+        for pipe, index in list(self._reading.items()):
             if index > first:
-                process.kill()
                 self._forget(pipe)
 
-    def _start(self, index: int) -> None:
-        plan = self._plan
-        task = _Task(
-            plan.paths[index],
-            plan.options,
-            plan.reading_options(),
-            plan.region,
-            _unfinished(self._work.part(index)),
-            _unfinished(self._work.rejects(index)),
-        )
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_read_for, args=(task, theirs), daemon=True)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_read_for, args=(theirs,), daemon=True)
         # The parent alone decides what an interrupt does; the mask is inherited.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -151,30 +147,44 @@ class _Pool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
-        self._children[ours] = index, process
+        self._children[ours] = process
+
+    def _begin(self, pipe: Connection, index: int) -> None:
+        plan = self._plan
+        self._reading[pipe] = index
+        with suppress(BrokenPipeError):  # that it has ended is noticed next
+            pipe.send(
+                _Task(
+                    plan.paths[index],
+                    plan.options,
+                    plan.reading_options(),
+                    plan.region,
+                    _unfinished(self._work.part(index)),
+                    _unfinished(self._work.rejects(index)),
+                )
+            )
 
     def _receive(self, pipe: Connection) -> None:
-        index, _ = self._children[pipe]
+        index = self._reading[pipe]
         try:
             kind, content = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._forget(pipe)
             self._failures[index] = IdentityError(
                 f"the process that reads {self._plan.paths[index]} has ended unexpectedly",
                 hint="check that there is enough memory, and run the same command again",
             )
             return
+        if kind == "read":
+            self._read[index] = content
+            return
+        del self._reading[pipe]
         match kind:
-            case "read":
-                self._offsets[index] = content
             case "done":
-                self._forget(pipe)
                 self._keep(index, content)
             case "failed":
-                self._forget(pipe)
                 self._failures[index] = _rebuilt(*content)
             case _:
-                self._forget(pipe)
                 self._failures[index] = RuntimeError(content)
 
     def _keep(self, index: int, report: InputReport) -> None:
@@ -185,16 +195,15 @@ class _Pool:
                 else:
                     path.unlink(missing_ok=True)
         size = self._work.require_manifest().inputs[index]["size"]
-        self._offsets[index] = (size, report.rows)
+        self._read[index] = (size or 0, report.rows)
         self._work.note_report(index, report)
 
     def _forget(self, pipe: Connection) -> None:
-        _, process = self._children.pop(pipe)
+        process = self._children.pop(pipe)
+        self._reading.pop(pipe, None)
         pipe.close()
-        process.join(_END_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        process.kill()
+        process.join()
         process.close()
 
 
@@ -202,17 +211,22 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp")
 
 
-def _read_for(task: _Task, pipe: Connection) -> None:
-    """Read an input in a process of its own, and report to the parent."""
-    with suppress(BrokenPipeError):  # the parent has ended
-        try:
-            pipe.send(("done", _read(task, lambda *read: pipe.send(("read", read)))))
-        except IdentityError as error:
-            pipe.send(("failed", (type(error), str(error), error.__dict__)))
-        except BrokenPipeError:
-            raise
-        except Exception:  # noqa: BLE001 - the parent reports it as a defect
-            pipe.send(("defect", traceback.format_exc()))
+def _read_for(pipe: Connection) -> None:
+    """Read one input after the other in a process of its own, and report to the parent."""
+    # Rows come and go without any cycles: looking for some would take a fifth of the time.
+    gc.freeze()
+    gc.set_threshold(100_000)
+    with suppress(EOFError, BrokenPipeError):  # the parent has ended
+        while True:
+            task = pipe.recv()
+            try:
+                pipe.send(("done", _read(task, lambda *read: pipe.send(("read", read)))))
+            except IdentityError as error:
+                pipe.send(("failed", (type(error), str(error), error.__dict__)))
+            except BrokenPipeError:
+                raise
+            except Exception:  # noqa: BLE001 - the parent reports it as a defect
+                pipe.send(("defect", traceback.format_exc()))
 
 
 def _rebuilt(kind: type[IdentityError], message: str, state: dict[str, Any]) -> IdentityError:

@@ -63,6 +63,11 @@ _NEWEST_US = """
     FROM (SELECT max(created_at) AS created_at FROM contact
           UNION ALL SELECT max(created_at) FROM link_evidence) AS newest
 """
+# For the sorts of the indexes, unless there is more already.
+_MORE_MEMORY = """
+    SELECT set_config('maintenance_work_mem', '256MB', true)
+    WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')
+"""
 # Indexes in another tablespace would be made again in the default one, and a subscriber of a
 # publication finds a row by the primary key.
 _NEEDS_INDEXES = """
@@ -321,6 +326,7 @@ class Load:
     def _without_indexes(self) -> Iterator[None]:
         dropped = self._drop()
         yield
+        self._row(_MORE_MEMORY)
         self._begin_step("indexes")
         part = self._meter.part("indexes")
         made = [c for c in dropped.constraints if c[3] != "f"]

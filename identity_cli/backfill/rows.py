@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import psycopg
@@ -79,24 +81,36 @@ class RowCopier:
 
     def copy(self, statement: Any, name: str, meter: Meter) -> None:
         """Copy the rows of `result/NAME.parquet` with a COPY statement."""
-        import pyarrow as pa
-        import pyarrow.csv as pc
         import pyarrow.parquet as pq
 
-        options = pc.WriteOptions(include_header=False)
         with (
             translated(),
             pq.ParquetFile(self._work.result(name)) as file,
+            ThreadPoolExecutor(1) as other_thread,
             self._connection.cursor() as cursor,
             cursor.copy(statement) as copy,
         ):
             meter.expect(file.metadata.num_rows, "rows")
-            for batch in file.iter_batches(_BATCH_ROWS):
+            batches = self._texts(name, file)
+            # The server takes a batch while the next one is prepared.
+            upcoming = other_thread.submit(next, batches, None)
+            while (batch := upcoming.result()) is not None:
+                upcoming = other_thread.submit(next, batches, None)
                 self._switch.check()
-                text = pa.BufferOutputStream()
-                pc.write_csv(self._as_stored(name, batch), text, options)
-                copy.write(memoryview(text.getvalue()))
-                meter.advance(batch.num_rows)
+                rows, text = batch
+                copy.write(text)
+                meter.advance(rows)
+
+    def _texts(self, name: str, file: Any) -> Iterator[tuple[int, memoryview]]:
+        """Yield the rows of a file as CSV, each batch with their number."""
+        import pyarrow as pa
+        import pyarrow.csv as pc
+
+        options = pc.WriteOptions(include_header=False)
+        for batch in file.iter_batches(_BATCH_ROWS):
+            text = pa.BufferOutputStream()
+            pc.write_csv(self._as_stored(name, batch), text, options)
+            yield batch.num_rows, memoryview(text.getvalue())
 
     def _as_stored(self, name: str, batch: Any) -> Any:
         """Return rows with the columns that the COPY takes."""

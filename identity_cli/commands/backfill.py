@@ -255,8 +255,8 @@ def compute(
 ) -> int:
     """Read the files and compute the rows, without storing anything.
 
-    Use --into if the database holds contacts already. Nobody waits for
-    this; identity backfill load stores the rows.
+    Use --into if the database holds contacts already. No other user
+    waits for this; identity backfill load stores the rows.
 
     \b
     Example:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DOCS = ROOT / "docs"
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 IMPORTS = (DOCS / "imports.md").read_text(encoding="utf-8")
+BACKFILL = (DOCS / "backfill.md").read_text(encoding="utf-8")
 HTTP = (DOCS / "http.md").read_text(encoding="utf-8")
 SOURCES = sorted((ROOT / "identity_cli").rglob("*.py"))
 
@@ -56,6 +57,8 @@ def reference(path: Path_) -> str:
     """Return the part of the documentation that describes a command."""
     if path == ("import",):
         return section(IMPORTS, "Options")
+    if path[:1] == ("backfill",):
+        return section(BACKFILL, "Options")
     if path == ("serve",):
         return section(HTTP, "Options")
     if not path:
@@ -106,6 +109,8 @@ def test_commands_in_the_page_are_the_programs(page: Path) -> None:
         path: Path_ = ()
         while words and (*path, words[0]) in PROGRAM:
             path = (*path, words.pop(0))
+        if path == ("backfill",) and words and not words[0].startswith("-"):
+            path = ("backfill", "run")
         if words and getattr(PROGRAM[path], "commands", None) and path != ("runs",):
             assert words[0].startswith("-") or words[0].isupper(), f"identity {path} {words[0]}"
         used = {w.partition("=")[0] for w in words if re.match(r"-[a-zA-Z]$|--[a-z]", w)}
