@@ -282,11 +282,12 @@ def test_another_input_is_computed_from_the_start(tmp_path: Path, change: str) -
             options = {"first_contact_id": 10}
         case "held":
             (tmp_path / "held").mkdir()
-            duckdb.sql(
-                "SELECT 5 AS id, 'a@x.org' AS email, NULL::varchar AS phone_number,"
+            duckdb.execute(
+                "COPY (SELECT 5 AS id, 'a@x.org' AS email, NULL::varchar AS phone_number,"
                 " NULL::bigint AS linked_id, true AS anchors_email, true AS anchors_phone,"
-                " now() AS created_at"
-            ).write_parquet(str(tmp_path / "held" / "contact.parquet"))
+                " now() AS created_at) TO ?",
+                [str(tmp_path / "held" / "contact.parquet")],
+            )
             options = {"first_contact_id": 10}
     run_compute(tmp_path, parts, **options)
     found = [(row["id"], row["linked_id"], row["line"]) for row in computed(tmp_path, "contact")]

@@ -91,11 +91,10 @@ def test_settle_tells_when_contacts_were_moved_last(stream: list[Pair], size: in
         if merged
     ][::-1]
     moved = array("q", bytes(8 * (len(stream) + 1)))
-    settled = [
-        turn
-        for start in range(0, len(merges), size)
-        for turn in settle(*zip(*merges[start : start + size], strict=True), moved)
-    ]
+    settled: list[int] = []
+    for start in range(0, len(merges), size):
+        turns, primaries, merged = zip(*merges[start : start + size], strict=True)
+        settled += settle(turns, primaries, merged, moved)
     losers = [merged for _, _, merged in merges]
     assert settled == [events.moved[loser] for loser in losers]
     # The primary of that event leads the identity in the end.
