@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# What is reported while it is computed, by its share of the time.
+PHASES = {"requests": 30, "values": 25, "events": 15, "replay": 10, "rows": 20}
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A Parquet file of requests: `line`, `emails`, `phones`.

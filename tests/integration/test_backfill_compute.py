@@ -126,9 +126,7 @@ def moment(line: int) -> datetime:
     return START + timedelta(microseconds=line)
 
 
-def expected_rows(
-    connection: Connection, held: dict[int, tuple[Any, ...]], work: Path
-) -> list[tuple[Any, ...]]:
+def expected_rows(held: dict[int, tuple[Any, ...]], work: Path) -> list[tuple[Any, ...]]:
     """Return what the target would hold after the load of what was computed."""
     moved = {row["id"]: row for row in computed(work, "moved")}
     rows = []
@@ -139,16 +137,15 @@ def expected_rows(
             changed[9] = moment(moved[id_]["updated_line"])
             changed[10] = "secondary"
         rows.append(tuple(changed))
-    for row in computed(work, "contact"):
-        values = tuple(row.values())
-        rows.append(
-            (
-                *values[:8],
-                moment(row["created_line"]),
-                moment(row["updated_line"]),
-                "primary" if row["linked_id"] is None else "secondary",
-            )
+    rows += [
+        (
+            *tuple(new.values())[:8],
+            moment(new["created_line"]),
+            moment(new["updated_line"]),
+            "primary" if new["linked_id"] is None else "secondary",
         )
+        for new in computed(work, "contact")
+    ]
     return rows
 
 
@@ -167,8 +164,10 @@ def compare(
         held = {row[0]: row for row in connection.execute(_CONTACTS)}
         evidence = connection.execute(_EVIDENCE).fetchall()
         write_held(work, connection)
-    # Lines with gaps, where an input has rows without a request, in three parts.
-    lines = sorted(draw.sample(range(2, 3 * len(requests) + 2), len(requests)))
+    # Lines with gaps, where an input has rows without a request, in three parts. Contacts are
+    # numbered by blocks of a million lines.
+    last_line = draw.choice((3, 50_000)) * len(requests)
+    lines = sorted(draw.sample(range(2, last_line + 2), len(requests)))
     ends = [0, *sorted(draw.sample(range(len(requests) + 1), 2)), len(requests)]
     parts = []
     for start, end in pairwise(ends):
@@ -195,7 +194,7 @@ def compare(
     ]
     outcomes = in_batches(service, sent, draw.choice((1, 40, 500)), commit_each=True)
     stored = connection.execute(_CONTACTS).fetchall()
-    assert expected_rows(connection, held, work) == stored
+    assert expected_rows(held, work) == stored
     new = [tuple(row.values()) for row in computed(work, "link_evidence")]
     assert [*evidence, *new] == connection.execute(_EVIDENCE).fetchall()
     names: Counter[str] = Counter(

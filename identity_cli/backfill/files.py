@@ -1,0 +1,86 @@
+"""Files of a work directory that a computation reads and writes, whatever the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from identity_cli.backfill import plan
+from identity_cli.files import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from identity_cli.backfill.plan import Part
+
+# What the target holds, if it holds anything.
+HELD_CONTACTS = Path("held", "contact.parquet")
+HELD_EVIDENCE = Path("held", "link_evidence.parquet")
+_RESULT = "result"
+# Written last: the result is complete if it exists.
+_COUNTS = "counts.json"
+
+
+def result_path(work: Path, table: str) -> Path:
+    """Return the path of the rows of a table in the result."""
+    return work / _RESULT / f"{table}.parquet"
+
+
+def counts_path(work: Path) -> Path:
+    """Return the path of the rows by outcome, which are written when all else is."""
+    return work / _RESULT / _COUNTS
+
+
+def drop_result(work: Path) -> None:
+    """Remove a result, the file first that says that it is complete."""
+    with writing(str(work / _RESULT)):
+        counts_path(work).unlink(missing_ok=True)
+        for statement in plan.RESULTS:
+            result_path(work, statement.table).unlink(missing_ok=True)
+
+
+def write_counts(work: Path, requests: int, *, created: int, merged: int, linked: int) -> None:
+    """Write the rows by outcome, which completes the result."""
+    counts = {
+        "created": created,
+        "linked": linked,
+        "merged": merged,
+        "unchanged": requests - created - linked - merged,
+    }
+    with replaced(counts_path(work)) as temporary:
+        temporary.write_text(json.dumps(counts), encoding="utf-8")
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Take what is written to a temporary file as the file, once it is complete and on disk."""
+    temporary = path.with_name(f".{path.name}")
+    with writing(str(path)):
+        path.parent.mkdir(exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def fingerprint(
+    work: Path, parts: Sequence[Part], first_ids: Mapping[str, int], queries: Sequence[str]
+) -> str:
+    """Return a text that differs if another result were to be computed, or in another way.
+
+    `queries` are those of the engine besides the plan.
+    """
+    files: list[tuple[str, int, int, int]] = []
+    held = [(path, 0) for path in (work / HELD_CONTACTS, work / HELD_EVIDENCE) if path.exists()]
+    for path, first_line in [*((part.path, part.first_line) for part in parts), *held]:
+        status = path.stat()
+        name = os.path.relpath(path, work)
+        files.append((name, first_line, status.st_size, status.st_mtime_ns))
+    phases = (plan.PAIRS, plan.VALUES, plan.EVENTS, plan.PLACES, plan.RESULTS)
+    planned = [statement.query for phase in phases for statement in phase]
+    described = json.dumps([files, dict(first_ids), planned, list(queries)])
+    return hashlib.sha256(described.encode()).hexdigest()
