@@ -217,7 +217,8 @@ class Backfill:
             self._reading = replace(
                 self._reading, paths=manifest.paths, region=manifest.options["region"]
             )
-            self._columns = ColumnNotes(manifest.paths, self._say)
+            # They were noted when the files were read.
+            self._columns = ColumnNotes(manifest.paths, _ignore)
             self._note_reports(manifest)
             self._count(work)
             connection, _ = self._connect(database)
