@@ -185,7 +185,7 @@ def run(
 
     \b
     Example:
-      identity backfill history-*.csv --into postgresql://db/crm --work /var/tmp/crm
+      identity backfill run history-*.csv --work /var/tmp/crm --region US
     """
     from identity_cli.settings import open_database
 
