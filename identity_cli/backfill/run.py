@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from identity_cli.backfill.door import content_digest, read_inputs
-from identity_cli.backfill.load import Load, Loaded
+from identity_cli.backfill.load import Load
+from identity_cli.backfill.tally import Tally
 from identity_cli.backfill.target import check_target, is_held, read_state, write_held
 from identity_cli.backfill.work import WorkDirectory, open_work
 from identity_cli.errors import (
     IdentityError,
-    InputNotFoundError,
-    OutputError,
     TargetChangedError,
     UsageError,
 )
 from identity_cli.graph.hubs import find_hubs
 from identity_cli.graph.profile import check_profile, effective_region
 from identity_cli.importer.checkpoints import Checkpoint, Counts
-from identity_cli.importer.column_notes import ColumnNotes
-from identity_cli.importer.formats import missing_keys
 from identity_cli.importer.opening import identify_inputs
 from identity_cli.importer.report import ImportReport, RunError, Status
-from identity_cli.importer.results import ResultFile
 from identity_cli.importer.runs import InputIdentity, RunJournal
-from identity_cli.importer.source import is_file
 from identity_cli.importer.stop import StopRequestedError, StopSwitch
 from identity_cli.meter import SILENT, Meter
 from identity_cli.postgres import schema
@@ -42,9 +36,9 @@ from identity_cli.postgres.session import STEER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from identity_cli.backfill.work import HeldState, InputReport, Manifest
+    from identity_cli.backfill.assignment import BackfillPlan
+    from identity_cli.backfill.work import HeldState, Manifest
     from identity_cli.graph.hubs import Hubs
-    from identity_cli.importer.plan import ImportPlan
     from identity_cli.postgres.database import Database
 
 _APPLICATION = "identity backfill"
@@ -73,42 +67,6 @@ _END_SNAPSHOT = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class BackfillPlan:
-    """What to backfill, and with how much: `reading` names the inputs, their options and results.
-
-    Without `work` a temporary directory is used. `memory` is DuckDB's limit, such as "4GB".
-    `threads` is the number of processes that read, and of threads that compute; None: the cores.
-    """
-
-    reading: ImportPlan
-    work: str | None = None
-    memory: str = "4GB"
-    threads: int | None = None
-
-    def check(self) -> None:
-        """Raise what `ImportPlan.check` raises, and `UsageError` for an input that is no file."""
-        self.reading.check()
-        for path in self.reading.paths:
-            if not is_file(path):
-                raise UsageError(
-                    f"{path} is not a file: a backfill reads files",
-                    hint="write it to a file first, or use identity import",
-                )
-
-
-def require_extra() -> None:
-    """Raise `UsageError` if the extra is not installed."""
-    try:
-        import duckdb  # noqa: F401
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "a backfill needs the extra 'backfill', which is not installed",
-            hint="pip install 'identity-cli[backfill]'",
-        ) from error
-
-
 def _ignore(_: object) -> None:
     pass
 
@@ -131,42 +89,45 @@ class Backfill:
         self.plan = plan
         self.status: Status = "failed"
         self.run_id: int | None = None
-        self.counts = Counts()
-        self.rejects_paths: list[str] = []
-        self._reading = plan.reading
+        self._tally = Tally(plan.reading, say)
         self._switch = switch or StopSwitch()
         self._say = say
         self._meter = meter
         self._begin_step: Callable[[str], None] = meter.begin
-        self._reports: list[InputReport] = []
-        self._columns = ColumnNotes(plan.reading.paths, say)
-        self._rejects: dict[int, tuple[str, int]] = {}
         self._hubs: Hubs | None = None
         self._started = time.monotonic()
         self._started_at = datetime.now(UTC)
 
+    @property
+    def counts(self) -> Counts:
+        return self._tally.counts
+
+    @property
+    def rejects_paths(self) -> list[str]:
+        """The rejects files that were written."""
+        return self._tally.rejects_paths
+
     def report(self, exit_code: int, error: RunError | None = None) -> ImportReport:
         """Return how the backfill ended."""
-        elapsed = time.monotonic() - self._started
-        first_rejects = [row for report in self._reports for row in report.first_rejects]
+        tally, elapsed = self._tally, time.monotonic() - self._started
         return ImportReport(
             run_id=self.run_id,
             status=self.status,
             exit_code=exit_code,
             dry_run=False,
-            input=self._reading.paths,
-            rows=asdict(self.counts),
+            input=tally.reading.paths,
+            rows=tally.rows(),
             started_at=self._started_at.isoformat(),
             finished_at=(self._started_at + timedelta(seconds=elapsed)).isoformat(),
             seconds=elapsed,
-            options=self._reading.reading_options(),
-            columns=self._columns.as_json(),
-            local_phone_numbers=sum(report.local_phones for report in self._reports),
+            options=tally.options,
+            columns=tally.columns,
+            local_phone_numbers=tally.local_phones,
             hubs=self._hubs,
-            rejects=tuple(self.rejects_paths),
-            rejected_by_code=dict(sorted(self._codes().items())),
+            rejects=tuple(tally.rejects_paths),
+            rejected_by_code=tally.codes,
             error=error,
-            first_rejects=tuple(first_rejects[:_FIRST_REJECTS]),
+            first_rejects=tally.first_rejects,
         )
 
     def run(self, database: Database) -> None:
@@ -176,33 +137,29 @@ class Backfill:
             connection, region = self._connect(database)
             with connection:
                 manifest = self._begin(work, region)
-                with self._run(database, connection, manifest) as journal:
+                with self._run(database, connection, manifest) as (journal, run_id):
                     self._read(work)
-                    self._save_rejects(work)
+                    self._tally.save_rejects(work, run_id)
                     if not is_held(connection):
                         self._compute(work)
-                    self._load(connection, journal, work, is_computed=False)
+                    self._load(connection, journal, run_id, work, is_computed=False)
 
     def compute(self, database: Database | None) -> None:
         """Read and compute for this database, or for an empty one, and store nothing in it."""
         self._begin_step = self._meter.steps(_READING | _COMPUTING)
         with self._stopping(), open_work(self.plan.work) as work:
-            region = self._reading.region
+            region = self._tally.reading.region
             if database is not None:
                 connection, region = self._connect(database)
                 connection.close()
             self._begin(work, region)
             self._read(work)
-            self.rejects_paths = [
-                str(work.rejects(index))
-                for index in range(len(self._reports))
-                if work.rejects(index).exists()
-            ]
+            self._tally.find_rejects(work)
             state = None if database is None else self._hold_snapshot(database, work)
             if state is None:
                 self._hold(work, None, (1, 1))
             self._compute(work)
-            self._count(work)
+            self._tally.note_outcomes(work)
 
     def load(self, database: Database) -> None:
         """Load what was computed in the work directory."""
@@ -214,17 +171,13 @@ class Backfill:
                     f"{work.path} holds no computed rows yet",
                     hint="run identity backfill compute again: it resumes",
                 )
-            self._reading = replace(
-                self._reading, paths=manifest.paths, region=manifest.options["region"]
-            )
-            # They were noted when the files were read.
-            self._columns = ColumnNotes(manifest.paths, _ignore)
-            self._note_reports(manifest)
-            self._count(work)
+            self._tally.take_inputs(manifest)
+            self._tally.note_inputs(manifest)
+            self._tally.note_outcomes(work)
             connection, _ = self._connect(database)
-            with connection, self._run(database, connection, manifest) as journal:
-                self._save_rejects(work)
-                self._load(connection, journal, work, is_computed=True)
+            with connection, self._run(database, connection, manifest) as (journal, run_id):
+                self._tally.save_rejects(work, run_id)
+                self._load(connection, journal, run_id, work, is_computed=True)
 
     # The parts of it.
 
@@ -241,7 +194,7 @@ class Backfill:
         connection, profile = schema.connect(database, application=_APPLICATION, session=STEER)
         try:
             check_target(connection)
-            region = effective_region(self._reading.region, profile)
+            region = effective_region(self._tally.reading.region, profile)
             check_profile(profile, region)
         except BaseException:
             connection.close()
@@ -249,13 +202,12 @@ class Backfill:
         return connection, region
 
     def _begin(self, work: WorkDirectory, region: str | None) -> Manifest:
-        self._reading = replace(self._reading, region=region)
+        self._tally.use_region(region)
+        reading = self._tally.reading
         manifest = work.begin(
-            self._reading.reading_options(),
-            identify_inputs(self._reading),
-            restart=self._reading.restart,
+            self._tally.options, identify_inputs(reading), restart=reading.restart
         )
-        for path, report in zip(self._reading.paths, manifest.reports, strict=True):
+        for path, report in zip(reading.paths, manifest.reports, strict=True):
             self._switch.check()
             if report is not None and content_digest(path) != report.content:
                 raise UsageError(
@@ -270,16 +222,16 @@ class Backfill:
     @contextmanager
     def _run(
         self, database: Database, connection: psycopg.Connection[Any], manifest: Manifest
-    ) -> Iterator[RunJournal]:
+    ) -> Iterator[tuple[RunJournal, int]]:
         """Begin a run in the database, and note how it ends unless it was loaded."""
         inputs = [InputIdentity(**one) for one in manifest.inputs]
         journal = RunJournal(connection, inputs, manifest.options)
         journal.lock_inputs()
         nothing = Checkpoint()
         nothing.first_marks = journal.marks()
-        self.run_id = journal.start(nothing)
+        run_id = self.run_id = journal.start(nothing)
         try:
-            yield journal
+            yield journal, run_id
         except StopRequestedError:
             _end_run(database, journal, lambda: journal.finish("stopped", nothing, []))
             raise
@@ -300,28 +252,12 @@ class Backfill:
         part.expect(total, "bytes")
         read_inputs(
             work,
-            self._reading,
+            self._tally.reading,
             processes=self.plan.threads or _cores(),
             switch=self._switch,
             show=lambda offset, rows: part.reach(offset, rows=rows),
         )
-        self._note_reports(work.require_manifest())
-
-    def _note_reports(self, manifest: Manifest) -> None:
-        self._reports = manifest.finished_reports
-        for index, report in enumerate(self._reports):
-            self._columns.begin_input(index, report)
-        self._columns.end_input()
-        counts = self.counts
-        counts.read = sum(report.rows for report in self._reports)
-        counts.rejected = sum(report.rejected for report in self._reports)
-        counts.partial = sum(report.partial for report in self._reports)
-        # A key that one of the inputs has is not missing.
-        keys = set.intersection(*(set(report.missing_keys) for report in self._reports))
-        if keys and counts.read:
-            raise missing_keys(
-                ", ".join(self._reading.paths), sorted(keys), kept="nothing was loaded"
-            )
+        self._tally.note_inputs(work.require_manifest())
 
     def _compute(self, work: WorkDirectory) -> None:
         """Compute the rows to store; nothing is done if that was done before."""
@@ -342,10 +278,6 @@ class Backfill:
         )
         if not manifest.is_computed:
             work.save(replace(manifest, is_computed=True))
-
-    def _count(self, work: WorkDirectory) -> None:
-        for name, count in work.counts().items():
-            setattr(self.counts, name, count)
 
     def _hold_snapshot(self, database: Database, work: WorkDirectory) -> HeldState | None:
         """Take what the database holds into the work directory, as one snapshot sees it."""
@@ -383,13 +315,13 @@ class Backfill:
         self,
         connection: psycopg.Connection[Any],
         journal: RunJournal,
+        run_id: int,
         work: WorkDirectory,
         *,
         is_computed: bool,
     ) -> None:
         """Load in one transaction; rows that are held are read, and counted on, within it."""
-        assert journal.run_id is not None  # noqa: S101 - it has begun
-        run_id, region = journal.run_id, self._reading.region
+        region = self._tally.reading.region
         clock = ServerClock(connection)
         load = Load(
             connection,
@@ -408,17 +340,15 @@ class Backfill:
             else:
                 self._hold(work, state, journal.marks(), connection)
                 self._compute(work)
-                self._count(work)
+                self._tally.note_outcomes(work)
             loaded = load.store(run_id, region, journal.marks())
-            manifest = work.require_manifest()
-            lines = manifest.first_lines[-1] + self._reports[-1].lines
-            checkpoint = self._checkpoint(loaded)
+            checkpoint = self._tally.checkpoint(loaded, time.monotonic() - self._started)
 
             def finish_run() -> None:
-                journal.finish("finished", checkpoint, manifest.first_lines)
+                journal.finish("finished", checkpoint, work.require_manifest().first_lines)
                 connection.execute(_END_SNAPSHOT, (run_id,))
 
-            load.finish(clock, loaded, lines, finish_run)
+            load.finish(clock, loaded, self._tally.last_line, finish_run)
         except BaseException:
             load.cancel()
             raise
@@ -427,65 +357,6 @@ class Backfill:
         earlier = journal.same_rows_as(checkpoint)
         if earlier is not None:
             self._say(f"run {earlier} has imported the same rows before")
-
-    def _checkpoint(self, loaded: Loaded) -> Checkpoint:
-        """Return the checkpoint of the finished run."""
-        milestones = []
-        if len(self._reports) == 1:
-            milestones = [(self._reports[0].rows, self._reports[0].digest)]
-        return Checkpoint(
-            milestones=milestones,
-            segments=[(0, loaded.base_us)],
-            counts=replace(self.counts),
-            codes=dict(self._codes()),
-            input_codes={i: r.codes for i, r in enumerate(self._reports) if r.codes},
-            local_phones=sum(report.local_phones for report in self._reports),
-            seconds=time.monotonic() - self._started,
-            marks=loaded.marks,
-            first_marks=loaded.first_marks,
-            rejects=self._rejects,
-        )
-
-    def _codes(self) -> Counter[str]:
-        codes: Counter[str] = Counter()
-        for report in self._reports:
-            codes.update(report.codes)
-        return codes
-
-    def _save_rejects(self, work: WorkDirectory) -> None:
-        """Write the rejects files where an import of this run would write them."""
-        assert self.run_id is not None  # noqa: S101 - the run has begun
-        if self._reading.rejects is not None:
-            ResultFile(self._reading.rejects).remove()
-        for index in range(len(self._reports)):
-            if work.rejects(index).exists():
-                file = self._open_rejects(index, self.run_id)
-                with open(work.rejects(index), "rb") as rejects:
-                    while block := rejects.read(_BLOCK):
-                        file.write(block)
-                file.sync()
-                file.close()
-                self.rejects_paths.append(file.path)
-                text = file.path.encode(errors="backslashreplace").decode()
-                self._rejects[index] = (text, work.rejects(index).stat().st_size)
-
-    def _open_rejects(self, index: int, run_id: int) -> ResultFile:
-        try:
-            paths = self._reading.rejects_paths(index, run_id)
-        except InputNotFoundError:  # computed on another machine
-            paths = [f"{os.path.basename(self._reading.paths[index])}.{run_id}.rejects"]
-        failure: OutputError | None = None
-        for path in paths:
-            file = ResultFile(path)
-            try:
-                file.open()
-            except OutputError as error:
-                failure = failure or error
-            else:
-                return file
-        raise OutputError(
-            str(failure), hint="use --rejects PATH to write the rejected rows somewhere else"
-        )
 
 
 def _check_unchanged(work: WorkDirectory, state: HeldState | None) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import re
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from identity_cli import errors, output
+from identity_cli import output
 from identity_cli.commands.options import (
     HELP_NAMES,
     Debug,
@@ -36,11 +33,13 @@ from identity_cli.commands.reading import (
     input_options,
 )
 from identity_cli.commands.run_ending import Ending, Limits, result_path, stop_on_signals
+from identity_cli.commands.run_options import MaxRejects, MinRows, Quiet, Rejects, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from identity_cli.backfill.run import Backfill, BackfillPlan
+    from identity_cli.backfill.assignment import BackfillPlan
+    from identity_cli.backfill.run import Backfill
 
 _DEFAULT = "run"
 
@@ -113,37 +112,8 @@ Threads = Annotated[
         show_default="one for each core",
     ),
 ]
-Rejects = Annotated[
-    str | None,
-    typer.Option(
-        "--rejects",
-        metavar="PATH",
-        help="Write rejected rows to PATH (default: FILE.RUN.rejects).",
-        show_default=False,
-    ),
-]
-Summary = Annotated[
-    str | None,
-    typer.Option(
-        "--summary",
-        metavar="PATH",
-        help="Write counts and the result to PATH as JSON.",
-        show_default=False,
-    ),
-]
-MaxRejects = Annotated[
-    str,
-    typer.Option("--max-rejects", metavar="N|P%", help="Exit with 3 if more rows are rejected."),
-]
-MinRows = Annotated[
-    int,
-    typer.Option("--min-rows", metavar="N", min=0, help="Exit with 3 if fewer rows are read."),
-]
 Restart = Annotated[
     bool, typer.Option("--restart", help="Start over in the --work directory instead of resuming.")
-]
-Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Print only fatal errors, and why it exits with 3.")
 ]
 
 
@@ -187,9 +157,10 @@ def run(
     Example:
       identity backfill run history-*.csv --work /var/tmp/crm --region US
     """
+    from identity_cli.backfill.assignment import expand_patterns
     from identity_cli.settings import open_database
 
-    paths = _expanded(files)
+    paths = expand_patterns(files)
 
     def act(backfill: Backfill) -> None:
         with open_database(into) as database:
@@ -262,9 +233,10 @@ def compute(
     Example:
       identity backfill compute history-*.csv --work /var/tmp/crm
     """
+    from identity_cli.backfill.assignment import expand_patterns
     from identity_cli.settings import open_database
 
-    paths = _expanded(files)
+    paths = expand_patterns(files)
 
     def act(backfill: Backfill) -> None:
         if into is None:
@@ -364,7 +336,8 @@ def _do(
     quiet: bool,
 ) -> int:
     """Act, and return the exit code; `make_limits` checks what was read."""
-    from identity_cli.backfill.run import Backfill, require_extra
+    from identity_cli.backfill.assignment import require_extra
+    from identity_cli.backfill.run import Backfill
     from identity_cli.importer.stop import StopSwitch
 
     with ending:
@@ -400,19 +373,11 @@ def _plan(
     **options: Any,
 ) -> BackfillPlan:
     """Return the plan of a command line; `options` are those of `input_options`."""
-    from identity_cli.backfill.run import BackfillPlan
+    from identity_cli.backfill.assignment import BackfillPlan
     from identity_cli.graph.normalize import check_region
     from identity_cli.importer.formats import InputOptions
     from identity_cli.importer.plan import ImportPlan
 
-    if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)? ?([KMGT]i?B|%)", memory, re.IGNORECASE):
-        raise errors.UsageError(
-            f"--memory takes a size, not {memory!r}", hint="for example --memory 4GB"
-        )
-    if restart and work is None:
-        raise errors.UsageError(
-            "--restart is for a --work directory", hint="leave it out, or use --work DIR"
-        )
     reading = ImportPlan(
         paths=paths,
         options=input_options(**options) if options else InputOptions(),
@@ -423,15 +388,6 @@ def _plan(
         restart=restart,
     )
     return BackfillPlan(reading, work, memory, threads)
-
-
-def _expanded(files: list[str]) -> tuple[str, ...]:
-    """Return the files, with patterns that no shell has expanded replaced by what they match."""
-    paths: list[str] = []
-    for file in files:
-        matches = [] if os.path.exists(file) else sorted(glob.glob(file))
-        paths += matches or [file]
-    return tuple(paths)
 
 
 def _say_nothing(_text: str) -> None:

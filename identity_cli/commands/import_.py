@@ -35,6 +35,7 @@ from identity_cli.commands.reading import (
     input_options,
 )
 from identity_cli.commands.run_ending import Ending, Limits, result_path, stop_on_signals
+from identity_cli.commands.run_options import MaxRejects, MinRows, Quiet, Rejects, Summary
 from identity_cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
@@ -57,15 +58,7 @@ def import_files(
     null_words: NullWords = None,
     key: Key = None,
     strict: Strict = False,
-    rejects: Annotated[
-        str | None,
-        typer.Option(
-            "--rejects",
-            metavar="PATH",
-            help="Write rejected rows to PATH (default: FILE.RUN.rejects).",
-            show_default=False,
-        ),
-    ] = None,
+    rejects: Rejects = None,
     outcomes: Annotated[
         str | None,
         typer.Option(
@@ -75,25 +68,9 @@ def import_files(
             show_default=False,
         ),
     ] = None,
-    summary: Annotated[
-        str | None,
-        typer.Option(
-            "--summary",
-            metavar="PATH",
-            help="Write counts and the result to PATH as JSON.",
-            show_default=False,
-        ),
-    ] = None,
-    max_rejects: Annotated[
-        str,
-        typer.Option(
-            "--max-rejects", metavar="N|P%", help="Exit with 3 if more rows are rejected."
-        ),
-    ] = "0",
-    min_rows: Annotated[
-        int,
-        typer.Option("--min-rows", metavar="N", min=0, help="Exit with 3 if fewer rows are read."),
-    ] = 0,
+    summary: Summary = None,
+    max_rejects: MaxRejects = "0",
+    min_rows: MinRows = 0,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -129,10 +106,7 @@ def import_files(
         ),
     ] = None,
     json: Json = False,
-    quiet: Annotated[
-        bool,
-        typer.Option("-q", "--quiet", help="Print only fatal errors, and why it exits with 3."),
-    ] = False,
+    quiet: Quiet = False,
     progress: ShowProgress = "auto",
     metrics: Metrics = None,
     database_url: DatabaseUrl = None,

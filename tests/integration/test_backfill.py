@@ -15,8 +15,9 @@ from psycopg import sql
 
 from identity_cli import errors
 from identity_cli.backfill import run as backfill_run
+from identity_cli.backfill.assignment import BackfillPlan
 from identity_cli.backfill.load import Load
-from identity_cli.backfill.run import Backfill, BackfillPlan
+from identity_cli.backfill.run import Backfill
 from identity_cli.backfill.work import open_work
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
