@@ -23,6 +23,7 @@ from identity_cli.errors import (
 )
 from identity_cli.graph.hubs import find_hubs
 from identity_cli.graph.profile import check_profile, effective_region
+from identity_cli.graph.run_list import ROWS
 from identity_cli.importer.checkpoints import Checkpoint, Counts
 from identity_cli.importer.opening import identify_inputs
 from identity_cli.importer.report import ImportReport, RunError, Status
@@ -48,6 +49,7 @@ _BLOCK = 1 << 20
 _READING = {"reading": 40}
 _COMPUTING = {"held rows": 4, "computing": 30}
 _LOADING = {"contacts": 12, "evidence": 6, "indexes": 14, "checks": 4, "commit": 1}
+_STATUS = "SELECT status FROM import_run WHERE id = %s FOR UPDATE"
 # A load commits its own rows together with the end of its run: what the run has stored by its end
 # includes them. What has a number and has not ended is still at work.
 _END_SNAPSHOT = """
@@ -116,7 +118,8 @@ class Backfill:
             exit_code=exit_code,
             dry_run=False,
             input=tally.reading.paths,
-            rows=tally.rows(),
+            # Nothing is stored unless it has finished.
+            rows=tally.rows() if self.status == "finished" else dict.fromkeys(ROWS, 0),
             started_at=self._started_at.isoformat(),
             finished_at=(self._started_at + timedelta(seconds=elapsed)).isoformat(),
             seconds=elapsed,
@@ -229,6 +232,9 @@ class Backfill:
         journal.lock_inputs()
         nothing = Checkpoint()
         nothing.first_marks = journal.marks()
+        now_us = ServerClock(connection).now_us()
+        elapsed = timedelta(seconds=time.monotonic() - self._started)
+        self._started_at = datetime.fromtimestamp(now_us / 1_000_000, UTC) - elapsed
         run_id = self.run_id = journal.start(nothing)
         try:
             yield journal, run_id
@@ -352,11 +358,11 @@ class Backfill:
         except BaseException:
             load.cancel()
             raise
-        with suppress(psycopg.Error):  # a remark: the rows are stored without it
+        with suppress(psycopg.Error, IdentityError):  # remarks: the rows are stored without them
             self._hubs = find_hubs(connection, loaded.first_marks)
-        earlier = journal.same_rows_as(checkpoint)
-        if earlier is not None:
-            self._say(f"run {earlier} has imported the same rows before")
+            earlier = journal.same_rows_as(checkpoint)
+            if earlier is not None:
+                self._say(f"run {earlier} has imported the same rows before")
 
 
 def _check_unchanged(work: WorkDirectory, state: HeldState | None) -> None:
@@ -378,7 +384,10 @@ def _end_run(database: Database, journal: RunJournal, end: Callable[[], None]) -
         journal.connection.close()
         with database.connect(application=_APPLICATION, session=STEER) as connection:
             journal.connection = connection
-            end()
+            # It waits for a load that is just being undone, or committed: then it has not failed.
+            found = connection.execute(_STATUS, (journal.run_id,)).fetchone()
+            if found == ("running",):
+                end()
 
 
 def _marks(connection: psycopg.Connection[Any]) -> tuple[int, int]:

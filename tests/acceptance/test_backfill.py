@@ -235,6 +235,7 @@ def test_computed_and_loaded_apart(
     document = json.loads(done.stdout)
     assert document["rejects"] == "w/rejects/00000.rejects"
     assert document["run_id"] is None
+    assert document["rows"]["created"] > 0
     rejects = (tmp_path / "w/rejects/00000.rejects").read_bytes()
     os.remove(tmp_path / "a.csv")
     done = run_identity("backfill", "load", "--work", "w", "--json")
@@ -331,6 +332,8 @@ def test_what_reads_and_changes_a_graph_does_so_after_a_backfill(
         found += [graph(url), identity("verify", "--json")]
         identity("undo", "3", "--yes")
         identity("undo", "2", "--yes")
+        found.append(graph(url))
+        identity("undo", "1", "--yes")
         found += [graph(url), identity("verify", "--json")]
         if command[0] == "backfill":
             backfilled = found
@@ -426,6 +429,8 @@ def test_an_interrupt_ends_a_backfill_in_order(
     assert "Traceback" not in err
     document = json.loads(out)
     assert (document["status"], document["exit_code"]) == ("stopped", 130)
+    assert set(document["rows"].values()) == {0}
+    assert "identity undo" not in err
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM contact").fetchone() == (0,)
         assert connection.execute("SELECT status FROM import_run").fetchall() == [("stopped",)]

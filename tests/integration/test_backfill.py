@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,17 +14,19 @@ import pytest
 from backfills import as_csv, graph, messy_rows, stored, without_runs
 from psycopg import sql
 
-from identity_cli import errors
+from identity_cli import ContactRequest, errors
 from identity_cli.backfill import run as backfill_run
 from identity_cli.backfill.assignment import BackfillPlan
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.run import Backfill
 from identity_cli.backfill.work import open_work
+from identity_cli.graph.service import IdentityService
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer
 from identity_cli.importer.stop import StopSwitch
 from identity_cli.postgres.database import Database
+from identity_cli.postgres.session import RECONCILE
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
@@ -447,6 +450,67 @@ def test_a_stop_ends_the_run_and_the_same_backfill_resumes(
     backfill(database_url, file, work=tmp_path / "w")
     imported(other_url, file)
     assert without_runs(graph(database_url)) == without_runs(graph(other_url))
+
+
+def test_requests_of_others_before_the_load_count_as_held(
+    database_url: str, other_url: str, file: Path, service: IdentityService
+) -> None:
+    request = ContactRequest("p1.0@x.org", "5559999")
+
+    def reconcile(text: str) -> None:
+        if "locking" in text:
+            service.reconcile(request)
+
+    Backfill(plan_for(file), say=reconcile).run(target(database_url))
+    with target(other_url).connect(session=RECONCILE) as connection:
+        IdentityService(connection).reconcile(request)
+    imported(other_url, file)
+    assert stored(database_url) == stored(other_url)
+
+
+def test_tables_in_a_publication_keep_their_indexes(
+    database_url: str, other_url: str, file: Path
+) -> None:
+    query = "SELECT oid FROM pg_class WHERE relname LIKE '%contact%' ORDER BY oid"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE PUBLICATION everything FOR TABLE contact, link_evidence")
+        before = connection.execute(query).fetchall()
+        backfill(database_url, file)
+        assert connection.execute(query).fetchall() == before
+    imported(other_url, file)
+    assert stored(database_url) == stored(other_url)
+
+
+def test_a_run_that_was_committed_is_not_marked_as_failed(
+    database_url: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Load.finish
+
+    def lose_the_answer(self: Load, *arguments: Any) -> None:
+        finish(self, *arguments)
+        raise errors.ConnectionLostError
+
+    monkeypatch.setattr(Load, "finish", lose_the_answer)
+    with pytest.raises(errors.ConnectionLostError):
+        backfill(database_url, file)
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT status, error FROM import_run").fetchall() == [
+            ("finished", None)
+        ]
+
+
+def test_a_process_that_dies_while_it_reads_is_reported(
+    database_url: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = BaseProcess.start
+
+    def start_and_kill(self: BaseProcess) -> None:
+        start(self)
+        self.kill()
+
+    monkeypatch.setattr(BaseProcess, "start", start_and_kill)
+    with pytest.raises(errors.IdentityError, match="has ended unexpectedly"):
+        backfill(database_url, file)
 
 
 def test_an_import_that_began_meanwhile_is_not_overtaken(
