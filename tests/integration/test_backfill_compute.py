@@ -115,9 +115,7 @@ def hold(
 
 
 def next_id(connection: Connection, sequence: str) -> int:
-    row = connection.execute(
-        f"SELECT last_value + is_called::integer FROM {sequence}"
-    ).fetchone()
+    row = connection.execute(f"SELECT last_value + is_called::integer FROM {sequence}").fetchone()
     assert row is not None
     return int(row[0])
 
