@@ -37,7 +37,7 @@ _REQUESTS = """
 # Each part has to be found by the name that DuckDB reports for it.
 _COUNT = """
     SELECT CASE WHEN count(*) = getvariable('requests') THEN count(*)
-                ELSE CAST(error('requests are missing') AS BIGINT) END AS requests
+                ELSE CAST(error('the parts were not read as they are') AS BIGINT) END AS requests
     FROM request
 """
 _LONE = """

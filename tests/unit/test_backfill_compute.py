@@ -303,6 +303,12 @@ def test_another_input_is_computed_from_the_start(tmp_path: Path, change: str) -
     )
 
 
+def test_a_part_that_would_be_read_twice_is_an_error(tmp_path: Path) -> None:
+    part = write_part(tmp_path, 0, REQUESTS)
+    with pytest.raises(duckdb.InvalidInputException, match="not read as they are"):
+        run_compute(tmp_path, [part, part])
+
+
 def test_a_complete_computation_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
