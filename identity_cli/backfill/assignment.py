@@ -51,14 +51,14 @@ class BackfillPlan:
                 )
 
 
-def require_extra() -> None:
-    """Raise `UsageError` if the extra is not installed."""
+def require_extra(what: str = "a backfill") -> None:
+    """Raise `UsageError` if the extra is not installed, which this needs."""
     try:
         import duckdb  # noqa: F401
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "a backfill needs the extra 'backfill', which is not installed",
+            f"{what} needs the extra 'backfill', which is not installed",
             hint="pip install 'identity-cli[backfill]'",
         ) from error
 
