@@ -106,6 +106,8 @@ class RowCopier:
         import pyarrow as pa
         import pyarrow.csv as pc
 
+        if not file.metadata.num_rows:  # older releases of pyarrow cannot iterate over nothing
+            return
         options = pc.WriteOptions(include_header=False)
         for batch in file.iter_batches(_BATCH_ROWS):
             text = pa.BufferOutputStream()
