@@ -19,6 +19,7 @@ parser.add_argument("--master")
 parser.add_argument("--remote")
 parser.add_argument("--storage")
 parser.add_argument("--first-lines", type=int, nargs="*", required=True)
+parser.add_argument("--first-ids", type=int, nargs=2, default=(1, 1))
 options = parser.parse_args()
 
 switch = StopSwitch()
@@ -33,8 +34,8 @@ with open_session(options.master, options.remote, options.work / LOG) as spark:
             spark,
             options.work,
             parts,
-            first_contact_id=1,
-            first_evidence_id=1,
+            first_contact_id=options.first_ids[0],
+            first_evidence_id=options.first_ids[1],
             switch=switch,
             storage=options.storage,
         )

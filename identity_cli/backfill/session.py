@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _QUIET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
 _STANDARD_ERROR = 2
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -37,27 +36,28 @@ def open_session(master: str | None, remote: str | None, log: Path) -> Iterator[
     """Open a session on a cluster by its master's URL, or over Spark Connect by a `remote` one.
 
     With neither of them, the cluster is the one that `spark-submit` or Spark's own configuration
-    names, or else the cores of this machine. What Spark prints is added to the `log`.
-    Raises `UsageError`, and `OutputError` if the log cannot be written.
+    names, or else the cores of this machine. A session that is open is used, and kept open.
+    What Spark prints is added to the `log`. Raises `UsageError`, and `OutputError` if the log
+    cannot be written.
     """
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    from pyspark.sql import SparkSession
+
+    # In a notebook or a job, the session belongs to the one who has opened it.
+    is_other = SparkSession.getActiveSession() is not None
     try:
-        with _messages_in(log):
+        with _signals_kept(), _messages_in(log):
             session = _start(master, remote)
     except (PySparkException, Py4JError, ImportError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"Spark could not be started: {_first_line(error)}",
             hint=f"look into {log}; without --remote, Spark needs Java 17 or newer",
         ) from error
-    finally:
-        # Spark has set a handler of its own, which would end the program without a summary.
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     try:
         yield session
     finally:
-        with suppress(PySparkException, Py4JError):
-            session.stop()
+        if not is_other:
+            with suppress(PySparkException, Py4JError):
+                session.stop()
 
 
 def _start(master: str | None, remote: str | None) -> SparkSession:
@@ -74,6 +74,17 @@ def _start(master: str | None, remote: str | None) -> SparkSession:
     # A session is returned before it is known that there is a cluster that answers.
     session.sql("SELECT 1").collect()
     return session
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Set the handler of a signal again if Spark sets its own, which would end the program."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager
@@ -117,4 +128,7 @@ def _interrupt(spark: SparkSession) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:300]
+    """Return what an error is about; the first line of one in Java only names a method."""
+    lines = [line.strip(" :") for line in str(error).splitlines() if line.strip(" :")]
+    about = [line for line in lines if not line.startswith("An error occurred while calling")]
+    return (about or lines or [type(error).__name__])[0][:300]

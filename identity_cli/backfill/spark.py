@@ -58,7 +58,7 @@ _SLICE_OF_ID = "floor(id / 1048576)"
 _REQUEST = "line BIGINT, emails ARRAY<STRING>, phones ARRAY<STRING>"
 _HELD_CONTACT = (
     "id BIGINT, email STRING, phone_number STRING, linked_id BIGINT, anchors_email BOOLEAN,"
-    " anchors_phone BOOLEAN, created_at TIMESTAMP"
+    " anchors_phone BOOLEAN, created_at BIGINT"
 )
 _HELD_EVIDENCE = "value STRING, other_value STRING"
 _PLAYED = "turn BIGINT, new_node BIGINT, primary_node BIGINT, merged_node BIGINT, slice BIGINT"
@@ -188,12 +188,11 @@ class _Computation:
             )
         for view, query in {"lone": _LONE, "listing": _LISTING}.items():
             self._spark.sql(query).createOrReplaceTempView(view)
-        for table, path, columns in (
-            ("held_contact", HELD_CONTACTS, _HELD_CONTACT),
-            ("held_evidence", HELD_EVIDENCE, _HELD_EVIDENCE),
+        for table, columns, rows in (
+            ("held_contact", _HELD_CONTACT, _held_contacts(self._work / HELD_CONTACTS)),
+            ("held_evidence", _HELD_EVIDENCE, _batches(self._work / HELD_EVIDENCE)),
         ):
-            held = _batches(self._work / path) if (self._work / path).exists() else ()
-            tables.take(table, partial(tables.write_here, table, columns, held))
+            tables.take(table, partial(tables.write_here, table, columns, rows))
         tables.make(_HELD)
         tables.make(Statement("target", _TARGET.format(**self._first_ids)))
 
@@ -280,10 +279,19 @@ class _Computation:
 
 
 def _batches(path: Path) -> Iterator[tuple[None, pa.Table]]:
-    """Yield the rows of a file in batches."""
+    """Yield the rows of a file in batches; there are none if there is no file."""
+    if not path.exists():
+        return
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_SENT):
             yield None, pa.Table.from_batches([batch])
+
+
+def _held_contacts(path: Path) -> Iterator[tuple[None, pa.Table]]:
+    """Yield what the target holds, with ages as integers, which no time zone changes."""
+    for _, rows in _batches(path):
+        place = rows.schema.get_field_index("created_at")
+        yield None, rows.set_column(place, "created_at", rows["created_at"].cast(pa.int64()))
 
 
 def _checked(

@@ -58,15 +58,18 @@ class Tables:
         self._switch = switch
 
     def check_storage(self) -> None:
-        """Raise `UsageError` if not all that the workers write is found by the others."""
+        """Raise `UsageError` if not all that the workers write is found by others, and here."""
         with self._switch:
             probe = self.spark.range(0, _PROBE_TASKS, 1, _PROBE_TASKS)
             probe.write.mode("overwrite").parquet(self._path("probe"))
-            found = self.read("probe", "id BIGINT").count()
-        if found != _PROBE_TASKS:
+            found = [self.read("probe", "id BIGINT").count()]
+        if self.folder is not None:
+            files = (self.folder / "probe").glob("*.parquet")
+            found.append(sum(pq.read_metadata(file).num_rows for file in files))
+        if found != [_PROBE_TASKS] * len(found):
             raise UsageError(
-                f"the machines of the cluster do not share {self._storage}",
-                hint="use a work directory, or storage, that all of them reach by this name",
+                f"the machines of the cluster, and this one, do not share {self._storage}",
+                hint="use --storage with a URL that all machines of the cluster reach",
             )
         self._empty("probe", "id BIGINT")
 

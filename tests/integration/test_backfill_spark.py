@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from backfilled import run_compute
 from sparking import (
     SMALL,
     Cluster,
@@ -189,11 +190,14 @@ def test_a_cluster_that_loses_workers_and_the_driver_computes_the_same(tmp_path:
     find_spec("grpc") is None, reason="Spark Connect was not tested: pyspark[connect] is missing"
 )
 def test_spark_connect_computes_the_same_on_storage_of_its_own(tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    parts = write_parts(work, requests_of(8, 1000))
-    compute_on_duckdb(work, parts, **FROM_1)
+    before, work, storage = (tmp_path / name for name in ("before", "work", "storage"))
+    requests = requests_of(8, 1500)
+    run_compute(before, write_parts(before, requests[:500]))
+    next_id = hold_result(before, work, 2)
+    parts = write_parts(work, requests[500:])
+    compute_on_duckdb(work, parts, first_contact_id=next_id, first_evidence_id=5000)
     options = ["--first-lines", *(str(part.first_line) for part in parts)]
-    storage = tmp_path / "storage"
+    options += ["--first-ids", str(next_id), "5000"]
     driver = Driver(work, "--remote", "local[2]", "--storage", f"file://{storage}", *options)
     try:
         driver.finish()
