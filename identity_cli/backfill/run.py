@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from identity_cli.backfill.door import content_digest, read_inputs
+from identity_cli.backfill.engine import compute_rows
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.tally import Tally
 from identity_cli.backfill.target import check_target, is_held, read_state, write_held
@@ -267,21 +268,9 @@ class Backfill:
 
     def _compute(self, work: WorkDirectory) -> None:
         """Compute the rows to store; nothing is done if that was done before."""
-        from identity_cli.backfill.duck import compute
-
         self._begin_step("computing")
+        compute_rows(self.plan, work, self._switch, self._meter.part("computing"))
         manifest = work.require_manifest()
-        first_contact_id, first_evidence_id = manifest.first_ids
-        compute(
-            work.path,
-            work.parts(),
-            first_contact_id=first_contact_id,
-            first_evidence_id=first_evidence_id,
-            memory=self.plan.memory,
-            threads=self.plan.threads,
-            meter=self._meter.part("computing"),
-            switch=self._switch,
-        )
         if not manifest.is_computed:
             work.save(replace(manifest, is_computed=True))
 
