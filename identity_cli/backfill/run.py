@@ -33,6 +33,7 @@ from identity_cli.importer.stop import StopRequestedError, StopSwitch
 from identity_cli.meter import SILENT, Meter
 from identity_cli.postgres import schema
 from identity_cli.postgres.clock import ServerClock
+from identity_cli.postgres.database import translated
 from identity_cli.postgres.session import STEER
 
 if TYPE_CHECKING:
@@ -278,7 +279,8 @@ class Backfill:
         """Take what the database holds into the work directory, as one snapshot sees it."""
         connection = database.connect(application=_APPLICATION, session=STEER)
         with connection:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            with translated():
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             state = read_state(connection)
             if state is not None:
                 self._hold(work, state, _marks(connection), connection)
@@ -341,7 +343,8 @@ class Backfill:
 
             def finish_run() -> None:
                 journal.finish("finished", checkpoint, work.require_manifest().first_lines)
-                connection.execute(_END_SNAPSHOT, (run_id,))
+                with translated():
+                    connection.execute(_END_SNAPSHOT, (run_id,))
 
             load.finish(clock, loaded, self._tally.last_line, finish_run)
         except BaseException:
