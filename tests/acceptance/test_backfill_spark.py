@@ -62,9 +62,7 @@ def test_a_cluster_that_is_unreachable_is_an_error(run_identity: Run, tmp_path: 
 
 
 @needs_spark
-def test_what_duckdb_has_computed_is_not_computed_again(
-    run_identity: Run, tmp_path: Path
-) -> None:
+def test_what_duckdb_has_computed_is_not_computed_again(run_identity: Run, tmp_path: Path) -> None:
     as_csv(tmp_path / "a.csv", messy_rows(4, 50))
     command = ("backfill", "compute", "a.csv", "--work", "w", "--max-rejects", "100%")
     assert run_identity(*command).returncode == 0
