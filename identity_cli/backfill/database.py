@@ -5,6 +5,7 @@ It belongs to one input: to the parts, to what the target holds, and to the ids 
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from identity_cli.backfill.plan import Part
 
 DATABASE = "compute.duckdb"
+_SPILL = "spill"
 
 _NO_REQUESTS = """
     SELECT CAST(NULL AS BIGINT) AS line, CAST(NULL AS VARCHAR[]) AS emails,
@@ -32,17 +34,26 @@ _REQUESTS = """
     FROM read_parquet(getvariable('parts'), filename = true) AS r
         JOIN part AS p ON r.filename = p.path
 """
+# Each part has to be found by the name that DuckDB reports for it.
+_COUNT = """
+    SELECT CASE WHEN count(*) = getvariable('requests') THEN count(*)
+                ELSE CAST(error('the parts were not read as they are') AS BIGINT) END AS requests
+    FROM request
+"""
 _LONE = """
     SELECT line, emails[1] AS email, phones[1] AS phone FROM request
     WHERE len(emails) <= 1 AND len(phones) <= 1
 """
 _LISTING = """
+    WITH several AS MATERIALIZED (
+        SELECT line, emails, phones FROM request WHERE len(emails) > 1 OR len(phones) > 1
+    )
     SELECT line, 'email' AS kind, generate_subscripts(emails, 1) AS place, unnest(emails) AS value,
            len(emails) AS emails, len(phones) AS phones
-    FROM request WHERE len(emails) > 1 OR len(phones) > 1
+    FROM several
     UNION ALL
     SELECT line, 'phone', generate_subscripts(phones, 1), unnest(phones), len(emails), len(phones)
-    FROM request WHERE len(emails) > 1 OR len(phones) > 1
+    FROM several
 """
 _NONE_HELD = """
     SELECT CAST(NULL AS BIGINT) AS node, CAST(NULL AS BIGINT) AS root, CAST(NULL AS BIGINT) AS id,
@@ -84,7 +95,7 @@ def opened(
     It is empty, and there is no result, if they come from another input. Raises `OutputError`, and
     `UsageError` if the memory is not enough.
     """
-    if "?" in str(work.absolute()):
+    if "?" in str(work):
         raise UsageError(
             f"{work}: DuckDB takes no path with a question mark",
             hint="pass another work directory",
@@ -107,7 +118,7 @@ def inputs(connection: duckdb.DuckDBPyConnection) -> tuple[Statement, ...]:
     assert is_held is not None  # noqa: S101 - such a query returns one row
     contacts, evidence = is_held
     return (
-        Statement("request_count", "SELECT count(*) AS requests FROM request"),
+        Statement("request_count", _COUNT),
         Statement("held", _HELD if contacts else _NONE_HELD),
         Statement("held_evidence", _HELD_EVIDENCE if evidence else _NO_EVIDENCE_HELD),
         Statement("target", _TARGET),
@@ -142,7 +153,7 @@ def _open(
 def _connect(work: Path, memory: str, threads: int | None) -> duckdb.DuckDBPyConnection:
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
-        "temp_directory": str(work / "spill"),
+        "temp_directory": str(work / _SPILL),
         "preserve_insertion_order": False,
         # Nothing is fetched: what the plan uses is built in.
         "autoinstall_known_extensions": False,
@@ -150,7 +161,15 @@ def _connect(work: Path, memory: str, threads: int | None) -> duckdb.DuckDBPyCon
     }
     if threads is not None:
         settings["threads"] = threads
-    return duckdb.connect(work / DATABASE, config=settings)
+    try:
+        connection = duckdb.connect(work / DATABASE, config=settings)
+    except duckdb.ParserException as error:
+        raise UsageError(
+            f"{memory!r} is not an amount of memory", hint="pass one with its unit, such as 4GB"
+        ) from error
+    # What a killed computation has left there.
+    shutil.rmtree(work / _SPILL, ignore_errors=True)
+    return connection
 
 
 def _provide(
@@ -160,15 +179,25 @@ def _provide(
     first_ids: Mapping[str, int],
 ) -> None:
     """Make the views that the plan starts from. They last as long as the connection."""
-    variables: dict[str, Any] = {**first_ids, "parts": [str(part.path) for part in parts]}
+    variables: dict[str, Any] = {
+        **first_ids,
+        "parts": [str(part.path.absolute()) for part in parts],
+    }
     for name, path in {"held_contacts": HELD_CONTACTS, "held_evidence": HELD_EVIDENCE}.items():
         variables[name] = str(work / path) if (work / path).exists() else None
+    variables["requests"] = 0
+    if parts:
+        read = connection.execute(
+            "SELECT count(*) FROM read_parquet(?)", [variables["parts"]]
+        ).fetchone()
+        variables["requests"] = read[0] if read else None
     for name, value in variables.items():
         connection.execute(f"SET VARIABLE {name} = ?", [value])
     connection.execute("CREATE TEMP TABLE part (path VARCHAR, first_line BIGINT)")
     if parts:
         connection.executemany(
-            "INSERT INTO part VALUES (?, ?)", [(str(part.path), part.first_line) for part in parts]
+            "INSERT INTO part VALUES (?, ?)",
+            [(str(part.path.absolute()), part.first_line) for part in parts],
         )
     requests = _REQUESTS if parts else _NO_REQUESTS
     for view, query in {"request": requests, "lone": _LONE, "listing": _LISTING}.items():
@@ -184,7 +213,7 @@ def _translated(work: Path, memory: str) -> Iterator[None]:
             f"the backfill does not fit in {memory} of memory and the room of {work}",
             hint="pass a larger --memory, or make room on that disk; the same command resumes",
         ) from error
-    except (duckdb.IOException, duckdb.FatalException) as error:
+    except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
         problem = str(error).partition("\n")[0][:200]
         raise OutputError(
             f"cannot use {work}: {problem}",

@@ -54,6 +54,8 @@ def compute(
 
     Raises `StopRequestedError`, `OutputError`, and `UsageError` if the memory is not enough.
     """
+    # DuckDB gives other meanings to some relative paths, such as ~ and s3:.
+    work = work.absolute()
     first_ids = {"first_contact_id": first_contact_id, "first_evidence_id": first_evidence_id}
     with (
         opened(work, parts, first_ids, memory=memory, threads=threads) as connection,

@@ -326,9 +326,9 @@ class Pipeline:
         A request that had stored nothing was unchanged then too, but later merges and hubs may have
         moved its identity.
         """
-        hubs = self._records.hubs_since(run_line, request)
         if isinstance(answer, Outcome) and not (
-            answer.name == "unchanged" or (answer.name == "blocked" and hubs)
+            answer.name == "unchanged"
+            or (answer.name == "blocked" and self._records.has_hub_since(run_line, request))
         ):
             return answer
         first = self._records.outcome(run_line, request, self._journal.are_unknown)
@@ -337,6 +337,7 @@ class Pipeline:
                 return answer
             first = Outcome("unchanged", None, None)
         if first.primary_id is None and self._ledger.writes_outcomes:
+            hubs = self._records.hubs_at(run_line, request)
             return first._replace(primary_id=self._journal.primary_at(request, run_line, hubs))
         return first
 

@@ -50,7 +50,7 @@ _HUBS = """
     SELECT value, partners, CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END,
            num_nonnulls(command_id, pattern_id) > 0
     FROM blocked_value JOIN partner_count USING (value), link_policy
-    WHERE is_hub AND value = ANY (%s)
+    WHERE is_hub
 """
 _PRIMARY_AT = """
     SELECT primary_id
@@ -67,9 +67,9 @@ _PRIMARY_AT = """
         )
         FROM set_aside_contact AS s WHERE email = own.value OR phone_number = own.value
     ) AS anchor
-    WHERE primary_id IS NOT NULL AND (
-        own.value = ANY (%(hubs)s)
-        OR NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = own.value)
+    WHERE primary_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM blocked_value AS b WHERE b.value = own.value
+            AND (num_nonnulls(command_id, pattern_id) > 0 OR own.value = ANY (%(hubs)s))
     )
     ORDER BY place, rank LIMIT 1
 """
@@ -115,8 +115,9 @@ class LineRecord:
 class Records:
     """What a run has stored beyond its checkpoint, by run line.
 
-    `until` is the last of these lines, -1 if there is none. `hubs` are values that have stopped
-    linking, each with the line of the run that made it a hub.
+    `until` is the last of these lines, -1 if there is none. `hubs` are the values that had become
+    hubs when this was read, each with the line that made it one, -1 for those of before the
+    checkpoint.
     """
 
     def __init__(
@@ -128,10 +129,18 @@ class Records:
         self._hubs = hubs or {}
         self.until = max(self._records, default=-1)
 
-    def hubs_since(self, run_line: int, request: ContactRequest) -> list[str]:
-        """Return the values of the request that have become hubs after the line."""
+    def has_hub_since(self, run_line: int, request: ContactRequest) -> bool:
+        """Return whether a value of the request has become a hub after the line."""
         values = (*request.emails, *request.phones)
-        return [value for value in values if self._hubs.get(value, -1) > run_line]
+        return any(self._hubs.get(value, -1) > run_line for value in values)
+
+    def hubs_at(self, run_line: int, request: ContactRequest) -> list[str]:
+        """Return the values of the request that were hubs when the line's request came.
+
+        What has become one since this was read, by a later line, was none then.
+        """
+        values = (*request.emails, *request.phones)
+        return [value for value in values if self._hubs.get(value, run_line + 1) <= run_line]
 
     def outcome(
         self, run_line: int, request: ContactRequest, are_unknown: Callable[[list[str]], bool]
@@ -232,16 +241,19 @@ def read_records(
         record.contacts = [
             one._replace(made_hub=True) if one.values in made_by else one for one in record.contacts
         ]
-    return Records(records, {value: line for value, (line, _, is_new) in hubs.items() if is_new})
+    # What was blocked already has not linked before either.
+    lines = {value: line if was_linked else -1 for value, (line, _, was_linked) in hubs.items()}
+    return Records(records, lines)
 
 
 def _hubs(
     connection: psycopg.Connection[Any], records: Mapping[int, LineRecord]
-) -> dict[str, tuple[int, frozenset[str], bool]]:
-    """Return the values that have become hubs: the line, the pair, and whether they linked before.
+) -> dict[str, tuple[int, frozenset[str] | None, bool]]:
+    """Return the hubs: the line and the pair that made each one, and whether it linked before.
 
-    Each pair is stored once, so a value had as many partners at a line as it has now without those
-    of the pairs stored since.
+    The line of those from before the checkpoint is -1, and they have no pair. Each pair is stored
+    once, so a value had as many partners at a line as it has now without those of the pairs stored
+    since.
     """
     pairs: defaultdict[str, list[tuple[int, frozenset[str]]]] = defaultdict(list)
     for line, record in sorted(records.items()):
@@ -252,13 +264,12 @@ def _hubs(
         for pair in stored:
             for value in pair:
                 pairs[value].append((line, pair))
-    hubs: dict[str, tuple[int, frozenset[str], bool]] = {}
-    if not pairs:
-        return hubs
-    for value, partners, limit, is_blocked in connection.execute(_HUBS, (list(pairs),)):
-        place = limit - (partners - len(pairs[value]))
-        if 0 <= place < len(pairs[value]):
-            hubs[value] = (*pairs[value][place], not is_blocked)
+    hubs: dict[str, tuple[int, frozenset[str] | None, bool]] = {}
+    for value, partners, limit, is_blocked in connection.execute(_HUBS):
+        stored_since = pairs.get(value, [])
+        place = limit - (partners - len(stored_since))
+        made_by = stored_since[place] if 0 <= place < len(stored_since) else (-1, None)
+        hubs[value] = (*made_by, not is_blocked)
     return hubs
 
 
@@ -271,8 +282,8 @@ def primary_at(
 ) -> int | None:
     """Return the primary that a request which stored nothing was first answered.
 
-    That of the first value that linked then, as those in `hubs` did; None if none is known. Raises
-    driver errors.
+    That of the first value that linked then, as those in `hubs` did not; None if none is known.
+    Raises driver errors.
     """
     row = connection.execute(
         _PRIMARY_AT,

@@ -119,6 +119,7 @@ class RunJournal:
             self.connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks JOIN pg_stat_activity"
                 " USING (pid) WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+                " AND datname = current_database()"
                 " AND (classid::bigint << 32) | objid::bigint = %s AND usename = current_user",
                 (key,),
             )
@@ -252,7 +253,7 @@ class RunJournal:
     def primary_at(self, request: ContactRequest, run_line: int, hubs: Sequence[str]) -> int | None:
         """Return the primary that a request which stored nothing was first answered.
 
-        `hubs` are values that have become hubs since.
+        `hubs` are those of its values that were hubs then.
         """
         assert self.run_id is not None  # noqa: S101 - it is resumed
         values = (*request.emails, *request.phones)

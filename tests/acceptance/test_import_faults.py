@@ -129,6 +129,7 @@ class Command:
         for outcome in outcomes:
             outcome["primaryContactId"] = rank[outcome["primaryContactId"]]
             outcome["contactId"] = rank[outcome["contactId"]]
+            outcome["contactIds"] = [rank[one] for one in outcome.get("contactIds", ())]
         return {
             "contacts": [
                 (rank[one], *values, rank[linked], word, rank[initial], *rest)

@@ -15,6 +15,7 @@ from steering import Player
 from identity_cli.errors import ForgetKeyError
 from identity_cli.importer import pipeline
 from identity_cli.importer.formats import InputOptions
+from identity_cli.importer.pipeline import Pipeline
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.run import Importer
 from identity_cli.postgres.database import Database
@@ -108,10 +109,24 @@ def summary(url: str, path: Path, importer: Importer) -> dict[str, Any]:
     }
 
 
+def answer_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the database be through with all windows before the first answer is looked at."""
+    drain = Pipeline.drain
+
+    def wait_and_drain(self: Pipeline) -> None:
+        for window in self._in_flight:
+            assert window.ticket.wait(60.0)
+        drain(self)
+
+    monkeypatch.setattr(pipeline, "_AHEAD", 1_000)
+    monkeypatch.setattr(Pipeline, "_is_next_done", lambda _: False)
+    monkeypatch.setattr(Pipeline, "drain", wait_and_drain)
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("second_column", [False, True])
 @pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))]
+    "seed", [4, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 5))]
 )
 def test_killed_import_among_rules_ends_as_an_undisturbed_one(
     cloned_database: Callable[[], AbstractContextManager[str]],
@@ -125,7 +140,9 @@ def test_killed_import_among_rules_ends_as_an_undisturbed_one(
     rows = mixed_rows(seed, second_column=second_column)
     text = "\n".join(["email,phone,other email", *map(",".join, rows)]) + "\n"
 
-    def import_with_kills(name: str, kills: list[int]) -> dict[str, Any]:
+    def import_with_kills(
+        name: str, kills: list[int], *, answers_late: bool = False
+    ) -> dict[str, Any]:
         folder = tmp_path / name
         folder.mkdir()
         path = folder / "rows.csv"
@@ -142,6 +159,8 @@ def test_killed_import_among_rules_ends_as_an_undisturbed_one(
                         os._exit(0)
                 _, status = os.waitpid(child, 0)
                 assert os.waitstatus_to_exitcode(status) == KILLED
+            if answers_late:
+                answer_after_all(monkeypatch)
             return summary(url, path, run_import(url, path, **options))
 
     expected = import_with_kills("undisturbed", [])
@@ -151,6 +170,7 @@ def test_killed_import_among_rules_ends_as_an_undisturbed_one(
     assert counts.rejected >= 2
     assert import_with_kills("killed late", [25]) == expected
     assert import_with_kills("killed often", [6, 9, 15, 24]) == expected
+    assert import_with_kills("killed early", [12], answers_late=True) == expected
 
 
 def read_runs(url: str) -> list[tuple[Any, ...]]:

@@ -206,3 +206,23 @@ def outcome_without_ids(line: str) -> tuple[int, str]:
     """A lost transaction leaves a gap in the ids."""
     outcome = json.loads(line)
     return outcome["line"], outcome["outcome"]
+
+
+def test_run_that_resumes_leaves_the_same_run_of_another_database_alone(
+    cloned_database: Callable[[], AbstractContextManager[str]],
+) -> None:
+    with (
+        cloned_database() as one,
+        cloned_database() as other,
+        psycopg.connect(one, autocommit=True) as alive,
+        psycopg.connect(other, autocommit=True) as dead,
+        psycopg.connect(other, autocommit=True) as resuming,
+    ):
+        for connection in (alive, dead):
+            journal = RunJournal(connection, [], {})
+            journal.run_id = 1
+            journal.join_workers(connection)
+        RunJournal(resuming, [], {}).end_workers(1)
+        assert alive.execute("SELECT 1").fetchone() == (1,)
+        with pytest.raises(psycopg.OperationalError):
+            dead.execute("SELECT 1")

@@ -268,3 +268,21 @@ def test_a_run_without_a_recorded_snapshot_is_known_by_its_time(
     assert links(connection, "1") == {1: None}
     with snapshot(connection) as graph, pytest.raises(MomentUnknownError, match="older release"):
         find_beginning(graph, "1")
+
+
+def test_stamp_from_another_server_is_not_newer_than_its_row(
+    connection: psycopg.Connection[Any],
+) -> None:
+    IdentityService(connection).reconcile(ContactRequest("a@x.org", None))
+    [(stamp, row_xmin)] = connection.execute("SELECT stored_in, xmin FROM contact").fetchall()
+    assert int(stamp) == int(row_xmin) + (int(stamp) >> 32 << 32)
+    for _ in range(3):  # transactions between the row and now
+        connection.execute("SELECT pg_current_xact_id()")
+    for other in (3, -1, 0, 1, 2, 1_000, 1 << 31, 1 << 33):
+        restored = 3 if other == 3 else int(stamp) + other
+        [(written_in,)] = connection.execute(
+            "SELECT written_in(%s, xmin) FROM contact", (str(restored),)
+        ).fetchall()
+        assert int(written_in) == min(restored, int(stamp))
+    [(unknown,)] = connection.execute("SELECT written_in(NULL, xmin) FROM contact").fetchall()
+    assert unknown == stamp

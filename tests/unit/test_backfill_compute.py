@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -302,6 +303,12 @@ def test_another_input_is_computed_from_the_start(tmp_path: Path, change: str) -
     )
 
 
+def test_a_part_that_would_be_read_twice_is_an_error(tmp_path: Path) -> None:
+    part = write_part(tmp_path, 0, REQUESTS)
+    with pytest.raises(duckdb.InvalidInputException, match="not read as they are"):
+        run_compute(tmp_path, [part, part])
+
+
 def test_a_complete_computation_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +326,30 @@ def test_too_little_memory_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not fit in 1MB") as raised:
         run_compute(tmp_path, [part], memory="1MB")
     assert "--memory" in (raised.value.hint or "")
+
+
+def test_memory_without_a_unit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'4' is not an amount of memory") as raised:
+        run_compute(tmp_path, [], memory="4")
+    assert "4GB" in (raised.value.hint or "")
+
+
+def test_a_full_disk_is_reported_and_the_computation_resumes(
+    tmp_path: Path, reference: dict[str, bytes]
+) -> None:
+    work = tmp_path / "work"
+    part = write_part(work, 0, REQUESTS)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Writing fails at this size of a file, as it does on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot use .*work") as raised:
+            run_compute(work, [part])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "resumes" in (raised.value.hint or "")
+    run_compute(work, [part])
+    assert result_of(work) == reference
 
 
 def test_a_database_in_use_is_reported(tmp_path: Path) -> None:
@@ -340,10 +371,15 @@ def test_a_database_in_use_is_reported(tmp_path: Path) -> None:
     holder.communicate(b"\n")
 
 
-def test_names_with_quotes_and_patterns_are_taken_as_they_are(tmp_path: Path) -> None:
-    work = tmp_path / "it's [a] *"
+@pytest.mark.parametrize("name", ["it's [a] *", "~home", "x/../y", "größe %20 #"])
+def test_names_of_work_directories_are_taken_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
+    work = Path(name)
     run_compute(work, [write_part(work, 0, lines_of([["a@x.org", "1"]]))])
-    assert len(computed(work, "contact")) == 1
+    assert len(computed(tmp_path / name, "contact")) == 1
 
 
 def test_a_question_mark_in_the_work_directory_is_refused(tmp_path: Path) -> None:

@@ -57,10 +57,12 @@ def test_pair_that_has_never_linked_tells_nothing() -> None:
     assert answered(StoredEvidence(3, True, PAIR, is_held=True)) == Outcome("merged", 3, None)
 
 
-def test_only_later_hubs_have_linked() -> None:
-    records = Records({9: LineRecord()}, {"1": 7})
-    assert records.hubs_since(6, REQUEST) == ["1"]
-    assert records.hubs_since(7, REQUEST) == []
+def test_value_has_linked_until_it_became_a_hub() -> None:
+    records = Records({9: LineRecord()}, {"1": 7, "a@x.org": -1})
+    assert records.hubs_at(6, REQUEST) == ["a@x.org"]
+    assert records.has_hub_since(6, REQUEST)
+    assert records.hubs_at(7, REQUEST) == ["a@x.org", "1"]
+    assert not records.has_hub_since(7, REQUEST)
 
 
 def test_checkpoint_of_an_older_release_has_no_blocked_rows() -> None:

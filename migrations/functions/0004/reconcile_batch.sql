@@ -65,6 +65,7 @@ DECLARE
     );
     has_checks CONSTANT boolean := rules > 0 OR has_deferred_checks;
     last_hub CONSTANT bigint := CASE WHEN rules >= 2 THEN (SELECT max(id) FROM steering_command) END;
+    last_decided integer;     -- the last request that the look-up decides
     last_evidence bigint := (SELECT coalesce(max(id), 0) FROM link_evidence);
     gone_root bigint;
     kept_root bigint;
@@ -146,6 +147,7 @@ BEGIN
     IF profile_version IS NOT NULL THEN
         needs := array_fill(4::smallint, ARRAY[cardinality(needs)]);
     END IF;
+    last_decided := (SELECT max(place) FROM unnest(needs) WITH ORDINALITY AS request (need, place) WHERE need < 4);
 
     -- An expression costs about half a microsecond after each COMMIT, so a request that goes well evaluates few of them.
     FOR i IN 1 .. cardinality(needs) LOOP
@@ -263,7 +265,7 @@ BEGIN
         IF rules >= 2 AND last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
             -- Identities were worked out again, and which ones is not known here.
             needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
-        ELSIF result.outcome IN ('created', 'merged') THEN
+        ELSIF i < last_decided AND result.outcome IN ('created', 'merged') THEN
             -- The requests that follow meet the identities that were merged under their new primaries.
             FOR gone_root, kept_root IN
                 SELECT merged_id, primary_id FROM link_evidence

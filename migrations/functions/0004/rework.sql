@@ -360,9 +360,12 @@ LANGUAGE sql AS $$
 $$;
 
 -- The transaction that has stored a row: its stamp, but not one that is newer than the row itself. That comes from another
--- server, out of a dump.
+-- server, out of a dump. PostgreSQL puts the expression into the statement that calls this, where ages cost little.
 CREATE OR REPLACE FUNCTION written_in(stamp xid8, row_xmin xid) RETURNS xid8
 LANGUAGE sql AS $$
-    SELECT least(stamp, (now_in - ((now_in - row_xmin::text::bigint) & 4294967295))::text::xid8)
-    FROM (SELECT pg_current_xact_id()::text::bigint) AS current (now_in)
+    SELECT CASE
+        WHEN stamp <= pg_current_xact_id() AND age(stamp::xid) >= age(row_xmin) THEN stamp
+        ELSE least(stamp, (pg_current_xact_id()::text::bigint
+                           - ((pg_current_xact_id()::text::bigint - row_xmin::text::bigint) & 4294967295))::text::xid8)
+    END
 $$;

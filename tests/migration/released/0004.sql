@@ -1109,6 +1109,7 @@ DECLARE
     );
     has_checks CONSTANT boolean := rules > 0 OR has_deferred_checks;
     last_hub CONSTANT bigint := CASE WHEN rules >= 2 THEN (SELECT max(id) FROM steering_command) END;
+    last_decided integer;     -- the last request that the look-up decides
     last_evidence bigint := (SELECT coalesce(max(id), 0) FROM link_evidence);
     gone_root bigint;
     kept_root bigint;
@@ -1190,6 +1191,7 @@ BEGIN
     IF profile_version IS NOT NULL THEN
         needs := array_fill(4::smallint, ARRAY[cardinality(needs)]);
     END IF;
+    last_decided := (SELECT max(place) FROM unnest(needs) WITH ORDINALITY AS request (need, place) WHERE need < 4);
 
     -- An expression costs about half a microsecond after each COMMIT, so a request that goes well evaluates few of them.
     FOR i IN 1 .. cardinality(needs) LOOP
@@ -1307,7 +1309,7 @@ BEGIN
         IF rules >= 2 AND last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
             -- Identities were worked out again, and which ones is not known here.
             needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
-        ELSIF result.outcome IN ('created', 'merged') THEN
+        ELSIF i < last_decided AND result.outcome IN ('created', 'merged') THEN
             -- The requests that follow meet the identities that were merged under their new primaries.
             FOR gone_root, kept_root IN
                 SELECT merged_id, primary_id FROM link_evidence
@@ -2263,8 +2265,11 @@ END $$;
 CREATE FUNCTION public.written_in(stamp xid8, row_xmin xid) RETURNS xid8
     LANGUAGE sql
     AS $$
-    SELECT least(stamp, (now_in - ((now_in - row_xmin::text::bigint) & 4294967295))::text::xid8)
-    FROM (SELECT pg_current_xact_id()::text::bigint) AS current (now_in)
+    SELECT CASE
+        WHEN stamp <= pg_current_xact_id() AND age(stamp::xid) >= age(row_xmin) THEN stamp
+        ELSE least(stamp, (pg_current_xact_id()::text::bigint
+                           - ((pg_current_xact_id()::text::bigint - row_xmin::text::bigint) & 4294967295))::text::xid8)
+    END
 $$;
 
 SET default_tablespace = '';
