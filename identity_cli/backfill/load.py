@@ -27,6 +27,7 @@ from identity_cli.graph.profile import (
     profile_mismatch,
     wanted_profile,
 )
+from identity_cli.meter import SILENT
 from identity_cli.postgres import sqlstates
 from identity_cli.postgres.database import translate, translated
 from identity_cli.postgres.differences import TRIGGERS
@@ -102,8 +103,8 @@ _COPY_CONTACTS = (
     " anchors_phone, line, created_at, updated_at, run_id, link_precedence) FROM STDIN (FORMAT csv"
 )
 _COPY_EVIDENCE = (
-    "COPY link_evidence (id, value, other_value, primary_id, merged_id, line, created_at, run_id)"
-    " FROM STDIN (FORMAT csv"
+    "COPY link_evidence (id, value, other_value, primary_id, merged_id, line, created_at, run_id,"
+    " is_held) FROM STDIN (FORMAT csv"
 )
 _MOVED = (
     "CREATE TEMPORARY TABLE moved_contact (id bigint, linked_id bigint, updated_at timestamptz)"
@@ -116,6 +117,28 @@ _MOVE = """
                        stored_in = written_in(stored_in, contact.xmin)
     FROM moved_contact AS moved WHERE moved.id = contact.id
 """
+_COPY_SET_ASIDE = (
+    "COPY set_aside_contact (id, email, phone_number, anchors_email, anchors_phone, line,"
+    " created_at, run_id) FROM STDIN (FORMAT csv)"
+)
+_RELEASED = "CREATE TEMPORARY TABLE released_placeholder (id bigint) ON COMMIT DROP"
+_COPY_RELEASED = "COPY released_placeholder (id) FROM STDIN (FORMAT csv)"
+_RELEASE = "DELETE FROM contact USING released_placeholder AS r WHERE contact.id = r.id"
+_MATCHED = (
+    "CREATE TEMPORARY TABLE matched_value (value text, pattern_id bigint, line bigint)"
+    " ON COMMIT DROP"
+)
+_COPY_MATCHED = "COPY matched_value (value, pattern_id, line) FROM STDIN (FORMAT csv)"
+_BLOCK = "INSERT INTO blocked_value (value, pattern_id) SELECT value, pattern_id FROM matched_value"
+# As keep_placeholders().
+_KEEP_PLACEHOLDERS = """
+    INSERT INTO contact (id, email, phone_number, link_precedence, anchors_email, anchors_phone)
+    SELECT -nextval('placeholder_id'),
+           CASE WHEN is_email THEN value END, CASE WHEN NOT is_email THEN value END,
+           'primary', is_email, NOT is_email
+    FROM (SELECT value, strpos(value, '@') > 0 AS is_email FROM matched_value
+          ORDER BY line, value) AS matched
+"""
 # What the guard triggers check, for all rows at once.
 _STRAY_VALUES = """
     SELECT (SELECT count(*) FROM contact AS c
@@ -126,6 +149,8 @@ _STRAY_VALUES = """
             LEFT JOIN contact AS a ON a.phone_number = c.phone_number AND a.anchors_phone
             WHERE c.phone_number IS NOT NULL AND NOT c.anchors_phone
                 AND coalesce(a.linked_id, a.id) IS DISTINCT FROM coalesce(c.linked_id, c.id))
+         + (SELECT count(*) FROM contact AS c
+            JOIN unlinked_pair ON value = c.email AND other_value = c.phone_number)
 """
 
 
@@ -179,7 +204,8 @@ class Load:
         self._lock(_LOCK_RULES, _LOCK_WRITERS)
         refuse_rules(self._connection)
         stored = self._row(
-            "SELECT version, region FROM normalization_profile WHERE EXISTS (SELECT FROM contact)"
+            "SELECT version, region FROM normalization_profile"
+            " WHERE EXISTS (SELECT FROM contact WHERE id > 0)"
         )
         if stored is not None:
             from identity_cli.postgres.schema import Profile
@@ -202,12 +228,18 @@ class Load:
         keeps_indexes = self._row(_NEEDS_INDEXES, tables=list(TABLES)) == (True,) or (
             new < _FEW_NEW_ROWS * held_rows
         )
-        self._claim_profile(region, rows["contact"])
+        is_ruled = self._work.result("taken_ids").exists()
+        if rows["contact"] or (is_ruled and any(self._work.counts().values())):
+            self._claim_profile(region)
         copier = RowCopier(self._connection, self._work, self._switch, run_id, base_us, marks)
         if keeps_indexes:
             with self._without_triggers():
+                if is_ruled:
+                    self._release(copier)
                 self._copy(copier, freeze=False)
                 self._move(copier, rows["moved"])
+                if is_ruled:
+                    self._hold(copier)
                 self._check()
         else:
             self._say(
@@ -216,12 +248,17 @@ class Load:
             )
             self._lock(_LOCK_READERS)
             with self._without_triggers(), self._without_indexes():
+                if is_ruled:
+                    self._release(copier)
                 if held is None:
                     self._execute("TRUNCATE contact, link_evidence")
                 self._copy(copier, freeze=held is None)
                 self._move(copier, rows["moved"])
+                if is_ruled:
+                    self._hold(copier)
             self._check()
-        last = (marks[0] + rows["contact"], marks[1] + rows["link_evidence"])
+        contact_ids = self._taken_ids() if is_ruled else rows["contact"]
+        last = (marks[0] + contact_ids, marks[1] + rows["link_evidence"])
         return Loaded(marks, last, base_us)
 
     def finish(
@@ -278,9 +315,7 @@ class Load:
             )
         return max(int(started[0]), int(newest_us) + 1)
 
-    def _claim_profile(self, region: str | None, contacts: int) -> None:
-        if not contacts:
-            return
+    def _claim_profile(self, region: str | None) -> None:
         try:
             self._connection.execute(CLAIM_PROFILE, claim_parameters(region))
         except psycopg.Error as error:
@@ -301,6 +336,27 @@ class Load:
             copier.copy(f"{_COPY_MOVED})", "moved", self._meter.part("evidence"))
             self._execute("ANALYZE moved_contact")
             self._execute(_MOVE)
+
+    def _release(self, copier: RowCopier) -> None:
+        """Remove the placeholders of values that are stated now."""
+        self._execute(_RELEASED)
+        copier.copy(_COPY_RELEASED, "released", SILENT)
+        self._execute(_RELEASE)
+
+    def _hold(self, copier: RowCopier) -> None:
+        """Store what does not link, and block the values that a pattern has matched."""
+        copier.copy(_COPY_SET_ASIDE, "set_aside_contact", SILENT)
+        self._execute(_MATCHED)
+        copier.copy(_COPY_MATCHED, "blocked_value", SILENT)
+        self._execute(_BLOCK)
+        self._execute(_KEEP_PLACEHOLDERS)
+
+    def _taken_ids(self) -> int:
+        """Return how many ids of contacts were given out, those for nothing too."""
+        import pyarrow.parquet as pq
+
+        (taken,) = pq.read_table(self._work.result("taken_ids")).column("contacts").to_pylist()
+        return int(taken)
 
     def _check(self) -> None:
         self._begin_step("checks")

@@ -1,0 +1,193 @@
+"""A backfill into a database with rules stores what an import of the same file stores."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from backfills import stored
+from steering import EMAILS, PHONES, Player, random_script
+
+from identity_cli.backfill.assignment import BackfillPlan
+from identity_cli.backfill.run import Backfill
+from identity_cli.graph.verify import verify
+from identity_cli.importer.plan import ImportPlan
+from identity_cli.importer.run import Importer
+from identity_cli.postgres.database import Database
+from identity_cli.settings import connection_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from steering import Step
+
+    Clone = Callable[[], AbstractContextManager[str]]
+
+SCRIPTS_TOGETHER = 20
+# Values that no rule names, of which some match a pattern of `random_rule`.
+NEW_EMAILS = ("e01@x.org", "e02@x.org", "f1@x.org")
+NEW_PHONES = ("110", "111", "112")
+_REFUSED = {"limit", "exempt", "forget"}
+
+_PLACEHOLDERS = """
+    SELECT coalesce(email, phone_number), link_precedence::text, anchors_email, anchors_phone
+    FROM contact WHERE id < 0 ORDER BY 1
+"""
+_SET_ASIDE = """
+    SELECT id, email, phone_number, anchors_email, anchors_phone, initial_linked_id, run_id, line,
+           dense_rank() OVER (ORDER BY created_at)
+    FROM set_aside_contact ORDER BY id
+"""
+_BLOCKED = "SELECT value, command_id, pattern_id, is_hub FROM blocked_value ORDER BY value"
+_RESTATED = "SELECT value, other_value, run_id, line FROM restatement ORDER BY 1, 2"
+_HISTORY = """
+    SELECT (SELECT count(*) FROM former_contact), (SELECT count(*) FROM former_evidence),
+           (SELECT count(*) FROM contact_move), (SELECT count(*) FROM steering_command)
+"""
+# Of a value that was never stated, a pattern is looked for when its placeholder has gone.
+_UNSTATED_AND_MATCHED = """
+    SELECT u.value, u.other_value FROM contact AS c
+        JOIN block_pattern ON coalesce(c.email, c.phone_number) ~ whole_value(pattern)
+        JOIN unlinked_pair AS u ON coalesce(c.email, c.phone_number) IN (u.value, u.other_value)
+    WHERE c.id < 0 AND NOT EXISTS (
+        SELECT FROM blocked_value AS b WHERE b.value IN (c.email, c.phone_number))
+"""
+
+
+def target(url: str) -> Database:
+    return Database(connection_parameters(url), embedded=False)
+
+
+def of_script(argument: Any, script: int) -> Any:
+    """Return an argument of a step with values and patterns that no other script has."""
+    if isinstance(argument, list):
+        return [of_script(value, script) for value in argument]
+    if argument == "e0.*":
+        return f"e0.*@s{script}.org"
+    if "@" in argument:
+        return argument.replace("@x.org", f"@s{script}.org")
+    return f"5{script:04}{argument}"
+
+
+def play_before(player: Player, draw: random.Random, script: int, *, requests: bool) -> None:
+    """Play the steps of a script that a backfill can come after."""
+    for name, arguments, named in random_script(draw, forgets=False):
+        if name in _REFUSED or (name in ("request", "undo") and not requests):
+            continue
+        step: Step = (name, tuple(of_script(one, script) for one in arguments), named)
+        getattr(player, step[0])(*step[1], **step[2])
+    values = EMAILS + NEW_EMAILS + PHONES + NEW_PHONES
+    for _ in range(draw.choice((0, 1, 3))):
+        value, other = (of_script(one, script) for one in draw.sample(values, 2))
+        player.unlink(value, other)
+    for _ in range(draw.choice((0, 0, 1))):
+        player.block([of_script(draw.choice(values), script)])
+    for value, other in player.connection.execute(_UNSTATED_AND_MATCHED).fetchall():
+        player.relink(value, other)
+    player.runs.clear()
+
+
+def some_requests(draw: random.Random, script: int) -> list[dict[str, list[str]]]:
+    """Return requests with the values of a script, and with new ones."""
+    emails = draw.sample(EMAILS + NEW_EMAILS, draw.choice((3, 6, 8)))
+    phones = draw.sample(PHONES + NEW_PHONES, draw.choice((3, 6, 8)))
+    most = draw.choice((1, 2, 3))
+    requests = []
+    for _ in range(draw.randint(1, 25)):
+        chosen = {
+            "email": draw.sample(emails, draw.randint(0, most)),
+            "phone": draw.sample(phones, draw.randint(0, most)),
+        }
+        requests.append(
+            {name: [of_script(value, script) for value in chosen[name]] for name in chosen}
+        )
+    return requests
+
+
+def write_requests(path: Path, draw: random.Random, scripts: list[list[Any]]) -> None:
+    """Write the requests of all scripts, each script in its order."""
+    turns = [index for index, script in enumerate(scripts) for _ in script]
+    draw.shuffle(turns)
+    remaining: list[Iterator[Any]] = [iter(script) for script in scripts]
+    lines = [json.dumps(next(remaining[index])) for index in turns]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def everything(url: str) -> dict[str, list[Any]]:
+    found = stored(url)
+    found["contacts"] = [row for row in found["contacts"] if row[0] > 0]
+    with psycopg.connect(url) as connection:
+        return found | {
+            name: connection.execute(query).fetchall()
+            for name, query in {
+                "placeholders": _PLACEHOLDERS,
+                "set aside": _SET_ASIDE,
+                "blocked": _BLOCKED,
+                "restated": _RESTATED,
+                "history": _HISTORY,
+            }.items()
+        }
+
+
+def compare(clone: Clone, tmp_path: Path, seed: int, scripts: int) -> Counter[str]:
+    """Import and backfill a file into two databases with the same rules; return what happened."""
+    file = tmp_path / f"{seed}.jsonl"
+    results = []
+    happened: Counter[str] = Counter()
+    for way in ("import", "backfill"):
+        draw = random.Random(seed)
+        with clone() as url:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("INSERT INTO normalization_profile (version) VALUES (2)")
+                connection.execute("SET synchronous_commit = off")
+                player = Player(connection)
+                for script in range(scripts):
+                    play_before(player, draw, script, requests=seed % 4 > 0)
+            write_requests(file, draw, [some_requests(draw, script) for script in range(scripts)])
+            before = everything(url)
+            if way == "import":
+                Importer(ImportPlan((str(file),), jobs=1)).run(target(url))
+            else:
+                reading = ImportPlan((str(file),))
+                done = Backfill(BackfillPlan(reading, None, "200MB", 2))
+                done.run(target(url))
+                for name, count in done.report(0).rows.items():
+                    happened[name] = count
+            after = everything(url)
+            results.append(after)
+            with psycopg.connect(url) as connection:
+                assert verify(connection).violations == ()
+            for name in ("set aside", "blocked"):
+                happened[name] = len(after[name]) - len(before[name])
+            happened["released"] = len(
+                {row[0] for row in before["placeholders"]}
+                - {row[0] for row in after["placeholders"]}
+            )
+            happened["held"] = sum(row[7] for row in after["evidence"]) - sum(
+                row[7] for row in before["evidence"]
+            )
+    expected, found = results
+    for name, rows in expected.items():
+        assert found[name] == rows, (seed, name)
+    return happened
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rules_apply_as_in_an_import(cloned_database: Clone, tmp_path: Path, seed: int) -> None:
+    happened = compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER)
+    expected = ("created", "linked", "merged", "unchanged", "blocked", "set aside", "held")
+    assert min(happened[name] for name in (*expected, "released")) > 0, happened
+
+
+@pytest.mark.slow
+def test_rules_apply_as_in_an_import_in_a_thousand_scripts(
+    cloned_database: Clone, tmp_path: Path
+) -> None:
+    for seed in range(100, 100 + 1000 // SCRIPTS_TOGETHER):
+        compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER)
