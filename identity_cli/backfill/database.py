@@ -130,11 +130,7 @@ def inputs(connection: duckdb.DuckDBPyConnection) -> tuple[Statement, ...]:
         Statement("held", _HELD if contacts else _NONE_HELD),
         Statement("held_evidence", _HELD_EVIDENCE if evidence else _NO_EVIDENCE_HELD),
         Statement("target", _TARGET),
-        *(
-            Statement(name, _RULES.format(name))
-            for name in HELD_RULES
-            if rules == (True,)
-        ),
+        *(Statement(name, _RULES.format(name)) for name in HELD_RULES if rules == (True,)),
     )
 
 

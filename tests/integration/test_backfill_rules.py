@@ -12,6 +12,8 @@ import pytest
 from backfills import stored
 from steering import EMAILS, PHONES, Player, random_script
 
+from identity_cli import errors
+from identity_cli.backfill import load
 from identity_cli.backfill.assignment import BackfillPlan
 from identity_cli.backfill.run import Backfill
 from identity_cli.graph.verify import verify
@@ -135,8 +137,25 @@ def everything(url: str) -> dict[str, list[Any]]:
         }
 
 
-def compare(clone: Clone, tmp_path: Path, seed: int, scripts: int) -> Counter[str]:
+def backfill(url: str, file: Path, work: Path | None) -> Backfill:
+    """Backfill a file, in two steps if there is a work directory."""
+    plan = BackfillPlan(ImportPlan((str(file),)), None if work is None else str(work), "200MB", 2)
+    if work is None:
+        done = Backfill(plan)
+        done.run(target(url))
+        return done
+    Backfill(plan).compute(target(url))
+    done = Backfill(plan)
+    done.load(target(url))
+    return done
+
+
+def compare(
+    clone: Clone, tmp_path: Path, seed: int, scripts: int, monkeypatch: pytest.MonkeyPatch
+) -> Counter[str]:
     """Import and backfill a file into two databases with the same rules; return what happened."""
+    # Whether indexes are kept does not depend on the size of the target.
+    monkeypatch.setattr(load, "_FEW_NEW_ROWS", 1000 * (seed % 2))
     file = tmp_path / f"{seed}.jsonl"
     results = []
     happened: Counter[str] = Counter()
@@ -154,11 +173,8 @@ def compare(clone: Clone, tmp_path: Path, seed: int, scripts: int) -> Counter[st
             if way == "import":
                 Importer(ImportPlan((str(file),), jobs=1)).run(target(url))
             else:
-                reading = ImportPlan((str(file),))
-                done = Backfill(BackfillPlan(reading, None, "200MB", 2))
-                done.run(target(url))
-                for name, count in done.report(0).rows.items():
-                    happened[name] = count
+                work = tmp_path / f"{seed}.work" if seed % 3 else None
+                happened.update(backfill(url, file, work).report(0).rows)
             after = everything(url)
             results.append(after)
             with psycopg.connect(url) as connection:
@@ -179,15 +195,69 @@ def compare(clone: Clone, tmp_path: Path, seed: int, scripts: int) -> Counter[st
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rules_apply_as_in_an_import(cloned_database: Clone, tmp_path: Path, seed: int) -> None:
-    happened = compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER)
+def test_rules_apply_as_in_an_import(
+    cloned_database: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    happened = compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
     expected = ("created", "linked", "merged", "unchanged", "blocked", "set aside", "held")
     assert min(happened[name] for name in (*expected, "released")) > 0, happened
 
 
 @pytest.mark.slow
 def test_rules_apply_as_in_an_import_in_a_thousand_scripts(
-    cloned_database: Clone, tmp_path: Path
+    cloned_database: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(100, 100 + 1000 // SCRIPTS_TOGETHER):
-        compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER)
+        compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
+
+
+@pytest.mark.parametrize("pattern", [r"info@.*", r"\minfo\M.*|1\d+"])
+def test_a_pattern_applies_where_nothing_was_ever_stored(
+    cloned_database: Clone, tmp_path: Path, pattern: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("email,phone\na@x.org,5551\ninfo@x.org,5551\ninfo@x.org,1234\n,1234\n")
+    found = []
+    for way in ("import", "backfill"):
+        with cloned_database() as url:
+            with psycopg.connect(url, autocommit=True) as connection:
+                Player(connection).add_pattern(pattern)
+            if way == "import":
+                Importer(ImportPlan((str(file),), jobs=1)).run(target(url))
+            else:
+                backfill(url, file, None)
+            found.append(everything(url))
+    assert found[0] == found[1]
+    assert len(found[0]["blocked"]) == 1 + pattern.endswith("+")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("block", [["new@x.org"]]),
+        ("unblock", [["info@x.org"]]),
+        ("unlink", ["a@x.org", "b@x.org"]),
+        ("relink", ["c@x.org", "d@x.org"]),
+        ("add_pattern", ["z.*"]),
+        ("remove_pattern", ["y.*"]),
+    ],
+)
+def test_a_rule_that_changed_since_the_computation_is_noticed(
+    database_url: str, tmp_path: Path, name: str, arguments: list[Any]
+) -> None:
+    file, work = tmp_path / "a.csv", tmp_path / "work"
+    file.write_text("email,phone\na@x.org,5551\n")
+    plan = BackfillPlan(ImportPlan((str(file),)), str(work), "200MB", 2)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        player = Player(connection)
+        player.block(["info@x.org"])
+        player.unlink("c@x.org", "d@x.org")
+        player.add_pattern("y.*")
+        Backfill(plan).compute(target(database_url))
+        getattr(player, name)(*arguments)
+        with pytest.raises(errors.TargetChangedError):
+            Backfill(plan).load(target(database_url))
+        Backfill(plan).compute(target(database_url))
+        Backfill(plan).load(target(database_url))
+        assert verify(connection).violations == ()
+        assert player.identities() == {frozenset(("a@x.org", "5551"))}
