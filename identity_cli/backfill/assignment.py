@@ -6,7 +6,8 @@ import glob
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
 
 from identity_cli.errors import UsageError
 from identity_cli.importer.source import is_file
@@ -16,7 +17,22 @@ if TYPE_CHECKING:
 
     from identity_cli.importer.plan import ImportPlan
 
+Engine = Literal["duckdb", "spark"]
+
 _is_size = re.compile(r"[1-9][0-9]*(\.[0-9]+)? ?([KMGT]i?B|%)", re.IGNORECASE).fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class SparkCluster:
+    """Where Apache Spark computes: a `master`, or a server of Spark Connect by a `remote` URL.
+
+    With neither of them it is what Spark's configuration names. `storage` is the URL of a directory
+    for tables that all machines of the cluster can write to; None: the work directory.
+    """
+
+    master: str | None = None
+    remote: str | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +41,14 @@ class BackfillPlan:
 
     Without `work` a temporary directory is used. `memory` is DuckDB's limit, such as "4GB".
     `threads` is the number of processes that read, and of threads that compute; None: the cores.
+    Without a `cluster`, DuckDB computes.
     """
 
     reading: ImportPlan
     work: str | None = None
     memory: str = "4GB"
     threads: int | None = None
+    cluster: SparkCluster | None = None
 
     def check(self) -> None:
         """Raise what `ImportPlan.check` raises, and `UsageError` for an input that is no file."""
@@ -51,16 +69,35 @@ class BackfillPlan:
                 )
 
 
-def require_extra() -> None:
-    """Raise `UsageError` if the extra is not installed."""
-    try:
-        import duckdb  # noqa: F401
-        import pyarrow  # noqa: F401
-    except ImportError as error:
+def spark_cluster(
+    engine: Engine, master: str | None, remote: str | None, storage: str | None
+) -> SparkCluster | None:
+    """Return the cluster of an engine, None for DuckDB.
+
+    Raises `UsageError` for options of another engine, or that exclude each other.
+    """
+    options = {"--master": master, "--remote": remote, "--storage": storage}
+    used = [name for name, value in options.items() if value is not None]
+    if engine == "duckdb":
+        if used:
+            raise UsageError(f"{used[0]} is for Spark", hint="use --engine spark")
+        return None
+    if master is not None and remote is not None:
         raise UsageError(
-            "a backfill needs the extra 'backfill', which is not installed",
-            hint="pip install 'identity-cli[backfill]'",
-        ) from error
+            "--master and --remote exclude each other",
+            hint="use --remote for a server of Spark Connect, and --master for anything else",
+        )
+    return SparkCluster(master, remote, storage)
+
+
+def require_extra(what: str = "this backfill", *, extra: str = "backfill") -> None:
+    """Raise `UsageError` if the extra is not installed, which this needs."""
+    modules = {"backfill": ("duckdb", "pyarrow"), "spark": ("pyspark", "pyarrow")}[extra]
+    if not all(find_spec(name) for name in modules):
+        raise UsageError(
+            f"{what} needs the extra '{extra}', which is not installed",
+            hint=f"pip install 'identity-cli[{extra}]'",
+        )
 
 
 def expand_patterns(files: Iterable[str]) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ It belongs to one input: to the parts, to what the target holds, and to the ids 
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -23,12 +24,17 @@ from identity_cli.errors import OutputError, UsageError
 from identity_cli.files import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from identity_cli.backfill.plan import Part
 
 DATABASE = "compute.duckdb"
+# For each connection: DuckDB would draw a bar on standard output.
+NO_BAR = "SET enable_progress_bar = false"
+
+_T = TypeVar("_T")
 _SPILL = "spill"
 
 _NO_REQUESTS = """
@@ -111,6 +117,7 @@ def opened(
     with _translated(work, memory):
         connection = _open(work, identifier, memory, threads)
         try:
+            connection.execute(NO_BAR)
             _provide(connection, work, parts, first_ids)
             yield connection
         finally:
@@ -232,6 +239,29 @@ def _translated(work: Path, memory: str) -> Iterator[None]:
             hint="check that its disk has room and that no other backfill uses it;"
             " the same command resumes",
         ) from error
+
+
+def interruptibly(
+    connections: Sequence[duckdb.DuckDBPyConnection],
+    waiting: AbstractContextManager[object],
+    work: Callable[..., _T],
+    *arguments: object,
+) -> _T:
+    """Do the work on the connections in a thread: this one has to be free for signals.
+
+    DuckDB does not look for them while it is at work, but it lets another thread interrupt it. What
+    is raised in `waiting` ends the work.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(work, *arguments)
+        try:
+            with waiting:
+                return future.result()
+        finally:
+            while not future.done():
+                for connection in connections:
+                    connection.interrupt()
+                wait([future], timeout=0.1)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ repeats the statement that was being run, and no other.
 from __future__ import annotations
 
 from array import array
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,13 @@ import pyarrow as pa
 
 from identity_cli.backfill import plan
 from identity_cli.backfill.columns import column, in_order, integers
-from identity_cli.backfill.database import inputs, opened, order_preserved
+from identity_cli.backfill.database import (
+    NO_BAR,
+    inputs,
+    interruptibly,
+    opened,
+    order_preserved,
+)
 from identity_cli.backfill.files import (
     counts_path,
     plan_for,
@@ -67,6 +72,7 @@ def compute(
         opened(work, parts, first_ids, memory=memory, threads=threads) as connection,
         connection.cursor() as reader,
     ):
+        reader.execute(NO_BAR)
         _Computation(connection, reader, work, switch).run(meter)
 
 
@@ -118,21 +124,8 @@ class _Computation:
         self._connection.execute("COMMIT")
 
     def _interruptibly(self, work: Callable[..., object], *arguments: object) -> None:
-        """Do the work in a thread: this one has to be free for signals.
-
-        DuckDB does not look for them while it is at work, but it lets another thread interrupt it.
-        """
         self._switch.check()
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            future = pool.submit(work, *arguments)
-            try:
-                with self._switch:
-                    future.result()
-            finally:
-                while not future.done():
-                    self._connection.interrupt()
-                    self._reader.interrupt()
-                    wait([future], timeout=0.1)
+        interruptibly((self._connection, self._reader), self._switch, work, *arguments)
 
     def _replay(self, meter: Meter, writer: duckdb.DuckDBPyConnection) -> None:
         (nodes,) = self._one(plan.NODES)

@@ -125,10 +125,9 @@ _RELEASED = "CREATE TEMPORARY TABLE released_placeholder (id bigint) ON COMMIT D
 _COPY_RELEASED = "COPY released_placeholder (id) FROM STDIN (FORMAT csv)"
 _RELEASE = "DELETE FROM contact USING released_placeholder AS r WHERE contact.id = r.id"
 _MATCHED = (
-    "CREATE TEMPORARY TABLE matched_value (value text, pattern_id bigint, line bigint)"
-    " ON COMMIT DROP"
+    "CREATE TEMPORARY TABLE matched_value (id bigint, value text, pattern_id bigint) ON COMMIT DROP"
 )
-_COPY_MATCHED = "COPY matched_value (value, pattern_id, line) FROM STDIN (FORMAT csv)"
+_COPY_MATCHED = "COPY matched_value (id, value, pattern_id) FROM STDIN (FORMAT csv)"
 _BLOCK = "INSERT INTO blocked_value (value, pattern_id) SELECT value, pattern_id FROM matched_value"
 # As keep_placeholders().
 _KEEP_PLACEHOLDERS = """
@@ -137,7 +136,7 @@ _KEEP_PLACEHOLDERS = """
            CASE WHEN is_email THEN value END, CASE WHEN NOT is_email THEN value END,
            'primary', is_email, NOT is_email
     FROM (SELECT value, strpos(value, '@') > 0 AS is_email FROM matched_value
-          ORDER BY line, value) AS matched
+          ORDER BY id) AS matched
 """
 # What the guard triggers check, for all rows at once.
 _STRAY_VALUES = """

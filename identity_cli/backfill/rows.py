@@ -56,7 +56,7 @@ _COLUMNS = {
         "created_line",
         "run_id",
     ),
-    "blocked_value": ("value", "pattern_id", "line"),
+    "blocked_value": ("id", "value", "pattern_id"),
     "released": ("id",),
     "moved": ("id", "linked_id", "updated_line"),
 }
@@ -119,6 +119,8 @@ class RowCopier:
         import pyarrow as pa
         import pyarrow.csv as pc
 
+        if not file.metadata.num_rows:  # older releases of pyarrow cannot iterate over nothing
+            return
         options = pc.WriteOptions(include_header=False)
         for batch in file.iter_batches(_BATCH_ROWS):
             text = pa.BufferOutputStream()
@@ -153,7 +155,7 @@ class RowCopier:
     def _as_id(self, name: str, column: str, values: Any) -> Any:
         import pyarrow.compute as pc
 
-        if column not in _CONTACT_IDS or name in ("moved", "released"):
+        if column not in _CONTACT_IDS or name in ("moved", "released", "blocked_value"):
             return values
         kind = int(name == "link_evidence" and column == "id")
         first = self._work.require_manifest().first_ids[kind]

@@ -231,10 +231,11 @@ _RESULTS = (
     Statement(
         "blocked_value",
         f"""
-        SELECT m.value, m.pattern_id, {plan.line_of("f.turn")} AS line
+        SELECT CAST(row_number() OVER (ORDER BY f.turn, m.value) AS BIGINT) AS id,
+               m.value, m.pattern_id, {plan.line_of("f.turn")} AS line
         FROM (SELECT DISTINCT value, pattern_id FROM matched) AS m
             JOIN first_blocked AS f ON m.value = f.value
-        ORDER BY f.turn, m.value
+        ORDER BY id
         """,  # noqa: S608 - the expressions are of this module
     ),
     # The placeholders of values that are stated.
@@ -248,7 +249,8 @@ _RESULTS = (
         ORDER BY id
         """,
     ),
-    Statement("taken_ids", "SELECT count(*) AS contacts FROM placed"),
+    # How many ids of contacts are given out.
+    Statement("taken_ids", "SELECT CAST(1 AS BIGINT) AS id, count(*) AS contacts FROM placed"),
 )
 # Requests all of whose values are blocked.
 _BLOCKED = f"""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from identity_cli.backfill.door import content_digest, read_inputs
+from identity_cli.backfill.engine import compute_rows
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.tally import Tally
 from identity_cli.backfill.target import check_target, is_held, read_state, write_held
@@ -32,6 +33,7 @@ from identity_cli.importer.stop import StopRequestedError, StopSwitch
 from identity_cli.meter import SILENT, Meter
 from identity_cli.postgres import schema
 from identity_cli.postgres.clock import ServerClock
+from identity_cli.postgres.database import translated
 from identity_cli.postgres.session import STEER
 
 if TYPE_CHECKING:
@@ -267,21 +269,9 @@ class Backfill:
 
     def _compute(self, work: WorkDirectory) -> None:
         """Compute the rows to store; nothing is done if that was done before."""
-        from identity_cli.backfill.duck import compute
-
         self._begin_step("computing")
+        compute_rows(self.plan, work, self._switch, self._meter.part("computing"))
         manifest = work.require_manifest()
-        first_contact_id, first_evidence_id = manifest.first_ids
-        compute(
-            work.path,
-            work.parts(),
-            first_contact_id=first_contact_id,
-            first_evidence_id=first_evidence_id,
-            memory=self.plan.memory,
-            threads=self.plan.threads,
-            meter=self._meter.part("computing"),
-            switch=self._switch,
-        )
         if not manifest.is_computed:
             work.save(replace(manifest, is_computed=True))
 
@@ -289,7 +279,8 @@ class Backfill:
         """Take what the database holds into the work directory, as one snapshot sees it."""
         connection = database.connect(application=_APPLICATION, session=STEER)
         with connection:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            with translated():
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             state = read_state(connection)
             if state is not None:
                 self._hold(work, state, _marks(connection), connection)
@@ -352,7 +343,8 @@ class Backfill:
 
             def finish_run() -> None:
                 journal.finish("finished", checkpoint, work.require_manifest().first_lines)
-                connection.execute(_END_SNAPSHOT, (run_id,))
+                with translated():
+                    connection.execute(_END_SNAPSHOT, (run_id,))
 
             load.finish(clock, loaded, self._tally.last_line, finish_run)
         except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from identity_cli.backfill.files import HELD_RULES
@@ -16,6 +15,7 @@ from identity_cli.postgres.differences import TRIGGERS
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import LiteralString
 
     import psycopg
 
@@ -97,40 +97,41 @@ _STATE = """
         (SELECT sum(hashtextextended(ROW(value, other_value)::text, 0)) FROM unlinked_pair),
         (SELECT sum(hashtextextended(ROW(id, pattern)::text, 0)) FROM block_pattern))
 """
-_HELD_ROWS = {
+# The query for each table, and its columns.
+_HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
     "contact": (
-        "COPY (SELECT id, email, phone_number, linked_id, anchors_email, anchors_phone,"
+        "SELECT id, email, phone_number, linked_id, anchors_email, anchors_phone,"
         " (extract(epoch FROM created_at) * 1000000)::bigint AS created_at"
-        " FROM contact WHERE id > 0 ORDER BY id) TO STDOUT (FORMAT csv)"
+        " FROM contact WHERE id > 0 ORDER BY id",
+        {
+            "id": "int64",
+            "email": "string",
+            "phone_number": "string",
+            "linked_id": "int64",
+            "anchors_email": "bool_",
+            "anchors_phone": "bool_",
+            "created_at": "int64",
+        },
     ),
     "link_evidence": (
-        "COPY (SELECT value, other_value FROM link_evidence ORDER BY id) TO STDOUT (FORMAT csv)"
+        "SELECT value, other_value FROM link_evidence ORDER BY id",
+        {"value": "string", "other_value": "string"},
     ),
-    "blocked": "COPY (SELECT value FROM blocked_value) TO STDOUT (FORMAT csv)",
-    "unlinked": "COPY (SELECT value, other_value FROM unlinked_pair) TO STDOUT (FORMAT csv)",
+    "blocked": ("SELECT value FROM blocked_value", {"value": "string"}),
+    "unlinked": (
+        "SELECT value, other_value FROM unlinked_pair",
+        {"value": "string", "other_value": "string"},
+    ),
     "placeholder": (
-        "COPY (SELECT id, coalesce(email, phone_number) FROM contact WHERE id < 0 AND NOT EXISTS ("
-        "SELECT FROM blocked_value WHERE value IN (email, phone_number))) TO STDOUT (FORMAT csv)"
+        "SELECT id, coalesce(email, phone_number) FROM contact WHERE id < 0 AND NOT EXISTS ("
+        "SELECT FROM blocked_value WHERE value IN (email, phone_number))",
+        {"id": "int64", "value": "string"},
     ),
-    "aside": "COPY (SELECT email, phone_number FROM set_aside_contact) TO STDOUT (FORMAT csv)",
+    "aside": (
+        "SELECT email, phone_number FROM set_aside_contact",
+        {"email": "string", "phone_number": "string"},
+    ),
 }
-_HELD_COLUMNS = {
-    "contact": {
-        "id": "int64",
-        "email": "string",
-        "phone_number": "string",
-        "linked_id": "int64",
-        "anchors_email": "bool_",
-        "anchors_phone": "bool_",
-        "created_at": "int64",
-    },
-    "link_evidence": {"value": "string", "other_value": "string"},
-    "blocked": {"value": "string"},
-    "unlinked": {"value": "string", "other_value": "string"},
-    "placeholder": {"id": "int64", "value": "string"},
-    "aside": {"email": "string", "phone_number": "string"},
-}
-_ROW_GROUP = 65_536
 
 
 def check_target(connection: psycopg.Connection[Any]) -> None:
@@ -224,41 +225,18 @@ def _write_rows(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = _HELD_COLUMNS[table]
+    from identity_cli.backfill.copies import copied
+
+    query, fields = _HELD_ROWS[table]
     read = pa.schema([(name, getattr(pa, kind)()) for name, kind in fields.items()])
     written = pa.schema(
         [(f.name, pa.timestamp("us") if f.name == "created_at" else f.type) for f in read]
     )
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(_HELD_ROWS[table]) as copy,
-        open(path, "wb", opener=open_private) as file,
-    ):
+    with open(path, "wb", opener=open_private) as file:
         with pq.ParquetWriter(file, written) as writer:
-            rows = iter(copy)
-            while lines := b"".join(islice(rows, _ROW_GROUP)):
+            for rows in copied(connection, query, read):
                 switch.check()
-                writer.write_table(_parsed(lines, read).cast(written))
-                meter.advance(_ROW_GROUP)
+                writer.write_table(rows.cast(written))
+                meter.advance(len(rows))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _parsed(lines: bytes, schema: Any) -> Any:
-    """Return the table of lines of CSV as PostgreSQL writes them."""
-    import pyarrow as pa
-    import pyarrow.csv as pc
-
-    return pc.read_csv(
-        pa.BufferReader(lines),
-        read_options=pc.ReadOptions(column_names=schema.names, use_threads=False),
-        parse_options=pc.ParseOptions(newlines_in_values=True),
-        convert_options=pc.ConvertOptions(
-            column_types=schema,
-            null_values=[""],
-            true_values=["t"],
-            false_values=["f"],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )

@@ -28,8 +28,8 @@ _VERSION = 1
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
 # What the program has made in a work directory, and removes from it to start over.
-_FOLDERS = ("parts", "rejects", "held", "result", "spill")
-_DATABASE = "compute.duckdb*"
+_FOLDERS = ("parts", "rejects", "held", "result", "spill", "spark")
+_FILES = ("compute.duckdb*", "spark.json", "spark.log")
 _RESTART = "use --restart to start over, or another --work directory"
 
 
@@ -251,7 +251,8 @@ class WorkDirectory:
         with writing(str(self.path)):
             for name in _FOLDERS:
                 shutil.rmtree(self.path / name, ignore_errors=True)
-            for file in (*self.path.glob(_DATABASE), self.path / _MANIFEST):
+            files = [file for pattern in _FILES for file in self.path.glob(pattern)]
+            for file in (*files, self.path / _MANIFEST):
                 file.unlink(missing_ok=True)
         self.manifest = None
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
 from identity_cli import output
+from identity_cli.commands.backfill_options import (
+    ComputeInto,
+    Engine,
+    Files,
+    Into,
+    KeptWork,
+    Master,
+    Memory,
+    Remote,
+    Restart,
+    Storage,
+    Threads,
+    Work,
+)
 from identity_cli.commands.options import (
     HELP_NAMES,
     Debug,
@@ -16,7 +30,6 @@ from identity_cli.commands.options import (
     Metrics,
     Region,
     ShowProgress,
-    note_empty_variable,
 )
 from identity_cli.commands.reading import (
     Delimiter,
@@ -65,63 +78,15 @@ app = typer.Typer(
     "\n  identity backfill run --help",
 )
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE…", help="Inputs, or patterns of names.")]
-Into = Annotated[
-    str | None,
-    typer.Option(
-        "--into",
-        metavar="URL",
-        callback=note_empty_variable,
-        help="PostgreSQL URL (default: DATABASE_URL, else the embedded server).",
-        show_default=False,
-    ),
-]
-ComputeInto = Annotated[
-    str | None,
-    typer.Option(
-        "--into",
-        metavar="URL",
-        help="PostgreSQL URL to compute for (default: an empty database).",
-        show_default=False,
-    ),
-]
-Engine = Annotated[Literal["duckdb"], typer.Option("--engine", help="What computes the rows.")]
-Work = Annotated[
-    str | None,
-    typer.Option(
-        "--work",
-        metavar="DIR",
-        help="Directory to resume from (default: a temporary one).",
-        show_default=False,
-    ),
-]
-KeptWork = Annotated[
-    str, typer.Option("--work", metavar="DIR", help="Directory of the computed rows.")
-]
-Memory = Annotated[
-    str, typer.Option("--memory", metavar="SIZE", help="Memory for computing; the rest spills.")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        metavar="N",
-        min=1,
-        max=1024,
-        help="Files to read at once, and threads to compute with.",
-        show_default="one for each core",
-    ),
-]
-Restart = Annotated[
-    bool, typer.Option("--restart", help="Start over in the --work directory instead of resuming.")
-]
-
 
 @app.command(_DEFAULT)
 def run(
     files: Files,
     into: Into = None,
-    _engine: Engine = "duckdb",
+    engine: Engine = "duckdb",
+    master: Master = None,
+    remote: Remote = None,
+    storage: Storage = None,
     input_format: InputFormat = "auto",
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -172,6 +137,7 @@ def run(
         work,
         memory,
         threads,
+        (engine, master, remote, storage),
         region=region,
         rejects=rejects,
         summary=summary,
@@ -199,7 +165,10 @@ def compute(
     files: Files,
     work: KeptWork,
     into: ComputeInto = None,
-    _engine: Engine = "duckdb",
+    engine: Engine = "duckdb",
+    master: Master = None,
+    remote: Remote = None,
+    storage: Storage = None,
     input_format: InputFormat = "auto",
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -251,6 +220,7 @@ def compute(
         work,
         memory,
         threads,
+        (engine, master, remote, storage),
         region=region,
         rejects=None,
         summary=summary,
@@ -344,7 +314,7 @@ def _do(
         limits = None if make_limits is None else make_limits()
         plan = make_plan()
         plan.check()
-        require_extra()
+        require_extra(extra="backfill" if plan.cluster is None else "spark")
         switch = StopSwitch()
         received = stop_on_signals(switch)
         with output.progress("backfill", progress, hidden=quiet, completes=False) as meter:
@@ -364,6 +334,7 @@ def _plan(
     work: str | None,
     memory: str = "4GB",
     threads: int | None = None,
+    spark: tuple[Engine, str | None, str | None, str | None] = ("duckdb", None, None, None),
     *,
     region: str | None,
     rejects: str | None,
@@ -373,7 +344,7 @@ def _plan(
     **options: Any,
 ) -> BackfillPlan:
     """Return the plan of a command line; `options` are those of `input_options`."""
-    from identity_cli.backfill.assignment import BackfillPlan
+    from identity_cli.backfill.assignment import BackfillPlan, spark_cluster
     from identity_cli.graph.normalize import check_region
     from identity_cli.importer.formats import InputOptions
     from identity_cli.importer.plan import ImportPlan
@@ -387,7 +358,7 @@ def _plan(
         metrics=metrics,
         restart=restart,
     )
-    return BackfillPlan(reading, work, memory, threads)
+    return BackfillPlan(reading, work, memory, threads, spark_cluster(*spark))
 
 
 def _say_nothing(_text: str) -> None:

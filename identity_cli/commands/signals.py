@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 _TERMINATED = 143
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM; as a KeyboardInterrupt it makes the driver cancel its query on the server."""
-
-
 @contextmanager
 def orderly_end() -> Iterator[None]:
     """End the block in order on SIGTERM, then the process quietly.
@@ -25,15 +21,21 @@ def orderly_end() -> Iterator[None]:
     The signal's default action would leave temporary files and the embedded server behind.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _raise_terminated) if is_main else None
+    was_terminated = False
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        nonlocal was_terminated
+        was_terminated = True
+        # The driver cancels its query on the server then.
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt) if is_main else None
     try:
         yield
-    except _Terminated:
-        raise SystemExit(_TERMINATED) from None
+    except KeyboardInterrupt:
+        if was_terminated:
+            raise SystemExit(_TERMINATED) from None
+        raise
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)
-
-
-def _raise_terminated(_number: int, _frame: object) -> NoReturn:
-    raise _Terminated

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from identity_cli import output
 from identity_cli.commands.options import (
@@ -20,14 +22,25 @@ from identity_cli.files import check_folder
 from identity_cli.settings import open_database
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
+    import psycopg
+
     from identity_cli.errors import UsageError
     from identity_cli.graph.verify import Verification
+    from identity_cli.meter import Meter
+
+
+Engine = Annotated[
+    Literal["python", "duckdb"],
+    typer.Option("--engine", help="What recomputes; duckdb is faster for large graphs."),
+]
 
 
 def verify(
+    engine: Engine = "python",
     json: Json = False,
     progress: ShowProgress = "auto",
     metrics: Metrics = None,
@@ -41,8 +54,9 @@ def verify(
       identity verify --json
     """
     from identity_cli.graph.verify import LISTED
-    from identity_cli.graph.verify import verify as recompute
     from identity_cli.postgres import schema
+
+    recompute = _recompute(engine)
 
     if metrics is not None:
         check_folder(metrics)
@@ -71,6 +85,17 @@ def verify(
         if found.is_cut:
             output.note(f"only the first {LISTED} of each kind are listed")
     return ending.code
+
+
+def _recompute(engine: str) -> Callable[[psycopg.Connection[Any], Meter], Verification]:
+    if engine == "duckdb":
+        from identity_cli.backfill.assignment import require_extra
+
+        require_extra("--engine duckdb")
+        from identity_cli.backfill.verification import verify
+    else:
+        from identity_cli.graph.verify import verify
+    return verify
 
 
 class _Ending:

@@ -243,6 +243,44 @@ def test_verify(run_identity: Run) -> None:
 
 
 @pytest.mark.usefixtures("people")
+def test_engines_of_verify_print_the_same(run_identity: Run) -> None:
+    done = run_identity("verify", "--engine", "duckdb")
+    other = run_identity("verify")
+    assert (done.returncode, done.stdout, done.stderr) == (0, other.stdout, other.stderr)
+
+
+def test_engine_that_is_not_installed(run_identity: Run, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['duckdb'] = None\n")
+    done = run_identity("verify", "--engine", "duckdb", env={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--engine duckdb needs the extra 'backfill'" in done.stderr
+    assert "pip install 'identity-cli[backfill]'" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_engine_ends_at_once(
+    connection: psycopg.Connection[Any],
+    tmp_path: Path,
+    run_identity: Run,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    """A signal while DuckDB is at work, for minutes if nothing stopped it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, threading\n"
+        "from identity_cli.backfill import verification\n"
+        "verification._ANCHORS = 'CREATE TABLE anchor AS SELECT a.range FROM range(9000000) a,'"
+        " ' range(900000) b WHERE hash(a.range * b.range) % 1000003 = 5'\n"
+        f"threading.Timer(3, os.kill, (os.getpid(), {int(number)})).start()\n"
+    )
+    before = time.monotonic()
+    done = run_identity("verify", "--engine", "duckdb", env={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - before < 20
+
+
+@pytest.mark.usefixtures("people")
 def test_verify_finds_what_was_planted(
     run_identity: Run, connection: psycopg.Connection[Any]
 ) -> None:

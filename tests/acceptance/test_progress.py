@@ -34,6 +34,7 @@ COMMANDS: dict[tuple[str, ...], list[str]] = {
     ("annotate", "contacts.csv", "-o", "annotated.csv", "--force"): ["rows"],
     ("inspect", "contacts.csv"): ["rows"],
     ("verify",): ["counting", "contacts", "graph", "values", "links", "evidence", "digest"],
+    ("verify", "--engine", "duckdb"): ["contacts", "graph", "values", "links", "digest"],
     ("stats",): ["contacts", "evidence", "identities", "shared values", "runs"],
     ("report", "-o", "report.html", "--force"): [
         *("contacts", "evidence", "identities", "shared values", "runs"),

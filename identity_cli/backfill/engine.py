@@ -1,0 +1,49 @@
+"""The engine of a plan at work: DuckDB or Apache Spark, which compute the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from identity_cli.backfill.assignment import BackfillPlan
+    from identity_cli.backfill.work import WorkDirectory
+    from identity_cli.importer.stop import StopSwitch
+    from identity_cli.meter import Meter
+
+
+def compute_rows(plan: BackfillPlan, work: WorkDirectory, switch: StopSwitch, meter: Meter) -> None:
+    """Compute the rows to store in the work directory; nothing is done if they are there.
+
+    Raises `StopRequestedError`, `OutputError`, and `UsageError` if the engine cannot be used.
+    """
+    manifest = work.require_manifest()
+    first_contact_id, first_evidence_id = manifest.first_ids
+    if plan.cluster is None:
+        from identity_cli.backfill import duck
+
+        duck.compute(
+            work.path,
+            work.parts(),
+            first_contact_id=first_contact_id,
+            first_evidence_id=first_evidence_id,
+            memory=plan.memory,
+            threads=plan.threads,
+            meter=meter,
+            switch=switch,
+        )
+        return
+    from identity_cli.backfill import spark
+    from identity_cli.backfill.session import open_session
+
+    log = work.path / spark.LOG
+    with open_session(plan.cluster.master, plan.cluster.remote, log) as session:
+        spark.compute(
+            session,
+            work.path,
+            work.parts(),
+            first_contact_id=first_contact_id,
+            first_evidence_id=first_evidence_id,
+            storage=plan.cluster.storage,
+            meter=meter,
+            switch=switch,
+        )
