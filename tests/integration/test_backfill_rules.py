@@ -219,24 +219,53 @@ def test_rules_apply_as_in_an_import_in_a_thousand_scripts(
         compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
 
 
-@pytest.mark.parametrize("pattern", [r"info@.*", r"\minfo\M.*|1\d+"])
-def test_a_pattern_applies_where_nothing_was_ever_stored(
-    cloned_database: Clone, tmp_path: Path, pattern: str
-) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text("email,phone\na@x.org,5551\ninfo@x.org,5551\ninfo@x.org,1234\n,1234\n")
+def both_ways(clone: Clone, file: Path, *steps: tuple[str, str]) -> dict[str, list[Any]]:
+    """Import and backfill a file into databases with nothing but rules; return what they hold."""
     found = []
     for way in ("import", "backfill"):
-        with cloned_database() as url:
+        with clone() as url:
             with psycopg.connect(url, autocommit=True) as connection:
-                Player(connection).add_pattern(pattern)
+                for name, arguments in steps:
+                    player = Player(connection)
+                    call = getattr(player, name)
+                    call([arguments]) if name == "block" else call(*arguments.split())
             if way == "import":
                 Importer(ImportPlan((str(file),), jobs=1)).run(target(url))
             else:
                 backfill(url, file, None)
             found.append(everything(url))
     assert found[0] == found[1]
-    assert len(found[0]["blocked"]) == 1 + pattern.endswith("+")
+    return found[1]
+
+
+@pytest.mark.parametrize("pattern", [r"info@.*", r"\minfo\M.*|1\d+"])
+def test_a_pattern_applies_where_nothing_was_ever_stored(
+    cloned_database: Clone, tmp_path: Path, pattern: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("email,phone\na@x.org,5551\ninfo@x.org,5551\ninfo@x.org,1234\n,1234\n")
+    held = both_ways(cloned_database, file, ("add_pattern", pattern), ("add_pattern", "info.*"))
+    assert [row[2] for row in held["blocked"]] == [1] * (1 + pattern.endswith("+"))
+
+
+def test_no_id_is_taken_in_vain_beside_a_value_that_has_a_placeholder(
+    cloned_database: Clone, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(
+        "email,phone\na@x.org,1001\na@x.org,1002\ninfo.1@x.org,2001\ninfo.2@x.org,2001\n"
+        "bad@x.org,1003\ninfo.3@x.org,1004\ninfo.4@x.org,2003\nlast@x.org,\n"
+    )
+    held = both_ways(
+        cloned_database,
+        file,
+        ("unlink", "a@x.org b@x.org"),
+        ("unlink", "2001 2002"),
+        ("block", "bad@x.org"),
+        ("add_pattern", r"1\d\d\d|info.*"),
+    )
+    assert [row[0] for row in held["contacts"]] == [1, 4, 11, 12]
+    assert [row[0] for row in held["set aside"]] == [1, 3, 4, 6, 7, 9, 11]
 
 
 @pytest.mark.parametrize(
