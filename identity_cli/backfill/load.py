@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
+from identity_cli.backfill.aside import has_rules, hold, release_placeholders, taken_ids
 from identity_cli.backfill.rows import RowCopier, row_count
 from identity_cli.backfill.target import TABLES, refuse_rules
 from identity_cli.errors import DatabaseError, RetryableError, TargetUnsuitableError
@@ -27,7 +28,6 @@ from identity_cli.graph.profile import (
     profile_mismatch,
     wanted_profile,
 )
-from identity_cli.meter import SILENT
 from identity_cli.postgres import sqlstates
 from identity_cli.postgres.database import translate, translated
 from identity_cli.postgres.differences import TRIGGERS
@@ -116,27 +116,6 @@ _MOVE = """
                        updated_at = moved.updated_at,
                        stored_in = written_in(stored_in, contact.xmin)
     FROM moved_contact AS moved WHERE moved.id = contact.id
-"""
-_COPY_SET_ASIDE = (
-    "COPY set_aside_contact (id, email, phone_number, anchors_email, anchors_phone, line,"
-    " created_at, run_id) FROM STDIN (FORMAT csv)"
-)
-_RELEASED = "CREATE TEMPORARY TABLE released_placeholder (id bigint) ON COMMIT DROP"
-_COPY_RELEASED = "COPY released_placeholder (id) FROM STDIN (FORMAT csv)"
-_RELEASE = "DELETE FROM contact USING released_placeholder AS r WHERE contact.id = r.id"
-_MATCHED = (
-    "CREATE TEMPORARY TABLE matched_value (id bigint, value text, pattern_id bigint) ON COMMIT DROP"
-)
-_COPY_MATCHED = "COPY matched_value (id, value, pattern_id) FROM STDIN (FORMAT csv)"
-_BLOCK = "INSERT INTO blocked_value (value, pattern_id) SELECT value, pattern_id FROM matched_value"
-# As keep_placeholders().
-_KEEP_PLACEHOLDERS = """
-    INSERT INTO contact (id, email, phone_number, link_precedence, anchors_email, anchors_phone)
-    SELECT -nextval('placeholder_id'),
-           CASE WHEN is_email THEN value END, CASE WHEN NOT is_email THEN value END,
-           'primary', is_email, NOT is_email
-    FROM (SELECT value, strpos(value, '@') > 0 AS is_email FROM matched_value
-          ORDER BY id) AS matched
 """
 # What the guard triggers check, for all rows at once.
 _STRAY_VALUES = """
@@ -227,18 +206,18 @@ class Load:
         keeps_indexes = self._row(_NEEDS_INDEXES, tables=list(TABLES)) == (True,) or (
             new < _FEW_NEW_ROWS * held_rows
         )
-        is_ruled = self._work.result("taken_ids").exists()
+        is_ruled = has_rules(self._work)
         if rows["contact"] or (is_ruled and any(self._work.counts().values())):
             self._claim_profile(region)
         copier = RowCopier(self._connection, self._work, self._switch, run_id, base_us, marks)
         if keeps_indexes:
             with self._without_triggers():
                 if is_ruled:
-                    self._release(copier)
+                    release_placeholders(self._execute, copier)
                 self._copy(copier, freeze=False)
                 self._move(copier, rows["moved"])
                 if is_ruled:
-                    self._hold(copier)
+                    hold(self._execute, copier)
                 self._check()
         else:
             self._say(
@@ -248,15 +227,15 @@ class Load:
             self._lock(_LOCK_READERS)
             with self._without_triggers(), self._without_indexes():
                 if is_ruled:
-                    self._release(copier)
+                    release_placeholders(self._execute, copier)
                 if held is None:
                     self._execute("TRUNCATE contact, link_evidence")
                 self._copy(copier, freeze=held is None)
                 self._move(copier, rows["moved"])
                 if is_ruled:
-                    self._hold(copier)
+                    hold(self._execute, copier)
             self._check()
-        contact_ids = self._taken_ids() if is_ruled else rows["contact"]
+        contact_ids = taken_ids(self._work) if is_ruled else rows["contact"]
         last = (marks[0] + contact_ids, marks[1] + rows["link_evidence"])
         return Loaded(marks, last, base_us)
 
@@ -335,27 +314,6 @@ class Load:
             copier.copy(f"{_COPY_MOVED})", "moved", self._meter.part("evidence"))
             self._execute("ANALYZE moved_contact")
             self._execute(_MOVE)
-
-    def _release(self, copier: RowCopier) -> None:
-        """Remove the placeholders of values that are stated now."""
-        self._execute(_RELEASED)
-        copier.copy(_COPY_RELEASED, "released", SILENT)
-        self._execute(_RELEASE)
-
-    def _hold(self, copier: RowCopier) -> None:
-        """Store what does not link, and block the values that a pattern has matched."""
-        copier.copy(_COPY_SET_ASIDE, "set_aside_contact", SILENT)
-        self._execute(_MATCHED)
-        copier.copy(_COPY_MATCHED, "blocked_value", SILENT)
-        self._execute(_BLOCK)
-        self._execute(_KEEP_PLACEHOLDERS)
-
-    def _taken_ids(self) -> int:
-        """Return how many ids of contacts were given out, those for nothing too."""
-        import pyarrow.parquet as pq
-
-        (taken,) = pq.read_table(self._work.result("taken_ids")).column("contacts").to_pylist()
-        return int(taken)
 
     def _check(self) -> None:
         self._begin_step("checks")
