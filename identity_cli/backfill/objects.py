@@ -7,8 +7,12 @@ name, which is the URL without them.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 import re
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,7 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from identity_cli.errors import IdentityError, InputNotFoundError, InputUnreadableError, UsageError
+from identity_cli.errors import InputNotFoundError, InputUnreadableError, UsageError
 from identity_cli.importer.raw import PositionedFile
 from identity_cli.importer.runs import InputIdentity
 from identity_cli.importer.source import is_object
@@ -29,7 +33,7 @@ _BLOCK = 4 << 20
 _KEPT_BLOCKS = 4
 _ASKED_AT_ONCE = 16
 _split_query = re.compile(r"(.*?)(\?[A-Za-z_]+=[^?]*)?", re.DOTALL).fullmatch
-_split_url = re.compile(r"([a-z]+)://([^/]*)/*(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+_split_url = re.compile(r"([a-z0-9]+)://([^/]*)/*(.*)", re.IGNORECASE | re.DOTALL).fullmatch
 _is_authority = re.compile(r"([\w.~%!$&'()*+,;=:-]*@)?[\w.:-]+", re.ASCII).fullmatch
 _is_pattern = re.compile(r"[*?\[]").search
 _ENCODE = "write the credentials of a URL percent-encoded (/ as %2F, + as %2B)"
@@ -50,6 +54,7 @@ _HINTS = (
 _PUBLIC = frozenset(
     ("region", "scheme", "endpoint_override", "retry_limit_seconds", "allow_bucket_creation")
 )
+_MISSING_HINT = "check the path for a typing error"
 _OTHER_HINT = "check the URL, and that its object can be read"
 
 
@@ -111,10 +116,12 @@ class ObjectFile(PositionedFile):
         super().close()
 
     def _fetch(self, number: int) -> bytes:
+        import pyarrow as pa
+
         start = number * _BLOCK
         try:
             block: bytes = self._file.read_at(min(_BLOCK, self.size - start), start)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             # Without a cause: that may hold credentials.
             raise InputUnreadableError(
                 self.name,
@@ -145,9 +152,28 @@ def find_objects(url: str) -> list[StoredObject]:
 
     Raises `UsageError` if it is not such a URL and `InputNotFoundError` if there is no such object.
     """
+    root, name, path = _parsed(url)
+    if not root.startswith("abfs"):
+        return _find(root, name, path)
+    # Azure's client aborts the process if it finds no credentials.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=_silence) as pool:
+        try:
+            return pool.submit(_find, root, name, path).result()
+        except BrokenProcessPool:
+            raise InputNotFoundError(
+                f"{name}: the client of Azure has found no credentials",
+                hint="run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET",
+            ) from None
+
+
+def _silence() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def _find(root: str, name: str, path: str) -> list[StoredObject]:
     from pyarrow.fs import FileType
 
-    root, name, path = _parsed(url)
     with _storing(name, root):
         store, base = _open_store(root)
         found = store.get_file_info(_join(base, path)) if path else None
@@ -165,10 +191,13 @@ def find_objects(url: str) -> list[StoredObject]:
             raise InputNotFoundError(
                 f"{name} is a folder", hint=f"use a pattern, such as '{name.rstrip('/')}/*'"
             )
-        raise InputNotFoundError(
-            f"{name}: there is no such object",
-            hint="check the bucket and the path for a typing error",
-        )
+        bucket = base.partition("/")[0]
+        if bucket and store.get_file_info(bucket).type == FileType.NotFound:
+            raise InputNotFoundError(
+                f"{name}: there is no bucket {bucket}",
+                hint="check the name of the bucket for a typing error",
+            )
+        raise InputNotFoundError(f"{name}: there is no such object", hint=_MISSING_HINT)
 
 
 def read_versions(objects: Iterable[StoredObject]) -> Mapping[str, str]:
@@ -251,20 +280,17 @@ def _join(base: str, path: str) -> str:
 @contextmanager
 def _storing(name: str, root: str) -> Iterator[None]:
     """Translate what pyarrow raises. No error is kept as a cause: it may hold credentials."""
+    import pyarrow as pa
+
     try:
         yield
-    except IdentityError:
-        raise
     except FileNotFoundError:
-        raise InputNotFoundError(
-            f"{name}: there is no such object",
-            hint="check the bucket and the path for a typing error",
-        ) from None
-    except ValueError as error:  # pyarrow.ArrowInvalid
+        raise InputNotFoundError(f"{name}: there is no such object", hint=_MISSING_HINT) from None
+    except pa.ArrowInvalid as error:
         raise UsageError(
             f"{name}: {_text(error, root)}", hint="check the URL and the parameters after its ?"
         ) from None
-    except (OSError, NotImplementedError) as error:
+    except (OSError, pa.ArrowException) as error:
         text = _text(error, root)
         hint = next((hint for sign, hint in _HINTS if re.search(sign, text)), _OTHER_HINT)
         raise InputNotFoundError(f"{name}: {text}", hint=hint) from None
@@ -273,6 +299,8 @@ def _storing(name: str, root: str) -> Iterator[None]:
 def _text(error: Exception, root: str) -> str:
     """Return the text of an error in one line, without the credentials of the root."""
     text = " ".join(str(error).split()).replace(root, "the URL")
+    # What Google's client says besides is the same again.
+    text = re.sub(r"google::cloud::Status\((.*?) error_info=.*", r"\1", text)
     address, _, query = root.partition("?")
     secrets = address.partition("://")[2].rpartition("@")[0].split(":")
     if root.startswith("abfs"):
