@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from identity_cli.backfill.parts import PartFile
 from identity_cli.backfill.work import InputReport
 from identity_cli.errors import IdentityError, InputUnreadableError
-from identity_cli.files import open_private, writing
+from identity_cli.files import writing
 from identity_cli.graph.normalize import Normalizer
 from identity_cli.importer.digest import InputDigest
 from identity_cli.importer.formats import open_reader
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.stop import StopSwitch
 
-# Rows of a row group, which is held in memory, and rows between two looks at the text read so far.
-_ROW_GROUP = 16_384
+# Rows between two looks at the text read so far.
 _FEW_ROWS = 512
 _FIRST_REJECTS = 5
 _SECONDS_BETWEEN_REPORTS = 0.2
@@ -303,7 +303,7 @@ class _Reading:
         self._normalizer = Normalizer(task.region, null_words=task.options.null_words)
         self._digest = InputDigest(task.reading_options)
         self._digest.begin_input()
-        self._requests = _RequestsFile(task.part)
+        self._requests = PartFile(task.part)
         self._rejects: RejectsWriter | None = None
         self._rows = self._rejected = self._partial = self._local_phones = 0
         self._codes: Counter[str] = Counter()
@@ -371,63 +371,3 @@ class _Reading:
             self._first_rejects.append(
                 RejectedRow(self._task.path, row.line, problem.code, problem.reason)
             )
-
-
-class _RequestsFile:
-    """A Parquet file of requests that grows by row groups."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._pa = pa
-        texts = pa.list_(pa.string())
-        self._schema = pa.schema([("line", pa.int64()), ("emails", texts), ("phones", texts)])
-        self._file = open(path, "wb", opener=open_private)  # noqa: SIM115 - closed by `close`
-        self._writer = pq.ParquetWriter(self._file, self._schema)
-        self._begin_group()
-
-    def _begin_group(self) -> None:
-        self._lines: list[int] = []
-        self._emails: list[str] = []
-        self._phones: list[str] = []
-        self._email_ends = [0]
-        self._phone_ends = [0]
-
-    def append(self, line: int, emails: Sequence[str], phones: Sequence[str]) -> None:
-        """Add a request."""
-        self._lines.append(line)
-        self._emails += emails
-        self._phones += phones
-        self._email_ends.append(len(self._emails))
-        self._phone_ends.append(len(self._phones))
-        if len(self._lines) >= _ROW_GROUP:
-            self._write_group()
-
-    def finish(self) -> None:
-        """Write what is left; the file is on disk when this returns."""
-        if self._lines:
-            self._write_group()
-        self._writer.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file, finished or not."""
-        with suppress(Exception):
-            self._writer.close()
-        self._file.close()
-
-    def _write_group(self) -> None:
-        pa = self._pa
-        columns = [
-            pa.array(self._lines, pa.int64()),
-            self._lists(self._email_ends, self._emails),
-            self._lists(self._phone_ends, self._phones),
-        ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
-        self._begin_group()
-
-    def _lists(self, ends: list[int], values: list[str]) -> Any:
-        pa = self._pa
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, pa.string()))
