@@ -96,17 +96,19 @@ class InputNotFoundError(IdentityError):
 
 
 class InputUnreadableError(IdentityError):
-    """An input that cannot be read any further; the rows before this place are kept.
+    """An input that cannot be read, or not any further.
 
-    `location` is "PATH" or "PATH:LINE".
+    `location` is "PATH" or "PATH:LINE". `is_midway` is whether there were rows before this place;
+    what becomes of them is up to the command.
     """
 
     code = "input_unreadable"
     message = "The input cannot be read any further."
 
-    def __init__(self, location: str, message: str, *, hint: str) -> None:
+    def __init__(self, location: str, message: str, *, hint: str, is_midway: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.location = location
+        self.is_midway = is_midway
 
 
 class InputBusyError(IdentityError):

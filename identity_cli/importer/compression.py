@@ -62,7 +62,8 @@ class Unpacked(PeekableBytes):
         return InputUnreadableError(
             self._name,
             f"the compressed data {reason}",
-            hint="make the file again; the rows before this place are imported",
+            hint="make the file again",
+            is_midway=True,
         )
 
 

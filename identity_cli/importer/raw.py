@@ -76,8 +76,8 @@ def reading(name: str) -> Iterator[None]:
         raise InputUnreadableError(
             name,
             f"it cannot be read any further: {error.strerror}",
-            hint="check the disk or the network that it is on; the rows before this place are"
-            " imported",
+            hint="check the disk or the network that it is on",
+            is_midway=True,
         ) from error
 
 
@@ -234,8 +234,8 @@ class RawInput(PeekableBytes):
             raise InputUnreadableError(
                 self._name,
                 f"it became shorter while it was read: {self._file.tell()} of {size} bytes",
-                hint="run the same command again when nothing writes to it; the rows before this"
-                " place are imported",
+                hint="run the same command again when nothing writes to it",
+                is_midway=True,
             )
 
     def _read_some(self, wanted: int) -> bytes:

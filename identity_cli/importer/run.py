@@ -196,8 +196,10 @@ class Importer:
                 finally:
                     self._columns.end_input()
                 self._check_keys(reader)
-            except InputUnreadableError:
-                pipeline.drain()  # the rows before that place are kept
+            except InputUnreadableError as error:
+                pipeline.drain()
+                if error.is_midway and not self.plan.dry_run:
+                    error.hint = f"{error.hint}; the rows before this place are imported"
                 raise
             read = Progress(self.counts, reader.offset, total, phase="shared values")
             show(read)

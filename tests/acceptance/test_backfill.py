@@ -473,3 +473,14 @@ def test_a_missing_extra_is_named(run_identity: Run, tmp_path: Path) -> None:
     done = run_identity("backfill", "a.csv", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 2
     assert "pip install 'identity-cli[backfill]'" in done.stderr
+
+
+def test_input_that_breaks_off_promises_nothing(run_identity: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('email,phone\na@x.org,1\n"b@x.org\n')
+    for command in (("backfill", "a.csv"), ("import", "a.csv", "--dry-run")):
+        done = run_identity(*command)
+        assert done.returncode == 4
+        assert "a.csv:3: error: broken quoting" in done.stderr
+        assert "are imported" not in done.stderr
+    done = run_identity("import", "a.csv")
+    assert done.stderr.endswith("; the rows before this place are imported\n")

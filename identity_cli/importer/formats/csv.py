@@ -215,19 +215,21 @@ class CsvReader:
             return InputUnreadableError(
                 location,
                 "the text is not in the expected encoding",
-                hint="use --encoding; the rows before this place are imported",
+                hint="use --encoding",
+                is_midway=True,
             )
         if isinstance(error, _LineTooLongError):
             return InputUnreadableError(
                 location,
                 f"a line of more than {LINE_MAX} characters, without a line end",
-                hint="check that this is a CSV file; the rows before this line are imported",
+                hint="check that this is a CSV file",
+                is_midway=True,
             )
         return InputUnreadableError(
             location,
             f"broken quoting in the record that begins here ({error})",
-            hint='close the quote, and double a quote inside a quoted cell (""); '
-            "the rows before this line are imported",
+            hint='close the quote, and double a quote inside a quoted cell ("")',
+            is_midway=True,
         )
 
 

@@ -28,7 +28,6 @@ _space = re.compile(r"[ \t\r\n]*")
 # How deep an array is looked for inside objects, and by how many objects it is judged.
 _DEEPEST_ARRAY = 8
 _SAMPLE = 100
-_KEPT = "the rows before this place are imported"
 
 
 class _Array(NamedTuple):
@@ -80,7 +79,8 @@ class JsonReader:
             raise InputUnreadableError(
                 self._name,
                 f"the text after object {self.line} is not in the expected encoding",
-                hint=f"use --encoding; {_KEPT}",
+                hint="use --encoding",
+                is_midway=True,
             ) from error
 
     def _document(self) -> Iterator[Row]:
@@ -137,7 +137,8 @@ class JsonReader:
             raise InputUnreadableError(
                 self._name,
                 f"there is a second array of contacts, {path!r}, after object {self.line}",
-                hint=f"split it, for example: jq '.{path}[]' FILE; {_KEPT}",
+                hint=f"split it, for example: jq '.{path}[]' FILE",
+                is_midway=True,
             )
         self._arrays.append(_Array(path, is_used))
         if is_used:
@@ -186,7 +187,8 @@ class JsonReader:
         return InputUnreadableError(
             self._name,
             f"broken JSON in object {self.line + 1}, at line {line}, column {column}: {problem}",
-            hint=f"make the file again, or correct it there; {_KEPT}",
+            hint="make the file again, or correct it there",
+            is_midway=True,
         )
 
 

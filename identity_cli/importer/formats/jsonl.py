@@ -74,7 +74,8 @@ class JsonLinesReader:
             raise InputUnreadableError(
                 f"{self._name}:{self.line + 1}",
                 "the text is not in the expected encoding",
-                hint="use --encoding; the rows before this place are imported",
+                hint="use --encoding",
+                is_midway=True,
             ) from error
 
     def _lines(self) -> Iterator[bytes]:

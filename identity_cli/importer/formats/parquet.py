@@ -50,7 +50,8 @@ def unreadable(name: str, rows: int, error: Exception) -> InputUnreadableError:
     return InputUnreadableError(
         f"{name}:{rows + 1}" if rows else name,
         f"the Parquet file cannot be read: {problem.partition(chr(10))[0][:200]}",
-        hint="make the file again; the rows before this place are imported",
+        hint="make the file again",
+        is_midway=True,
     )
 
 

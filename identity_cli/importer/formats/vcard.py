@@ -148,7 +148,8 @@ class VcardReader:
             raise InputUnreadableError(
                 f"{self._name}:{card.line}",
                 "the card that begins here has no END:VCARD",
-                hint="if the file is cut off, export it again; the rows before it are imported",
+                hint="if the file is cut off, export it again",
+                is_midway=True,
             )
 
     def _bad(self, line: int, content: str, problem: str) -> Row:
@@ -257,7 +258,8 @@ class VcardReader:
             raise InputUnreadableError(
                 f"{self._name}:{self.line + 1}",
                 "the text is not in the expected encoding",
-                hint="use --encoding; the rows before this place are imported",
+                hint="use --encoding",
+                is_midway=True,
             ) from error
 
 
