@@ -162,7 +162,7 @@ def find_objects(url: str) -> list[StoredObject]:
             return pool.submit(_find, root, name, path).result()
         except BrokenProcessPool:
             raise InputNotFoundError(
-                f"{name}: the client of Azure has found no credentials",
+                f"{name}: the client of Azure ended without an answer; it may have no credentials",
                 hint="run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET",
             ) from None
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
 import random
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from identity_cli.backfill import objects
 from identity_cli.backfill.assignment import expand_patterns
+from identity_cli.backfill.door import _read, _Task
 from identity_cli.backfill.objects import ObjectFile, find_objects, object_name
-from identity_cli.errors import InputUnreadableError, UsageError
+from identity_cli.errors import InputNotFoundError, InputUnreadableError, UsageError
+from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.source import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -87,12 +94,13 @@ class _Counted:
         self._file: Any = pa.BufferReader(data)
         self.requests: list[tuple[int, int]] = []
         self._fails_at = fails_at
+        self.tag = b"1"
 
     def size(self) -> int:
         return int(self._file.size())
 
     def metadata(self) -> dict[str, bytes]:
-        return {"ETag": b"1"}
+        return {"ETag": self.tag}
 
     def close(self) -> None:
         self._file.close()
@@ -122,3 +130,38 @@ def test_an_error_in_the_middle_is_told_without_credentials(data: bytes) -> None
         source.stream().read()
     assert raised.value.__cause__ is None
     source.close()
+
+
+class _Rewritten:
+    """An object whose store has another version each time it is opened."""
+
+    def __init__(self) -> None:
+        self._versions = iter((b"1", b"2"))
+
+    def open(self) -> ObjectFile:
+        counted = _Counted(b"email\na@example.com\n")
+        counted.tag = next(self._versions)
+        return ObjectFile("s3://bucket/a", "s3://bucket", counted)
+
+
+def test_an_object_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    stored: Any = _Rewritten()
+    plan = ImportPlan(("s3://bucket/a",))
+    task = _Task(
+        "s3://bucket/a",
+        stored,
+        plan.options,
+        plan.reading_options(),
+        None,
+        tmp_path / "part",
+        tmp_path / "rejects",
+    )
+    with pytest.raises(InputUnreadableError, match="changed while it was read"):
+        _read(task, lambda *_read_so_far: None)
+
+
+def test_a_client_of_azure_that_aborts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_silence", partial(os._exit, 1))
+    with pytest.raises(InputNotFoundError, match="ended without an answer") as raised:
+        find_objects("abfs://box:secret@me.dfs.core.windows.net/a")
+    assert "secret" not in str(raised.value)
