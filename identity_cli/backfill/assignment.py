@@ -5,16 +5,18 @@ from __future__ import annotations
 import glob
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from identity_cli.backfill.objects import find_objects
 from identity_cli.errors import UsageError
-from identity_cli.importer.source import is_file
+from identity_cli.importer.source import check_input, is_file, is_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from identity_cli.backfill.objects import StoredObject
     from identity_cli.importer.plan import ImportPlan
 
 Engine = Literal["duckdb", "spark"]
@@ -41,7 +43,8 @@ class BackfillPlan:
 
     Without `work` a temporary directory is used. `memory` is DuckDB's limit, such as "4GB".
     `threads` is the number of processes that read, and of threads that compute; None: the cores.
-    Without a `cluster`, DuckDB computes.
+    Without a `cluster`, DuckDB computes. `objects` are the inputs in object storage, by the names
+    that `reading` has for them.
     """
 
     reading: ImportPlan
@@ -49,10 +52,14 @@ class BackfillPlan:
     memory: str = "4GB"
     threads: int | None = None
     cluster: SparkCluster | None = None
+    objects: Mapping[str, StoredObject] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise what `ImportPlan.check` raises, and `UsageError` for an input that is no file."""
-        self.reading.check()
+        files = [path for path in self.reading.paths if path not in self.objects]
+        for path in files:
+            check_input(path)
+        self.reading.check_results()
         if not _is_size(self.memory):
             raise UsageError(
                 f"--memory takes a size, not {self.memory!r}", hint="for example --memory 4GB"
@@ -61,7 +68,7 @@ class BackfillPlan:
             raise UsageError(
                 "--restart is for a --work directory", hint="leave it out, or use --work DIR"
             )
-        for path in self.reading.paths:
+        for path in files:
             if not is_file(path):
                 raise UsageError(
                     f"{path} is not a file: a backfill reads files",
@@ -101,9 +108,31 @@ def require_extra(what: str = "this backfill", *, extra: str = "backfill") -> No
 
 
 def expand_patterns(files: Iterable[str]) -> tuple[str, ...]:
-    """Return the files, with patterns that no shell has expanded replaced by what they match."""
+    """Return the files, with patterns that no shell has expanded replaced by what they match.
+
+    URLs are kept as they are.
+    """
     paths: list[str] = []
     for file in files:
-        matches = [] if os.path.exists(file) else sorted(glob.glob(file))
+        is_name = is_object(file) or os.path.exists(file)
+        matches = [] if is_name else sorted(glob.glob(file))
         paths += matches or [file]
     return tuple(paths)
+
+
+def expand_urls(paths: Iterable[str]) -> tuple[tuple[str, ...], dict[str, StoredObject]]:
+    """Return the names of all inputs, with what URLs match, and the objects among them.
+
+    Raises `UsageError` and `InputNotFoundError`.
+    """
+    names: list[str] = []
+    objects: dict[str, StoredObject] = {}
+    for path in paths:
+        if not is_object(path):
+            names.append(path)
+            continue
+        require_extra("object storage")
+        found = find_objects(path)
+        names += [one.name for one in found]
+        objects |= {one.name: one for one in found}
+    return tuple(names), objects

@@ -14,14 +14,15 @@ import signal
 import time
 import traceback
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from identity_cli.backfill.parts import PartFile
 from identity_cli.backfill.work import InputReport
 from identity_cli.errors import IdentityError, InputUnreadableError
-from identity_cli.files import open_private, writing
+from identity_cli.files import writing
 from identity_cli.graph.normalize import Normalizer
 from identity_cli.importer.digest import InputDigest
 from identity_cli.importer.formats import open_reader
@@ -32,18 +33,18 @@ from identity_cli.importer.row_requests import read_values
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
+    from identity_cli.backfill.objects import StoredObject
     from identity_cli.backfill.work import WorkDirectory
     from identity_cli.errors import InvalidRequestError
     from identity_cli.importer.formats import InputOptions, Reader, Row
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.stop import StopSwitch
 
-# Rows of a row group, which is held in memory, and rows between two looks at the text read so far.
-_ROW_GROUP = 16_384
+# Rows between two looks at the text read so far.
 _FEW_ROWS = 512
 _FIRST_REJECTS = 5
 _SECONDS_BETWEEN_REPORTS = 0.2
@@ -51,9 +52,13 @@ _SECONDS_BETWEEN_REPORTS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """An input to read, and where its requests and its rejected rows go."""
+    """An input to read, and where its requests and its rejected rows go.
+
+    `stored` is None for a file.
+    """
 
     path: str
+    stored: StoredObject | None
     options: InputOptions
     reading_options: dict[str, Any]
     region: str | None
@@ -64,6 +69,7 @@ class _Task:
 def read_inputs(
     work: WorkDirectory,
     plan: ImportPlan,
+    objects: Mapping[str, StoredObject],
     *,
     processes: int,
     switch: StopSwitch,
@@ -71,12 +77,13 @@ def read_inputs(
 ) -> None:
     """Read the inputs that the work directory does not have yet, in so many processes.
 
+    `objects` are those of the inputs that are in object storage, by name.
     `show` is called with the number of bytes and of rows read so far, those of finished inputs
     included. Raises the error of the first input that cannot be read, when all before it have been
     read; `OutputError`, and `StopRequestedError`.
     """
     reports = work.require_manifest().reports
-    pool = _Pool(work, plan, show)
+    pool = _Pool(work, plan, objects, show)
     try:
         pool.run([i for i, report in enumerate(reports) if report is None], processes, switch)
     finally:
@@ -87,10 +94,15 @@ class _Pool:
     """The processes at work, each with the pipe to it and the index of the input that it reads."""
 
     def __init__(
-        self, work: WorkDirectory, plan: ImportPlan, show: Callable[[int, int], None]
+        self,
+        work: WorkDirectory,
+        plan: ImportPlan,
+        objects: Mapping[str, StoredObject],
+        show: Callable[[int, int], None],
     ) -> None:
         self._work = work
         self._plan = plan
+        self._objects = objects
         self._show = show
         self._children: dict[Connection, BaseProcess] = {}
         self._reading: dict[Connection, int] = {}
@@ -156,6 +168,7 @@ class _Pool:
             pipe.send(
                 _Task(
                     plan.paths[index],
+                    self._objects.get(plan.paths[index]),
                     plan.options,
                     plan.reading_options(),
                     plan.region,
@@ -238,15 +251,33 @@ def _rebuilt(kind: type[IdentityError], message: str, state: dict[str, Any]) -> 
 
 
 def _read(task: _Task, report: Callable[[int, int], None]) -> InputReport:
-    before = os.stat(task.path)
-    content = content_digest(task.path)
-    source = Source(task.path)
-    try:
+    if task.stored is None:
+        return _read_file(task, report)
+    with task.stored.open() as file:
+        reading = _read_source(task, Source(task.path, file=file), report)
+        version = file.version
+    with task.stored.open() as file:
+        if file.version != version:
+            raise InputUnreadableError(
+                task.path,
+                "the object has changed while it was read",
+                hint="run the same command again when nobody writes to it",
+            )
+    return reading.report(version)
+
+
+def _read_source(task: _Task, source: Source, report: Callable[[int, int], None]) -> _Reading:
+    with closing(source):
         reading = _Reading(task, open_reader(source, task.options))
         with writing(str(task.part)):
             reading.run(lambda rows: report(source.offset, rows))
-    finally:
-        source.close()
+    return reading
+
+
+def _read_file(task: _Task, report: Callable[[int, int], None]) -> InputReport:
+    before = os.stat(task.path)
+    content = content_digest(task.path)
+    reading = _read_source(task, Source(task.path), report)
     after = os.stat(task.path)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise InputUnreadableError(
@@ -272,7 +303,7 @@ class _Reading:
         self._normalizer = Normalizer(task.region, null_words=task.options.null_words)
         self._digest = InputDigest(task.reading_options)
         self._digest.begin_input()
-        self._requests = _RequestsFile(task.part)
+        self._requests = PartFile(task.part)
         self._rejects: RejectsWriter | None = None
         self._rows = self._rejected = self._partial = self._local_phones = 0
         self._codes: Counter[str] = Counter()
@@ -310,7 +341,7 @@ class _Reading:
                 self._rejects.file.close()
 
     def report(self, content: str) -> InputReport:
-        """Return what was read; `content` is the digest of the file."""
+        """Return what was read; `content` is the digest of the file, or the object's version."""
         return InputReport(
             content=content,
             digest=self._digest.hexdigest(),
@@ -340,63 +371,3 @@ class _Reading:
             self._first_rejects.append(
                 RejectedRow(self._task.path, row.line, problem.code, problem.reason)
             )
-
-
-class _RequestsFile:
-    """A Parquet file of requests that grows by row groups."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._pa = pa
-        texts = pa.list_(pa.string())
-        self._schema = pa.schema([("line", pa.int64()), ("emails", texts), ("phones", texts)])
-        self._file = open(path, "wb", opener=open_private)  # noqa: SIM115 - closed by `close`
-        self._writer = pq.ParquetWriter(self._file, self._schema)
-        self._begin_group()
-
-    def _begin_group(self) -> None:
-        self._lines: list[int] = []
-        self._emails: list[str] = []
-        self._phones: list[str] = []
-        self._email_ends = [0]
-        self._phone_ends = [0]
-
-    def append(self, line: int, emails: Sequence[str], phones: Sequence[str]) -> None:
-        """Add a request."""
-        self._lines.append(line)
-        self._emails += emails
-        self._phones += phones
-        self._email_ends.append(len(self._emails))
-        self._phone_ends.append(len(self._phones))
-        if len(self._lines) >= _ROW_GROUP:
-            self._write_group()
-
-    def finish(self) -> None:
-        """Write what is left; the file is on disk when this returns."""
-        if self._lines:
-            self._write_group()
-        self._writer.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file, finished or not."""
-        with suppress(Exception):
-            self._writer.close()
-        self._file.close()
-
-    def _write_group(self) -> None:
-        pa = self._pa
-        columns = [
-            pa.array(self._lines, pa.int64()),
-            self._lists(self._email_ends, self._emails),
-            self._lists(self._phone_ends, self._phones),
-        ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
-        self._begin_group()
-
-    def _lists(self, ends: list[int], values: list[str]) -> Any:
-        pa = self._pa
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, pa.string()))

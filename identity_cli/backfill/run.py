@@ -14,6 +14,7 @@ import psycopg
 from identity_cli.backfill.door import content_digest, read_inputs
 from identity_cli.backfill.engine import compute_rows
 from identity_cli.backfill.load import Load
+from identity_cli.backfill.objects import read_versions
 from identity_cli.backfill.tally import Tally
 from identity_cli.backfill.target import check_target, is_held, read_state, write_held
 from identity_cli.backfill.work import WorkDirectory, open_work
@@ -26,7 +27,7 @@ from identity_cli.graph.hubs import find_hubs
 from identity_cli.graph.profile import check_profile, effective_region
 from identity_cli.graph.run_list import ROWS
 from identity_cli.importer.checkpoints import Checkpoint, Counts
-from identity_cli.importer.opening import identify_inputs
+from identity_cli.importer.opening import identify_input
 from identity_cli.importer.report import ImportReport, RunError, Status
 from identity_cli.importer.runs import InputIdentity, RunJournal
 from identity_cli.importer.stop import StopRequestedError, StopSwitch
@@ -209,12 +210,21 @@ class Backfill:
     def _begin(self, work: WorkDirectory, region: str | None) -> Manifest:
         self._tally.use_region(region)
         reading = self._tally.reading
-        manifest = work.begin(
-            self._tally.options, identify_inputs(reading), restart=reading.restart
-        )
-        for path, report in zip(reading.paths, manifest.reports, strict=True):
+        objects = self.plan.objects
+        inputs = [
+            objects[path].identity() if path in objects else identify_input(path)
+            for path in reading.paths
+        ]
+        manifest = work.begin(self._tally.options, inputs, restart=reading.restart)
+        finished = [
+            (path, report.content)
+            for path, report in zip(reading.paths, manifest.reports, strict=True)
+            if report is not None
+        ]
+        versions = read_versions(objects[path] for path, _ in finished if path in objects)
+        for path, content in finished:
             self._switch.check()
-            if report is not None and content_digest(path) != report.content:
+            if (versions.get(path) or content_digest(path)) != content:
                 raise UsageError(
                     f"{path} has changed since the backfill in {work.path} was begun",
                     hint="use --restart to start over, or another --work directory",
@@ -261,6 +271,7 @@ class Backfill:
         read_inputs(
             work,
             self._tally.reading,
+            self.plan.objects,
             processes=self.plan.threads or _cores(),
             switch=self._switch,
             show=lambda offset, rows: part.reach(offset, rows=rows),

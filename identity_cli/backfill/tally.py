@@ -156,11 +156,16 @@ class Tally:
         """Return the counts by name."""
         return asdict(self.counts)
 
+    def _base_name(self, index: int) -> str:
+        """Return the last part of an input's name, with its number if an earlier one has it."""
+        names = [os.path.basename(path) for path in self.reading.paths[: index + 1]]
+        return names[-1] if names[-1] not in names[:-1] else f"{names[-1]}.{index + 1}"
+
     def _open_rejects(self, index: int, run_id: int) -> ResultFile:
         try:
             paths = self.reading.rejects_paths(index, run_id)
-        except InputNotFoundError:  # computed on another machine
-            paths = [f"{os.path.basename(self.reading.paths[index])}.{run_id}.rejects"]
+        except InputNotFoundError:  # in object storage, or computed on another machine
+            paths = [f"{self._base_name(index)}.{run_id}.rejects"]
         failure: OutputError | None = None
         for path in paths:
             file = ResultFile(path)

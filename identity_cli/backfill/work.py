@@ -37,9 +37,9 @@ _RESTART = "use --restart to start over, or another --work directory"
 class InputReport:
     """What was read of one input.
 
-    `content` is the SHA-256 of the whole file, `digest` that of its rows as an import computes it.
-    `lines` is the last line. `codes` counts the rows in the rejects file. `local_phones` is how
-    many rows had a number without a country code and no region.
+    `content` is the SHA-256 of the whole file, or of the version of an object, and `digest` that
+    of its rows as an import computes it. `lines` is the last line. `codes` counts the rows in the
+    rejects file. `local_phones` is how many rows had a number without a country code and no region.
     """
 
     content: str

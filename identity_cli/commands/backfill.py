@@ -284,9 +284,11 @@ def _ending(
     quiet: bool,
 ) -> Ending:
     """Return what reports the end, and remove the summary of an earlier run."""
+    from identity_cli.backfill.objects import object_name
     from identity_cli.importer.report import refused_report
     from identity_cli.importer.results import remove_old_summary
 
+    paths = tuple(map(object_name, paths))
     summary_path = result_path(summary, *paths, rejects, metrics)
     if summary_path is not None:
         remove_old_summary(summary_path)
@@ -343,14 +345,19 @@ def _plan(
     restart: bool = False,
     **options: Any,
 ) -> BackfillPlan:
-    """Return the plan of a command line; `options` are those of `input_options`."""
-    from identity_cli.backfill.assignment import BackfillPlan, spark_cluster
+    """Return the plan of a command line; `options` are those of `input_options`.
+
+    Looks for the inputs in object storage.
+    """
+    from identity_cli.backfill.assignment import BackfillPlan, expand_urls, spark_cluster
     from identity_cli.graph.normalize import check_region
     from identity_cli.importer.formats import InputOptions
     from identity_cli.importer.plan import ImportPlan
 
+    cluster = spark_cluster(*spark)
+    names, objects = expand_urls(paths)
     reading = ImportPlan(
-        paths=paths,
+        paths=names,
         options=input_options(**options) if options else InputOptions(),
         region=check_region(region),
         rejects=rejects,
@@ -358,7 +365,7 @@ def _plan(
         metrics=metrics,
         restart=restart,
     )
-    return BackfillPlan(reading, work, memory, threads, spark_cluster(*spark))
+    return BackfillPlan(reading, work, memory, threads, cluster, objects)
 
 
 def _say_nothing(_text: str) -> None:

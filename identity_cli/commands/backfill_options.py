@@ -8,7 +8,9 @@ import typer
 
 from identity_cli.commands.options import note_empty_variable
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE…", help="Inputs, or patterns of names.")]
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE…", help="Inputs or URLs, or patterns of names.")
+]
 Into = Annotated[
     str | None,
     typer.Option(

@@ -54,15 +54,17 @@ class OpenedRun:
 
 def identify_inputs(plan: ImportPlan) -> list[InputIdentity]:
     """Return what the inputs are found again by. Files are opened one at a time."""
-    return [
-        InputIdentity(
-            # A name need not be text, a JSON document does.
-            path.encode(errors="backslashreplace").decode(),
-            file_size(path) if is_file(path) else None,
-            fingerprint(path) if is_file(path) else None,
-        )
-        for path in plan.paths
-    ]
+    return [identify_input(path) for path in plan.paths]
+
+
+def identify_input(path: str) -> InputIdentity:
+    """Return what an input is found again by."""
+    return InputIdentity(
+        # A name need not be text, a JSON document does.
+        path.encode(errors="backslashreplace").decode(),
+        file_size(path) if is_file(path) else None,
+        fingerprint(path) if is_file(path) else None,
+    )
 
 
 def open_run(

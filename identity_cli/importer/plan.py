@@ -41,6 +41,10 @@ class ImportPlan:
         """Look at the disk. Raises `UsageError`, `InputNotFoundError`, `OutputError`."""
         for path in self.paths:
             check_input(path)
+        self.check_results()
+
+    def check_results(self) -> None:
+        """Look at where results go, and for one file twice. Raises what `check` raises."""
         if self.rejects is not None and len(self.paths) > 1:
             raise UsageError(
                 "--rejects takes one input",

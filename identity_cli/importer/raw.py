@@ -81,6 +81,45 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
+class PositionedFile(io.RawIOBase):
+    """A file without a descriptor, such as an object in object storage.
+
+    `read_at` fills some of a buffer from a position, and leaves the own position of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Buffer) -> int:
+        count = self.read_at(memoryview(buffer), self._position)
+        self._position += count
+        return count
+
+    def read_at(self, buffer: memoryview, position: int) -> int:
+        """Return how many bytes were read; 0 at the end. Raises `InputUnreadableError`."""
+        raise NotImplementedError
+
+
+def _size(file: IO[bytes] | PositionedFile) -> int:
+    return file.size if isinstance(file, PositionedFile) else os.fstat(file.fileno()).st_size
+
+
 class PipeNotKeptError(InputUnreadableError):
     """The beginning of a pipe could not be kept; nothing that was read from it is lost."""
 
@@ -118,7 +157,7 @@ class RawInput(PeekableBytes):
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: BinaryIO | PositionedFile,
         name: str,
         size: int | None,
         while_reading: AbstractContextManager[Any],
@@ -134,7 +173,8 @@ class RawInput(PeekableBytes):
         self._while_reading = while_reading
         self._while_idle = while_idle
         self._poll = select.poll()
-        self._poll.register(file, select.POLLIN)
+        if size is None:
+            self._poll.register(file, select.POLLIN)
 
     def readinto(self, buffer: Buffer) -> int:
         count = super().readinto(buffer)
@@ -190,7 +230,7 @@ class RawInput(PeekableBytes):
         return data
 
     def _check_whole(self, size: int) -> None:
-        if min(self._file.tell(), os.fstat(self._file.fileno()).st_size) < size:
+        if min(self._file.tell(), _size(self._file)) < size:
             raise InputUnreadableError(
                 self._name,
                 f"it became shorter while it was read: {self._file.tell()} of {size} bytes",
@@ -220,19 +260,19 @@ class RawInput(PeekableBytes):
 
 
 class SeekableInput(io.RawIOBase):
-    """A regular file with a position of its own, whoever else reads from it.
+    """A file with random access and a position of its own, whoever else reads from it.
 
     `on_read` is called with the position after every read.
     """
 
     def __init__(
         self,
-        file: IO[bytes],
+        file: IO[bytes] | PositionedFile,
         name: str,
         while_reading: AbstractContextManager[Any],
         on_read: Callable[[int], None],
     ) -> None:
-        self._descriptor = file.fileno()
+        self._file = file
         self._name = name
         self._while_reading = while_reading
         self._on_read = on_read
@@ -248,7 +288,7 @@ class SeekableInput(io.RawIOBase):
         base = {
             os.SEEK_SET: 0,
             os.SEEK_CUR: self._position,
-            os.SEEK_END: os.fstat(self._descriptor).st_size,
+            os.SEEK_END: _size(self._file),
         }[whence]
         if base + offset < 0:
             # The error of a file: zipfile looks for records that may not be there.
@@ -262,7 +302,10 @@ class SeekableInput(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer)
         with reading(self._name), self._while_reading:
-            count = os.preadv(self._descriptor, [view], self._position)
+            if isinstance(self._file, PositionedFile):
+                count = self._file.read_at(view, self._position)
+            else:
+                count = os.preadv(self._file.fileno(), [view], self._position)
         self._position += count
         self._on_read(self._position)
         return count

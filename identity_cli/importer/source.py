@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 import sys
 from contextlib import contextmanager, nullcontext
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from identity_cli.importer.raw import PeekableBytes
+    from identity_cli.importer.raw import PeekableBytes, PositionedFile
 
 STDIN = "-"
+_is_object = re.compile(r"(s3|gs|gcs|abfss?)://", re.IGNORECASE).match
 
 # A fingerprint reads at most so many blocks of a file, spread evenly over it.
 _FINGERPRINT_BLOCKS = 1024
@@ -34,6 +36,8 @@ def _do_nothing(_is_idle: bool) -> None:
 class Source:
     """An open input. `size` is None if it is not known in advance (standard input, a pipe).
 
+    With `file`, that is read, and `path` only names it.
+
     `while_reading` is entered around every read that may block. While a pipe has nothing to read,
     `while_idle` is called with True every few hundredths of a second, and with False when it has.
 
@@ -45,14 +49,17 @@ class Source:
         self,
         path: str,
         *,
+        file: PositionedFile | None = None,
         while_reading: AbstractContextManager[Any] | None = None,
         while_idle: Callable[[bool], None] = _do_nothing,
     ) -> None:
         self.path = path
         self.name = "standard input" if path == STDIN else path
         self._waiting = while_reading or nullcontext()
+        self._file: BinaryIO | PositionedFile
+        self.size: int | None
         with self._waiting:  # opening a named pipe waits for its writer
-            self._file, self.size = _open(path)
+            self._file, self.size = _open(path) if file is None else (file, file.size)
         self._raw = RawInput(self._file, self.name, self.size, self._waiting, while_idle)
         self._content: PeekableBytes | None = None
         self._stream: io.BufferedReader | None = None
@@ -148,7 +155,9 @@ class Source:
             self._spooled_pipe = spool(self._raw, self.name)
         return self._random_access(self._spooled_pipe, lambda _position: None)
 
-    def _random_access(self, file: IO[bytes], on_read: Callable[[int], None]) -> io.BufferedReader:
+    def _random_access(
+        self, file: IO[bytes] | PositionedFile, on_read: Callable[[int], None]
+    ) -> io.BufferedReader:
         return io.BufferedReader(SeekableInput(file, self.name, self._waiting, on_read), BLOCK)
 
 
@@ -164,6 +173,11 @@ def _open(path: str) -> tuple[BinaryIO, int | None]:
         status = _stat(path)
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Source.close
     return file, status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def is_object(path: str) -> bool:
+    """Return whether this is the URL of an object in object storage."""
+    return _is_object(path) is not None
 
 
 def read_input(path: str) -> bytes:
@@ -229,6 +243,8 @@ def _opening(path: str) -> Iterator[None]:
             FileNotFoundError: "check the path for a typing error",
             PermissionError: "give yourself permission to read it",
         }.get(type(error), "check that it can be read")
+        if is_object(path):
+            hint = "use identity backfill, which reads from object storage, or download it first"
         raise InputNotFoundError(f"{path}: {error.strerror}", hint=hint) from error
     except ValueError as error:  # a NUL in the path
         raise InputNotFoundError("a path with a NUL character", hint="check the path") from error
