@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -374,16 +375,26 @@ def has_begun(url: str, runs_before: Any) -> bool:
         return connection.execute("SELECT count(*) FROM import_run").fetchone() != runs_before
 
 
-def wait_for(
+@contextmanager
+def in_the_middle(
     reached: Callable[[Path, str], bool], folder: Path, url: str, process: subprocess.Popen[str]
-) -> None:
+) -> Iterator[None]:
+    """Wait until it has come so far; it cannot commit before the block ends, however fast it is."""
     deadline = time.monotonic() + 60
-    with psycopg.connect(url) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         runs = connection.execute("SELECT count(*) FROM import_run").fetchone()
-    while not (reached(folder, url) and has_begun(url, runs)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+
+    def wait_until(is_true: Callable[[], bool]) -> None:
+        while not is_true():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+    wait_until(lambda: has_begun(url, runs))
+    with psycopg.connect(url) as holder:
+        holder.execute("LOCK TABLE import_run IN SHARE MODE")
+        wait_until(lambda: reached(folder, url))
+        yield
 
 
 def test_a_backfill_that_is_killed_resumes(
@@ -396,10 +407,10 @@ def test_a_backfill_that_is_killed_resumes(
     command = ("backfill", "a.csv", "b.csv", "--work", "w", "--max-rejects", "100%")
     for reached in (is_reading, is_computing, is_computing, is_loading, is_loading):
         process = start_identity(*command)
-        wait_for(reached, tmp_path, database_url, process)
-        time.sleep(moments.random() * 0.2)
-        process.kill()
-        process.wait()
+        with in_the_middle(reached, tmp_path, database_url, process):
+            time.sleep(moments.random() * 0.2)
+            process.kill()
+            process.wait()
         with psycopg.connect(database_url) as connection:
             assert connection.execute("SELECT count(*) FROM contact").fetchone() == (0,)
     done = run_identity(*command)
@@ -422,8 +433,8 @@ def test_an_interrupt_ends_a_backfill_in_order(
 ) -> None:
     as_csv(tmp_path / "a.csv", messy_rows(9, 40_000, people=8_000))
     process = start_identity("backfill", "a.csv", "--work", "w", "--json")
-    wait_for(reached, tmp_path, database_url, process)
-    process.send_signal(signal.SIGINT)
+    with in_the_middle(reached, tmp_path, database_url, process):
+        process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "Traceback" not in err
