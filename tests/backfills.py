@@ -23,7 +23,8 @@ HEADER = ("Email", "Email 2", "Phone", "Note")
 _CONTACTS = """
     SELECT id, email, phone_number, linked_id, initial_linked_id, link_precedence::text,
            linked_precedence::text, anchors_email, anchors_phone, run_id, line, deleted_at,
-           dense_rank() OVER (ORDER BY created_at), dense_rank() OVER (ORDER BY updated_at),
+           dense_rank() OVER (PARTITION BY id > 0 ORDER BY created_at),
+           dense_rank() OVER (PARTITION BY id > 0 ORDER BY updated_at),
            updated_at = created_at
     FROM contact ORDER BY id
 """

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
-from identity_cli.backfill.files import HELD_CONTACTS, HELD_EVIDENCE, drop_result, fingerprint
+from identity_cli.backfill.files import (
+    HELD_CONTACTS,
+    HELD_EVIDENCE,
+    HELD_RULES,
+    drop_result,
+    fingerprint,
+)
 from identity_cli.backfill.plan import Statement
 from identity_cli.errors import OutputError, UsageError
 from identity_cli.files import writing
@@ -80,6 +86,7 @@ _NO_EVIDENCE_HELD = """
     SELECT CAST(NULL AS VARCHAR) AS value, CAST(NULL AS VARCHAR) AS other_value WHERE false
 """
 _HELD_EVIDENCE = "SELECT value, other_value FROM read_parquet(getvariable('held_evidence'))"
+_RULES = "SELECT * FROM read_parquet(getvariable('held_{}'))"
 _TARGET = """
     SELECT count(*) AS held, CAST(getvariable('first_contact_id') AS BIGINT) AS first_contact_id,
            CAST(getvariable('first_evidence_id') AS BIGINT) AS first_evidence_id
@@ -124,11 +131,13 @@ def inputs(connection: duckdb.DuckDBPyConnection) -> tuple[Statement, ...]:
     ).fetchone()
     assert is_held is not None  # noqa: S101 - such a query returns one row
     contacts, evidence = is_held
+    rules = connection.execute("SELECT getvariable('held_blocked') IS NOT NULL").fetchone()
     return (
         Statement("request_count", _COUNT),
         Statement("held", _HELD if contacts else _NONE_HELD),
         Statement("held_evidence", _HELD_EVIDENCE if evidence else _NO_EVIDENCE_HELD),
         Statement("target", _TARGET),
+        *(Statement(name, _RULES.format(name)) for name in HELD_RULES if rules == (True,)),
     )
 
 
@@ -190,7 +199,10 @@ def _provide(
         **first_ids,
         "parts": [str(part.path.absolute()) for part in parts],
     }
-    for name, path in {"held_contacts": HELD_CONTACTS, "held_evidence": HELD_EVIDENCE}.items():
+    held = {"held_contacts": HELD_CONTACTS, "held_evidence": HELD_EVIDENCE} | {
+        f"held_{name}": path for name, path in HELD_RULES.items()
+    }
+    for name, path in held.items():
         variables[name] = str(work / path) if (work / path).exists() else None
     variables["requests"] = 0
     if parts:

@@ -22,7 +22,13 @@ from identity_cli.backfill.database import (
     opened,
     order_preserved,
 )
-from identity_cli.backfill.files import counts_path, replaced, result_path, write_counts
+from identity_cli.backfill.files import (
+    counts_path,
+    plan_for,
+    replaced,
+    result_path,
+    write_counts,
+)
 from identity_cli.backfill.replay import replay, settle
 from identity_cli.meter import SILENT
 
@@ -85,20 +91,21 @@ class _Computation:
         self._reader = reader
         self._work = work
         self._switch = switch
+        self._plan = plan_for(work)
 
     def run(self, meter: Meter) -> None:
         begin = meter.steps(plan.PHASES)
         begin("requests")
-        self._make_all(inputs(self._connection) + plan.PAIRS, meter.part("requests"))
+        self._make_all(inputs(self._connection) + self._plan.pairs, meter.part("requests"))
         begin("values")
-        self._make_all(plan.VALUES, meter.part("values"))
+        self._make_all(self._plan.values, meter.part("values"))
         begin("events")
-        self._make_all(plan.EVENTS, meter.part("events"))
+        self._make_all(self._plan.events, meter.part("events"))
         begin("replay")
         self._step("played", partial(self._replay, meter.part("replay")))
         self._step("settled", self._settle)
         begin("rows")
-        self._make_all(plan.PLACES, SILENT)
+        self._make_all(self._plan.places, SILENT)
         self._write_all(meter.part("rows"))
 
     def _make_all(self, statements: Sequence[Statement], meter: Meter) -> None:
@@ -158,15 +165,18 @@ class _Computation:
     def _write_all(self, meter: Meter) -> None:
         if counts_path(self._work).exists():
             return
-        meter.expect(len(plan.RESULTS) + 1, "steps")
-        for statement in plan.RESULTS:
+        meter.expect(len(self._plan.results) + 1, "steps")
+        for statement in self._plan.results:
             path = result_path(self._work, statement.table)
             if not path.exists():
                 self._write(statement, path)
             meter.advance(1)
         created, merged, linked = self._one(plan.OUTCOMES)
+        (blocked,) = self._one(self._plan.blocked)
         (requests,) = self._one("SELECT requests FROM request_count")
-        write_counts(self._work, requests, created=created, merged=merged, linked=linked)
+        write_counts(
+            self._work, requests, created=created, merged=merged, linked=linked, blocked=blocked
+        )
         meter.advance(1)
 
     def _write(self, statement: Statement, path: Path) -> None:

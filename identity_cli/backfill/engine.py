@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from identity_cli.backfill.files import counts_path
+
 if TYPE_CHECKING:
     from identity_cli.backfill.assignment import BackfillPlan
     from identity_cli.backfill.work import WorkDirectory
@@ -12,11 +14,15 @@ if TYPE_CHECKING:
 
 
 def compute_rows(plan: BackfillPlan, work: WorkDirectory, switch: StopSwitch, meter: Meter) -> None:
-    """Compute the rows to store in the work directory; nothing is done if they are there.
+    """Compute the rows to store in the work directory, unless they are there.
+
+    It does not matter which engine has computed them.
 
     Raises `StopRequestedError`, `OutputError`, and `UsageError` if the engine cannot be used.
     """
     manifest = work.require_manifest()
+    if manifest.is_computed and counts_path(work.path).exists():
+        return
     first_contact_id, first_evidence_id = manifest.first_ids
     if plan.cluster is None:
         from identity_cli.backfill import duck

@@ -9,20 +9,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from identity_cli.backfill import plan
+from identity_cli.backfill.plan import PLAIN
+from identity_cli.backfill.rules import RULED
 from identity_cli.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from identity_cli.backfill.plan import Part
+    from identity_cli.backfill.plan import Part, Plan
 
 # What the target holds, if it holds anything.
 HELD_CONTACTS = Path("held", "contact.parquet")
 HELD_EVIDENCE = Path("held", "link_evidence.parquet")
+# Its rules, by the names of the plan. All of the files exist, or none if it has no rules.
+HELD_RULES = {
+    name: Path("held", f"{name}.parquet")
+    for name in ("blocked", "matched", "unlinked", "placeholder", "aside")
+}
 _RESULT = "result"
 # Written last: the result is complete if it exists.
 _COUNTS = "counts.json"
+
+
+def plan_for(work: Path) -> Plan:
+    """Return the plan for what the target holds."""
+    return RULED if all((work / path).exists() for path in HELD_RULES.values()) else PLAIN
 
 
 def result_path(work: Path, table: str) -> Path:
@@ -39,17 +50,20 @@ def drop_result(work: Path) -> None:
     """Remove a result, the file first that says that it is complete."""
     with writing(str(work / _RESULT)):
         counts_path(work).unlink(missing_ok=True)
-        for statement in plan.RESULTS:
+        for statement in RULED.results:
             result_path(work, statement.table).unlink(missing_ok=True)
 
 
-def write_counts(work: Path, requests: int, *, created: int, merged: int, linked: int) -> None:
+def write_counts(
+    work: Path, requests: int, *, created: int, merged: int, linked: int, blocked: int = 0
+) -> None:
     """Write the rows by outcome, which completes the result."""
     counts = {
         "created": created,
         "linked": linked,
         "merged": merged,
-        "unchanged": requests - created - linked - merged,
+        "unchanged": requests - created - linked - merged - blocked,
+        "blocked": blocked,
     }
     with replaced(counts_path(work)) as temporary:
         temporary.write_text(json.dumps(counts), encoding="utf-8")
@@ -75,12 +89,12 @@ def fingerprint(
     `queries` are those of the engine besides the plan.
     """
     files: list[tuple[str, int, int, int]] = []
-    held = [(path, 0) for path in (work / HELD_CONTACTS, work / HELD_EVIDENCE) if path.exists()]
+    held_files = (HELD_CONTACTS, HELD_EVIDENCE, *HELD_RULES.values())
+    held = [(work / path, 0) for path in held_files if (work / path).exists()]
     for path, first_line in [*((part.path, part.first_line) for part in parts), *held]:
         status = path.stat()
         name = os.path.relpath(path, work)
         files.append((name, first_line, status.st_size, status.st_mtime_ns))
-    phases = (plan.PAIRS, plan.VALUES, plan.EVENTS, plan.PLACES, plan.RESULTS)
-    planned = [statement.query for phase in phases for statement in phase]
+    planned = [statement.query for statement in plan_for(work).statements]
     described = json.dumps([files, dict(first_ids), planned, list(queries)])
     return hashlib.sha256(described.encode()).hexdigest()

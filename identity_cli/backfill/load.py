@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
+from identity_cli.backfill.aside import has_rules, hold, release_placeholders, taken_ids
 from identity_cli.backfill.rows import RowCopier, row_count
 from identity_cli.backfill.target import TABLES, refuse_rules
 from identity_cli.errors import DatabaseError, RetryableError, TargetUnsuitableError
@@ -102,8 +103,8 @@ _COPY_CONTACTS = (
     " anchors_phone, line, created_at, updated_at, run_id, link_precedence) FROM STDIN (FORMAT csv"
 )
 _COPY_EVIDENCE = (
-    "COPY link_evidence (id, value, other_value, primary_id, merged_id, line, created_at, run_id)"
-    " FROM STDIN (FORMAT csv"
+    "COPY link_evidence (id, value, other_value, primary_id, merged_id, line, created_at, run_id,"
+    " is_held) FROM STDIN (FORMAT csv"
 )
 _MOVED = (
     "CREATE TEMPORARY TABLE moved_contact (id bigint, linked_id bigint, updated_at timestamptz)"
@@ -126,6 +127,8 @@ _STRAY_VALUES = """
             LEFT JOIN contact AS a ON a.phone_number = c.phone_number AND a.anchors_phone
             WHERE c.phone_number IS NOT NULL AND NOT c.anchors_phone
                 AND coalesce(a.linked_id, a.id) IS DISTINCT FROM coalesce(c.linked_id, c.id))
+         + (SELECT count(*) FROM contact AS c
+            JOIN unlinked_pair ON value = c.email AND other_value = c.phone_number)
 """
 
 
@@ -179,7 +182,8 @@ class Load:
         self._lock(_LOCK_RULES, _LOCK_WRITERS)
         refuse_rules(self._connection)
         stored = self._row(
-            "SELECT version, region FROM normalization_profile WHERE EXISTS (SELECT FROM contact)"
+            "SELECT version, region FROM normalization_profile"
+            " WHERE EXISTS (SELECT FROM contact WHERE id > 0)"
         )
         if stored is not None:
             from identity_cli.postgres.schema import Profile
@@ -202,12 +206,18 @@ class Load:
         keeps_indexes = self._row(_NEEDS_INDEXES, tables=list(TABLES)) == (True,) or (
             new < _FEW_NEW_ROWS * held_rows
         )
-        self._claim_profile(region, rows["contact"])
+        is_ruled = has_rules(self._work)
+        if rows["contact"] or (is_ruled and any(self._work.counts().values())):
+            self._claim_profile(region)
         copier = RowCopier(self._connection, self._work, self._switch, run_id, base_us, marks)
         if keeps_indexes:
             with self._without_triggers():
+                if is_ruled:
+                    release_placeholders(self._execute, copier)
                 self._copy(copier, freeze=False)
                 self._move(copier, rows["moved"])
+                if is_ruled:
+                    hold(self._execute, copier)
                 self._check()
         else:
             self._say(
@@ -216,12 +226,17 @@ class Load:
             )
             self._lock(_LOCK_READERS)
             with self._without_triggers(), self._without_indexes():
+                if is_ruled:
+                    release_placeholders(self._execute, copier)
                 if held is None:
                     self._execute("TRUNCATE contact, link_evidence")
                 self._copy(copier, freeze=held is None)
                 self._move(copier, rows["moved"])
+                if is_ruled:
+                    hold(self._execute, copier)
             self._check()
-        last = (marks[0] + rows["contact"], marks[1] + rows["link_evidence"])
+        contact_ids = taken_ids(self._work) if is_ruled else rows["contact"]
+        last = (marks[0] + contact_ids, marks[1] + rows["link_evidence"])
         return Loaded(marks, last, base_us)
 
     def finish(
@@ -278,9 +293,7 @@ class Load:
             )
         return max(int(started[0]), int(newest_us) + 1)
 
-    def _claim_profile(self, region: str | None, contacts: int) -> None:
-        if not contacts:
-            return
+    def _claim_profile(self, region: str | None) -> None:
         try:
             self._connection.execute(CLAIM_PROFILE, claim_parameters(region))
         except psycopg.Error as error:

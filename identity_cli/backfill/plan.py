@@ -70,7 +70,27 @@ class Statement:
     last_use_of: tuple[str, ...] = ()
 
 
-def _numbered(table: str, blocks: str, first: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The statements from the requests to the rows to load, in the order of the phases.
+
+    `blocked` is the query that counts the requests of which no value may link.
+    """
+
+    pairs: tuple[Statement, ...]
+    values: tuple[Statement, ...]
+    events: tuple[Statement, ...]
+    places: tuple[Statement, ...]
+    results: tuple[Statement, ...]
+    blocked: str
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """All statements."""
+        return self.pairs + self.values + self.events + self.places + self.results
+
+
+def numbered(table: str, blocks: str, first: str) -> str:
     """Return the query that numbers the rows of a table by their turns, without sorting all."""
     return f"""
     SELECT r.turn, CAST({first} + b.rows_before + row_number() OVER (
@@ -80,7 +100,7 @@ def _numbered(table: str, blocks: str, first: str) -> str:
     """  # noqa: S608 - the names are of this module
 
 
-def _blocks(table: str) -> str:
+def blocks(table: str) -> str:
     """Return the query that counts the rows before each block of about a million lines."""
     return f"""
     SELECT block, sum(block_rows) OVER (ORDER BY block) - block_rows AS rows_before
@@ -229,8 +249,8 @@ EVENTS = (
         """,
         last_use_of=("seen", "seen_alike", "first_email", "first_phone"),
     ),
-    Statement("contact_block", _blocks("stored")),
-    Statement("numbered", _numbered("stored", "contact_block", "held + 1")),
+    Statement("contact_block", blocks("stored")),
+    Statement("numbered", numbered("stored", "contact_block", "held + 1")),
     # Where a value leads to: its contact or, if the target holds it, the primary of that.
     Statement(
         "node_of",
@@ -254,10 +274,10 @@ EVENTS = (
         """,
         last_use_of=("node_of",),
     ),
-    Statement("evidence_block", _blocks("crossing")),
+    Statement("evidence_block", blocks("crossing")),
     Statement(
         "evidence_numbered",
-        _numbered("crossing", "evidence_block", "first_evidence_id"),
+        numbered("crossing", "evidence_block", "first_evidence_id"),
         last_use_of=("crossing",),
     ),
 )
@@ -267,7 +287,7 @@ REPLAYED = "SELECT turn, left_node, right_node, new_node FROM event ORDER BY tur
 MERGES_BACKWARDS = """
     SELECT turn, primary_node, merged_node FROM played WHERE merged_node > 0 ORDER BY turn DESC
 """
-NODES = "SELECT held + (SELECT count(*) FROM stored) FROM target"
+NODES = "SELECT held + (SELECT count(*) FROM numbered) FROM target"
 
 PLACES = (
     Statement(
@@ -303,7 +323,8 @@ def _id(node: str, held: str) -> str:
     return f"CASE WHEN {node} > t.held THEN {new_id} ELSE {held}.id END"
 
 
-def _line(turn: str) -> str:
+def line_of(turn: str) -> str:
+    """Return the expression for the line of a turn."""
     return f"CAST(floor({turn} / 1024) AS BIGINT)"
 
 
@@ -315,8 +336,8 @@ CONTACTS = Statement(
     SELECT p.node - t.held - 1 + t.first_contact_id AS id, shown.email, shown.phone AS phone_number,
            {_id("p.link_node", "l")} AS linked_id,
            {_id("p.initial_node", "i")} AS initial_linked_id,
-           s.anchors_email, s.anchors_phone, {_line("p.turn")} AS line,
-           {_line("p.turn")} AS created_line, {_line("p.updated_turn")} AS updated_line
+           s.anchors_email, s.anchors_phone, {line_of("p.turn")} AS line,
+           {line_of("p.turn")} AS created_line, {line_of("p.updated_turn")} AS updated_line
     FROM placed AS p JOIN stored AS s ON p.turn = s.turn
         JOIN (SELECT turn, email, phone FROM pair
               UNION ALL SELECT turn, CASE WHEN kind = 'email' THEN left_value END,
@@ -329,12 +350,11 @@ CONTACTS = Statement(
     ORDER BY id
     """,  # noqa: S608 - the expressions are of this module
 )
-EVIDENCE = Statement(
-    "link_evidence",
-    f"""
+EVIDENCE_ROWS = f"""
     SELECT n.number AS id, shown.value, shown.other_value,
            {_id("p.primary_node", "k")} AS primary_id,
-           {_id("nullif(p.merged_node, 0)", "m")} AS merged_id, {_line("p.turn")} AS line
+           {_id("nullif(p.merged_node, 0)", "m")} AS merged_id, {line_of("p.turn")} AS line,
+           false AS is_held
     FROM played AS p JOIN evidence_numbered AS n ON p.turn = n.turn
         JOIN (SELECT turn, email AS value, phone AS other_value FROM pair
               UNION ALL SELECT turn + 2, least(left_value, right_value),
@@ -342,14 +362,13 @@ EVIDENCE = Statement(
         ) AS shown ON p.turn = shown.turn
         CROSS JOIN target AS t
         LEFT JOIN held AS k ON p.primary_node = k.node LEFT JOIN held AS m ON p.merged_node = m.node
-    ORDER BY id
-    """,  # noqa: S608 - the expressions are of this module
-)
+"""  # noqa: S608 - the expressions are of this module
+EVIDENCE = Statement("link_evidence", f"{EVIDENCE_ROWS} ORDER BY id")
 # The contacts that the target holds and that a merge has moved.
 MOVED = Statement(
     "moved",
     f"""
-    SELECT h.id, {_id("g.lead", "l")} AS linked_id, {_line("g.turn")} AS updated_line
+    SELECT h.id, {_id("g.lead", "l")} AS linked_id, {line_of("g.turn")} AS updated_line
     FROM held AS h JOIN gone AS g ON h.root = g.node CROSS JOIN target AS t
         LEFT JOIN held AS l ON g.lead = l.node
     ORDER BY id
@@ -363,9 +382,18 @@ OUTCOMES = f"""
            count(CASE WHEN strength = 2 THEN 1 END) AS merged,
            count(CASE WHEN strength = 3 THEN 1 END) AS linked
     FROM (SELECT line, min(strength) AS strength FROM (
-              SELECT {_line("turn")} AS line,
+              SELECT {line_of("turn")} AS line,
                      CASE WHEN through IS NULL THEN 1 ELSE 3 END AS strength
               FROM stored
-              UNION ALL SELECT {_line("turn")}, 2 FROM played WHERE merged_node > 0
+              UNION ALL SELECT {line_of("turn")}, 2 FROM played WHERE merged_node > 0
           ) AS happened GROUP BY line) AS request
 """  # noqa: S608 - the expressions are of this module
+
+PLAIN = Plan(
+    pairs=PAIRS,
+    values=VALUES,
+    events=EVENTS,
+    places=PLACES,
+    results=RESULTS,
+    blocked="SELECT 0",
+)

@@ -44,7 +44,20 @@ _COLUMNS = {
         "line",
         "created_line",
         "run_id",
+        "is_held",
     ),
+    "set_aside_contact": (
+        "id",
+        "email",
+        "phone_number",
+        "anchors_email",
+        "anchors_phone",
+        "line",
+        "created_line",
+        "run_id",
+    ),
+    "blocked_value": ("id", "value", "pattern_id"),
+    "released": ("id",),
     "moved": ("id", "linked_id", "updated_line"),
 }
 
@@ -122,7 +135,8 @@ class RowCopier:
         for column in _COLUMNS[name]:
             match column:
                 case "created_line" | "updated_line":
-                    lines = batch.column("line" if name == "link_evidence" else column)
+                    is_dated = column in batch.schema.names
+                    lines = batch.column(column if is_dated else "line")
                     columns.append(self._as_times(lines))
                 case "run_id":
                     columns.append(pa.repeat(self._run_id, batch.num_rows))
@@ -141,7 +155,7 @@ class RowCopier:
     def _as_id(self, name: str, column: str, values: Any) -> Any:
         import pyarrow.compute as pc
 
-        if column not in _CONTACT_IDS or name == "moved":
+        if column not in _CONTACT_IDS or name in ("moved", "released", "blocked_value"):
             return values
         kind = int(name == "link_evidence" and column == "id")
         first = self._work.require_manifest().first_ids[kind]

@@ -373,7 +373,7 @@ def _check_unchanged(work: WorkDirectory, state: HeldState | None) -> None:
     if state == held:
         return
     if held is None:
-        message = "the database holds contacts, and the backfill was computed for an empty one"
+        message = "the backfill was computed for an empty database, and this one holds something"
     else:
         message = "the database has changed since the backfill was computed for it"
     raise TargetChangedError(

@@ -23,9 +23,11 @@ from identity_cli.backfill.columns import column, in_order, integers
 from identity_cli.backfill.files import (
     HELD_CONTACTS,
     HELD_EVIDENCE,
+    HELD_RULES,
     counts_path,
     drop_result,
     fingerprint,
+    plan_for,
     replaced,
     result_path,
     write_counts,
@@ -33,6 +35,7 @@ from identity_cli.backfill.files import (
 from identity_cli.backfill.journal import Journal
 from identity_cli.backfill.plan import Statement
 from identity_cli.backfill.replay import replay, settle
+from identity_cli.backfill.rules import RULED
 from identity_cli.backfill.session import translated
 from identity_cli.backfill.tables import ROWS_SENT, Tables
 from identity_cli.meter import SILENT
@@ -61,6 +64,13 @@ _HELD_CONTACT = (
     " anchors_phone BOOLEAN, created_at BIGINT"
 )
 _HELD_EVIDENCE = "value STRING, other_value STRING"
+_RULES = {
+    "blocked": "value STRING",
+    "matched": "value STRING, pattern_id BIGINT",
+    "unlinked": "value STRING, other_value STRING",
+    "placeholder": "id BIGINT, value STRING",
+    "aside": "email STRING, phone_number STRING",
+}
 _PLAYED = "turn BIGINT, new_node BIGINT, primary_node BIGINT, merged_node BIGINT, slice BIGINT"
 _PLAYED_NAMES = ["turn", "new_node", "primary_node", "merged_node"]
 _EVENT = ["turn", "left_node", "right_node", "new_node"]
@@ -151,6 +161,7 @@ class _Computation:
         self._work = work
         self._parts = parts
         self._first_ids = first_ids
+        self._plan = plan_for(work)
 
     def run(self, meter: Meter) -> None:
         if not counts_path(self._work).exists():
@@ -164,17 +175,17 @@ class _Computation:
         begin("requests")
         tables.check_storage()
         self._provide()
-        self._make_all(plan.PAIRS, meter.part("requests"))
+        self._make_all(self._plan.pairs, meter.part("requests"))
         begin("values")
-        self._make_all(plan.VALUES, meter.part("values"))
+        self._make_all(self._plan.values, meter.part("values"))
         begin("events")
-        self._make_all(plan.EVENTS, meter.part("events"))
+        self._make_all(self._plan.events, meter.part("events"))
         begin("replay")
         (nodes,) = tables.one(plan.NODES)
         tables.take("played", partial(self._replay, nodes, meter.part("replay")))
         tables.take("settled", partial(self._settle, nodes))
         begin("rows")
-        self._make_all(plan.PLACES, SILENT)
+        self._make_all(self._plan.places, SILENT)
         self._write_all(meter.part("rows"))
 
     def _provide(self) -> None:
@@ -193,6 +204,9 @@ class _Computation:
             ("held_evidence", _HELD_EVIDENCE, _batches(self._work / HELD_EVIDENCE)),
         ):
             tables.take(table, partial(tables.write_here, table, columns, rows))
+        for table, path in HELD_RULES.items() if self._plan is RULED else ():
+            rows = _batches(self._work / path)
+            tables.take(table, partial(tables.write_here, table, _RULES[table], rows))
         tables.make(_HELD)
         tables.make(Statement("target", _TARGET.format(**self._first_ids)))
 
@@ -256,8 +270,8 @@ class _Computation:
         return self._tables.write_here("settled", _SETTLED, settled())
 
     def _write_all(self, meter: Meter) -> None:
-        meter.expect(len(plan.RESULTS) + 1, "steps")
-        for statement in plan.RESULTS:
+        meter.expect(len(self._plan.results) + 1, "steps")
+        for statement in self._plan.results:
             path = result_path(self._work, statement.table)
             if not path.exists():
                 self._tables.make(statement, _SLICE_OF_ID)
@@ -265,8 +279,11 @@ class _Computation:
             self._tables.drop([statement.table])
             meter.advance(1)
         created, merged, linked = self._tables.one(plan.OUTCOMES)
+        (blocked,) = self._tables.one(self._plan.blocked)
         requests = sum(pq.read_metadata(part.path).num_rows for part in self._parts)
-        write_counts(self._work, requests, created=created, merged=merged, linked=linked)
+        write_counts(
+            self._work, requests, created=created, merged=merged, linked=linked, blocked=blocked
+        )
         meter.advance(1)
 
     def _fetch(self, table: str, path: Path) -> None:

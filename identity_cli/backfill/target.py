@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from identity_cli.backfill.files import HELD_RULES
+from identity_cli.backfill.matches import write_matches
 from identity_cli.backfill.work import HeldState
 from identity_cli.errors import PermissionDeniedError, TargetUnsuitableError
 from identity_cli.files import open_private, writing
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from identity_cli.importer.stop import StopSwitch
     from identity_cli.meter import Meter
 
-TABLES = ("contact", "link_evidence")
+TABLES: tuple[str, ...] = ("contact", "link_evidence")
 
 _OWNER = """
     SELECT pg_get_userbyid(relowner) FROM pg_class
@@ -58,28 +60,49 @@ _FIXES = {
     "rule": "run DROP RULE {name} ON {table}, and create it after the load",
     "view": "run DROP VIEW {name}, and create it after the load: it relies on the primary key",
 }
-_HAS_RULES = """
-    SELECT rules_in_force() > 0
-        OR EXISTS (SELECT FROM blocked_value) OR EXISTS (SELECT FROM unlinked_pair)
-        OR EXISTS (SELECT FROM block_pattern) OR EXISTS (SELECT FROM forgotten_value)
-        OR EXISTS (SELECT FROM set_aside_contact) OR EXISTS (SELECT FROM contact WHERE id < 0)
-        OR EXISTS (SELECT FROM link_evidence WHERE is_held)
-        OR EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
+# Rules that a backfill does not apply: limits stop values in the middle of the history, and a
+# request is rejected if its values are forgotten. A value may have a placeholder for an unlinked
+# pair, and match a pattern only when it is stated.
+_UNSUITABLE_RULES = """
+    SELECT CASE
+        WHEN EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
+            THEN 'hub limits'
+        WHEN EXISTS (SELECT FROM forgotten_value) THEN 'forgotten values'
+        WHEN EXISTS (
+            SELECT FROM contact JOIN block_pattern
+                ON coalesce(email, phone_number) ~ whole_value(pattern)
+            WHERE contact.id < 0 AND NOT EXISTS (
+                SELECT FROM blocked_value WHERE value IN (contact.email, contact.phone_number))
+        ) THEN 'an unlinked pair with a value that was never stated and matches a pattern'
+    END
 """
-_IS_HELD = "SELECT EXISTS (SELECT FROM contact) OR EXISTS (SELECT FROM link_evidence)"
+_HAS_RULES = """
+    SELECT EXISTS (SELECT FROM blocked_value) OR EXISTS (SELECT FROM unlinked_pair)
+        OR EXISTS (SELECT FROM block_pattern) OR EXISTS (SELECT FROM set_aside_contact)
+"""
+_IS_HELD = f"""
+    SELECT EXISTS (SELECT FROM contact) OR EXISTS (SELECT FROM link_evidence)
+        OR ({_HAS_RULES})
+"""  # noqa: S608 - the query is of this module
 # The sum does not depend on the order of the rows.
 _STATE = """
     SELECT (SELECT count(*) FROM contact), (SELECT count(*) FROM link_evidence), concat_ws(':',
         (SELECT sum(hashtextextended(ROW(id, linked_id, email, phone_number, anchors_email,
                                          anchors_phone, created_at)::text, 0)) FROM contact),
-        (SELECT sum(hashtextextended(ROW(id, value, other_value)::text, 0)) FROM link_evidence))
+        (SELECT sum(hashtextextended(ROW(id, value, other_value, is_held)::text, 0))
+         FROM link_evidence),
+        (SELECT sum(hashtextextended(ROW(id, email, phone_number)::text, 0))
+         FROM set_aside_contact),
+        (SELECT sum(hashtextextended(value, 0)) FROM blocked_value),
+        (SELECT sum(hashtextextended(ROW(value, other_value)::text, 0)) FROM unlinked_pair),
+        (SELECT sum(hashtextextended(ROW(id, pattern)::text, 0)) FROM block_pattern))
 """
 # The query for each table, and its columns.
 _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
     "contact": (
         "SELECT id, email, phone_number, linked_id, anchors_email, anchors_phone,"
         " (extract(epoch FROM created_at) * 1000000)::bigint AS created_at"
-        " FROM contact ORDER BY id",
+        " FROM contact WHERE id > 0 ORDER BY id",
         {
             "id": "int64",
             "email": "string",
@@ -93,6 +116,20 @@ _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
     "link_evidence": (
         "SELECT value, other_value FROM link_evidence ORDER BY id",
         {"value": "string", "other_value": "string"},
+    ),
+    "blocked": ("SELECT value FROM blocked_value", {"value": "string"}),
+    "unlinked": (
+        "SELECT value, other_value FROM unlinked_pair",
+        {"value": "string", "other_value": "string"},
+    ),
+    "placeholder": (
+        "SELECT id, coalesce(email, phone_number) FROM contact WHERE id < 0 AND NOT EXISTS ("
+        "SELECT FROM blocked_value WHERE value IN (email, phone_number))",
+        {"id": "int64", "value": "string"},
+    ),
+    "aside": (
+        "SELECT email, phone_number FROM set_aside_contact",
+        {"email": "string", "phone_number": "string"},
     ),
 }
 
@@ -123,14 +160,22 @@ def check_target(connection: psycopg.Connection[Any]) -> None:
 
 
 def refuse_rules(connection: psycopg.Connection[Any]) -> None:
-    """Raise `TargetUnsuitableError` if rules keep values from linking."""
+    """Raise `TargetUnsuitableError` if there are rules that a backfill does not apply."""
     with translated():
-        row = connection.execute(_HAS_RULES).fetchone()
-    if row != (False,):
+        row = connection.execute(_UNSUITABLE_RULES).fetchone()
+    if row != (None,):
+        rule = "" if row is None else row[0]
         raise TargetUnsuitableError(
-            "the database has rules that decide what links, which a backfill does not apply",
+            f"the database has rules that a backfill does not apply: {rule}",
             hint="use identity import",
         )
+
+
+def has_rules(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether rules keep values from linking."""
+    with translated():
+        row = connection.execute(_HAS_RULES).fetchone()
+    return row == (True,)
 
 
 def is_held(connection: psycopg.Connection[Any]) -> bool:
@@ -156,8 +201,13 @@ def write_held(
     switch: StopSwitch,
     meter: Meter,
 ) -> None:
-    """Write the rows that the database holds into the work directory."""
-    for table in TABLES:
+    """Write the rows and the rules that the database holds into the work directory."""
+    tables = TABLES
+    if has_rules(connection):
+        parts = [part.path for part in work.parts()]
+        write_matches(connection, parts, work.held("matched"), switch)
+        tables += tuple(name for name in HELD_RULES if name != "matched")
+    for table in tables:
         path = work.held(table)
         unfinished = path.with_name(f"{path.name}.tmp")
         with translated(), writing(str(path)):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from identity_cli.backfill.files import HELD_CONTACTS, HELD_EVIDENCE, HELD_RULES
 from identity_cli.backfill.plan import Part
 from identity_cli.errors import InputBusyError, UsageError
 from identity_cli.files import replaced_file, writing
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _VERSION = 1
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
-_HELD = ("contact", "link_evidence")
 # What the program has made in a work directory, and removes from it to start over.
 _FOLDERS = ("parts", "rejects", "held", "result", "spill", "spark")
 _FILES = ("compute.duckdb*", "spark.json", "spark.log")
@@ -243,8 +243,8 @@ class WorkDirectory:
 
     def forget_held(self) -> None:
         """Remove the rows of an earlier target."""
-        for table in _HELD:
-            self.held(table).unlink(missing_ok=True)
+        for path in (HELD_CONTACTS, HELD_EVIDENCE, *HELD_RULES.values()):
+            (self.path / path).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove all that the program has made here, the manifest last."""

@@ -61,6 +61,17 @@ def test_a_cluster_that_is_unreachable_is_an_error(run_identity: Run, tmp_path: 
     assert (tmp_path / "w" / "spark.log").stat().st_size > 0
 
 
+@needs_spark
+def test_what_duckdb_has_computed_is_not_computed_again(run_identity: Run, tmp_path: Path) -> None:
+    as_csv(tmp_path / "a.csv", messy_rows(4, 50))
+    command = ("backfill", "compute", "a.csv", "--work", "w", "--max-rejects", "100%")
+    assert run_identity(*command).returncode == 0
+    computed = (tmp_path / "w/result/contact.parquet").read_bytes()
+    assert run_identity(*command, *SPARK).returncode == 0
+    assert (tmp_path / "w/result/contact.parquet").read_bytes() == computed
+    assert not (tmp_path / "w/spark").exists()
+
+
 def test_options_of_spark_without_spark_are_refused(run_identity: Run, tmp_path: Path) -> None:
     as_csv(tmp_path / "a.csv", messy_rows(4, 10))
     for option in ("--master", "--remote", "--storage"):

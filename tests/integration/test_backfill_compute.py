@@ -37,7 +37,8 @@ _CONTACTS = """
     FROM contact ORDER BY id
 """
 _EVIDENCE = """
-    SELECT id, value, other_value, primary_id, merged_id, line FROM link_evidence ORDER BY id
+    SELECT id, value, other_value, primary_id, merged_id, line, is_held
+    FROM link_evidence ORDER BY id
 """
 Request = tuple[list[str], list[str]]
 

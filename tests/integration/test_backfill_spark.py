@@ -17,6 +17,7 @@ from sparking import (
     assert_same_as_duckdb,
     compute_on_duckdb,
     hold_result,
+    hold_rules,
     requests_of,
     skewed,
     why_not,
@@ -72,6 +73,7 @@ def test_several_values_and_a_held_target_are_computed_as_on_duckdb(
     compute_on_duckdb(empty, parts, **first_ids)
     compute(spark, empty, parts, switch=StopSwitch(), **first_ids)
     happened = assert_same_as_duckdb(empty)
+    assert happened.pop("blocked") == 0
     assert min(happened.values()) > 20, happened
 
     next_id = hold_result(empty, held, 1)
@@ -80,7 +82,21 @@ def test_several_values_and_a_held_target_are_computed_as_on_duckdb(
     compute_on_duckdb(held, parts, **first_ids)
     compute(spark, held, parts, switch=StopSwitch(), **first_ids)
     happened = assert_same_as_duckdb(held)
+    assert happened.pop("blocked") == 0
     assert min(happened.values()) > 20, happened
+
+
+def test_rules_are_computed_as_on_duckdb(spark: Any, tmp_path: Path) -> None:
+    hold_rules(tmp_path)
+    parts = write_parts(tmp_path, requests_of(2, 900), apart=APART)
+    first_ids = {"first_contact_id": FIRST_ID, "first_evidence_id": FIRST_ID}
+    compute_on_duckdb(tmp_path, parts, **first_ids)
+    compute(spark, tmp_path, parts, switch=StopSwitch(), **first_ids)
+    happened = assert_same_as_duckdb(tmp_path)
+    assert min(happened.values()) > 5, happened
+    for table in ("set_aside_contact", "blocked_value", "released"):
+        path = tmp_path / "result" / f"{table}.parquet"
+        assert pq.read_metadata(path).num_rows > 5, table
 
 
 class StopAfter(StopSwitch):
@@ -182,6 +198,7 @@ def test_a_cluster_that_loses_workers_and_the_driver_computes_the_same(tmp_path:
             driver.kill()
         cluster.stop()
     happened = assert_same_as_duckdb(work)
+    assert happened.pop("blocked") == 0
     assert min(happened.values()) > 100, happened
 
 

@@ -1,0 +1,300 @@
+"""A backfill into a database with rules stores what an import of the same file stores."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from backfills import stored
+from steering import EMAILS, PHONES, Player, random_script
+
+from identity_cli import errors
+from identity_cli.backfill import load
+from identity_cli.backfill.assignment import BackfillPlan
+from identity_cli.backfill.run import Backfill
+from identity_cli.graph.verify import verify
+from identity_cli.importer.plan import ImportPlan
+from identity_cli.importer.run import Importer
+from identity_cli.postgres.database import Database
+from identity_cli.settings import connection_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from steering import Step
+
+    Clone = Callable[[], AbstractContextManager[str]]
+
+SCRIPTS_TOGETHER = 20
+# Values that no rule names, of which some match a pattern of `random_rule`.
+NEW_EMAILS = ("e01@x.org", "e02@x.org", "f1@x.org")
+NEW_PHONES = ("110", "111", "112")
+_REFUSED = {"limit", "exempt", "forget"}
+
+_PLACEHOLDERS = """
+    SELECT coalesce(email, phone_number), link_precedence::text, anchors_email, anchors_phone
+    FROM contact WHERE id < 0 ORDER BY 1
+"""
+_SET_ASIDE = """
+    SELECT id, email, phone_number, anchors_email, anchors_phone, initial_linked_id, run_id, line,
+           dense_rank() OVER (ORDER BY created_at)
+    FROM set_aside_contact ORDER BY id
+"""
+_BLOCKED = "SELECT value, command_id, pattern_id, is_hub FROM blocked_value ORDER BY value"
+_RESTATED = "SELECT value, other_value, run_id, line FROM restatement ORDER BY 1, 2"
+_HISTORY = """
+    SELECT (SELECT count(*) FROM former_contact), (SELECT count(*) FROM former_evidence),
+           (SELECT count(*) FROM contact_move), (SELECT count(*) FROM steering_command)
+"""
+# Of a value that was never stated, a pattern is looked for when its placeholder has gone.
+_UNSTATED_AND_MATCHED = """
+    SELECT u.value, u.other_value FROM contact AS c
+        JOIN block_pattern ON coalesce(c.email, c.phone_number) ~ whole_value(pattern)
+        JOIN unlinked_pair AS u ON coalesce(c.email, c.phone_number) IN (u.value, u.other_value)
+    WHERE c.id < 0 AND NOT EXISTS (
+        SELECT FROM blocked_value AS b WHERE b.value IN (c.email, c.phone_number))
+"""
+
+
+def target(url: str) -> Database:
+    return Database(connection_parameters(url), embedded=False)
+
+
+def of_script(argument: Any, script: int) -> Any:
+    """Return an argument of a step with values and patterns that no other script has."""
+    if isinstance(argument, list):
+        return [of_script(value, script) for value in argument]
+    if argument == "e0.*":
+        return f"e0.*@s{script}.org"
+    if "@" in argument:
+        return argument.replace("@x.org", f"@s{script}.org")
+    return f"5{script:04}{argument}"
+
+
+def play_before(player: Player, draw: random.Random, script: int, *, requests: bool) -> None:
+    """Play the steps of a script that a backfill can come after."""
+    for name, arguments, named in random_script(draw, forgets=False):
+        if name in _REFUSED or (name in ("request", "undo") and not requests):
+            continue
+        step: Step = (name, tuple(of_script(one, script) for one in arguments), named)
+        getattr(player, step[0])(*step[1], **step[2])
+    values = EMAILS + NEW_EMAILS + PHONES + NEW_PHONES
+    for _ in range(draw.choice((0, 1, 3))):
+        value, other = (of_script(one, script) for one in draw.sample(values, 2))
+        player.unlink(value, other)
+    for _ in range(draw.choice((0, 0, 1))):
+        player.block([of_script(draw.choice(values), script)])
+    for value, other in player.connection.execute(_UNSTATED_AND_MATCHED).fetchall():
+        player.relink(value, other)
+    player.runs.clear()
+
+
+def some_requests(draw: random.Random, script: int) -> list[dict[str, list[str]]]:
+    """Return requests with the values of a script, and with new ones."""
+    emails = draw.sample(EMAILS + NEW_EMAILS, draw.choice((3, 6, 8)))
+    phones = draw.sample(PHONES + NEW_PHONES, draw.choice((3, 6, 8)))
+    most = draw.choice((1, 2, 3))
+    requests = []
+    for _ in range(draw.randint(1, 25)):
+        chosen = {
+            "email": draw.sample(emails, draw.randint(0, most)),
+            "phone": draw.sample(phones, draw.randint(0, most)),
+        }
+        requests.append(
+            {name: [of_script(value, script) for value in chosen[name]] for name in chosen}
+        )
+    return requests
+
+
+def write_requests(path: Path, draw: random.Random, scripts: list[list[Any]]) -> None:
+    """Write the requests of all scripts, each script in its order."""
+    turns = [index for index, script in enumerate(scripts) for _ in script]
+    draw.shuffle(turns)
+    remaining: list[Iterator[Any]] = [iter(script) for script in scripts]
+    lines = [json.dumps(next(remaining[index])) for index in turns]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def everything(url: str) -> dict[str, list[Any]]:
+    found = stored(url)
+    found["contacts"] = [row for row in found["contacts"] if row[0] > 0]
+    with psycopg.connect(url) as connection:
+        return found | {
+            name: connection.execute(query).fetchall()
+            for name, query in {
+                "placeholders": _PLACEHOLDERS,
+                "set aside": _SET_ASIDE,
+                "blocked": _BLOCKED,
+                "restated": _RESTATED,
+                "history": _HISTORY,
+            }.items()
+        }
+
+
+def backfill(url: str, file: Path, work: Path | None) -> Backfill:
+    """Backfill a file, in two steps if there is a work directory."""
+    plan = BackfillPlan(ImportPlan((str(file),)), None if work is None else str(work), "200MB", 2)
+    if work is None:
+        done = Backfill(plan)
+        done.run(target(url))
+        return done
+    Backfill(plan).compute(target(url))
+    done = Backfill(plan)
+    done.load(target(url))
+    return done
+
+
+def undo_last_run(connection: psycopg.Connection[Any]) -> None:
+    player = Player(connection)
+    player.runs = [row[0] for row in connection.execute("SELECT max(id) FROM import_run")]
+    player.undo()
+
+
+def compare(
+    clone: Clone, tmp_path: Path, seed: int, scripts: int, monkeypatch: pytest.MonkeyPatch
+) -> Counter[str]:
+    """Import and backfill a file into two databases with the same rules; return what happened."""
+    # Whether indexes are kept does not depend on the size of the target.
+    monkeypatch.setattr(load, "_FEW_NEW_ROWS", 1000 * (seed % 2))
+    file = tmp_path / f"{seed}.jsonl"
+    results = []
+    happened: Counter[str] = Counter()
+    for way in ("import", "backfill"):
+        draw = random.Random(seed)
+        with clone() as url:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("INSERT INTO normalization_profile (version) VALUES (2)")
+                connection.execute("SET synchronous_commit = off")
+                player = Player(connection)
+                for script in range(scripts):
+                    play_before(player, draw, script, requests=seed % 4 > 0)
+            write_requests(file, draw, [some_requests(draw, script) for script in range(scripts)])
+            before = everything(url)
+            if way == "import":
+                Importer(ImportPlan((str(file),), jobs=1)).run(target(url))
+            else:
+                work = tmp_path / f"{seed}.work" if seed % 3 else None
+                happened.update(backfill(url, file, work).report(0).rows)
+            after = everything(url)
+            with psycopg.connect(url, autocommit=True) as connection:
+                assert verify(connection).violations == ()
+                undo_last_run(connection)
+                assert verify(connection).violations == ()
+            results.append((after, everything(url)))
+            for name in ("set aside", "blocked"):
+                happened[name] = len(after[name]) - len(before[name])
+            happened["released"] = len(
+                {row[0] for row in before["placeholders"]}
+                - {row[0] for row in after["placeholders"]}
+            )
+            happened["held"] = sum(row[7] for row in after["evidence"]) - sum(
+                row[7] for row in before["evidence"]
+            )
+    for expected, found in zip(*results, strict=True):
+        for name, rows in expected.items():
+            assert found[name] == rows, (seed, name)
+    return happened
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rules_apply_as_in_an_import(
+    cloned_database: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    happened = compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
+    expected = ("created", "linked", "merged", "unchanged", "blocked", "set aside", "held")
+    assert min(happened[name] for name in (*expected, "released")) > 0, happened
+
+
+@pytest.mark.slow
+def test_rules_apply_as_in_an_import_in_a_thousand_scripts(
+    cloned_database: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(100, 100 + 1000 // SCRIPTS_TOGETHER):
+        compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
+
+
+def both_ways(clone: Clone, file: Path, *steps: tuple[str, str]) -> dict[str, list[Any]]:
+    """Import and backfill a file into databases with nothing but rules; return what they hold."""
+    found = []
+    for way in ("import", "backfill"):
+        with clone() as url:
+            with psycopg.connect(url, autocommit=True) as connection:
+                for name, arguments in steps:
+                    player = Player(connection)
+                    call = getattr(player, name)
+                    call([arguments]) if name == "block" else call(*arguments.split())
+            if way == "import":
+                Importer(ImportPlan((str(file),), jobs=1)).run(target(url))
+            else:
+                backfill(url, file, None)
+            found.append(everything(url))
+    assert found[0] == found[1]
+    return found[1]
+
+
+@pytest.mark.parametrize("pattern", [r"info@.*", r"\minfo\M.*|1\d+"])
+def test_a_pattern_applies_where_nothing_was_ever_stored(
+    cloned_database: Clone, tmp_path: Path, pattern: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("email,phone\na@x.org,5551\ninfo@x.org,5551\ninfo@x.org,1234\n,1234\n")
+    held = both_ways(cloned_database, file, ("add_pattern", pattern), ("add_pattern", "info.*"))
+    assert [row[2] for row in held["blocked"]] == [1] * (1 + pattern.endswith("+"))
+
+
+def test_no_id_is_taken_in_vain_beside_a_value_that_has_a_placeholder(
+    cloned_database: Clone, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(
+        "email,phone\na@x.org,1001\na@x.org,1002\ninfo.1@x.org,2001\ninfo.2@x.org,2001\n"
+        "bad@x.org,1003\ninfo.3@x.org,1004\ninfo.4@x.org,2003\nlast@x.org,\n"
+    )
+    held = both_ways(
+        cloned_database,
+        file,
+        ("unlink", "a@x.org b@x.org"),
+        ("unlink", "2001 2002"),
+        ("block", "bad@x.org"),
+        ("add_pattern", r"1\d\d\d|info.*"),
+    )
+    assert [row[0] for row in held["contacts"]] == [1, 4, 11, 12]
+    assert [row[0] for row in held["set aside"]] == [1, 3, 4, 6, 7, 9, 11]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("block", [["new@x.org"]]),
+        ("unblock", [["info@x.org"]]),
+        ("unlink", ["a@x.org", "b@x.org"]),
+        ("relink", ["c@x.org", "d@x.org"]),
+        ("add_pattern", ["z.*"]),
+        ("remove_pattern", ["y.*"]),
+    ],
+)
+def test_a_rule_that_changed_since_the_computation_is_noticed(
+    database_url: str, tmp_path: Path, name: str, arguments: list[Any]
+) -> None:
+    file, work = tmp_path / "a.csv", tmp_path / "work"
+    file.write_text("email,phone\na@x.org,5551\n")
+    plan = BackfillPlan(ImportPlan((str(file),)), str(work), "200MB", 2)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        player = Player(connection)
+        player.block(["info@x.org"])
+        player.unlink("c@x.org", "d@x.org")
+        player.add_pattern("y.*")
+        Backfill(plan).compute(target(database_url))
+        getattr(player, name)(*arguments)
+        with pytest.raises(errors.TargetChangedError):
+            Backfill(plan).load(target(database_url))
+        Backfill(plan).compute(target(database_url))
+        Backfill(plan).load(target(database_url))
+        assert verify(connection).violations == ()
+        assert player.identities() == {frozenset(("a@x.org", "5551"))}
