@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from identity_cli.backfill.files import replaced
@@ -16,6 +17,7 @@ class Journal:
     """A journal for one input, which `stamp` stands for; that of another input is not resumed.
 
     `columns` has the columns of each table that was made, `dropped` those that were emptied since.
+    `name` is one that no other journal has, and that it keeps.
     Raises `OutputError` if it cannot be read or written.
     """
 
@@ -24,10 +26,13 @@ class Journal:
         self._stamp = stamp
         found = self._read()
         self.is_resumed = found.get("stamp") == stamp
-        if not self.is_resumed:
-            found = {"columns": {}, "dropped": []}
-        self.columns: dict[str, str] = found["columns"]
-        self.dropped: list[str] = found["dropped"]
+        self.name: str = found.get("name") or secrets.token_hex(8)
+        self.columns: dict[str, str] = found["columns"] if self.is_resumed else {}
+        self.dropped: list[str] = found["dropped"] if self.is_resumed else []
+
+    def begin(self) -> None:
+        """Replace the journal of another input: from now on, this one is resumed."""
+        self._save()
 
     def note_made(self, table: str, columns: str) -> None:
         """Note that a table is complete."""
@@ -49,6 +54,11 @@ class Journal:
         return document
 
     def _save(self) -> None:
-        document = {"stamp": self._stamp, "columns": self.columns, "dropped": self.dropped}
+        document = {
+            "stamp": self._stamp,
+            "name": self.name,
+            "columns": self.columns,
+            "dropped": self.dropped,
+        }
         with replaced(self._path) as temporary:
             temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")

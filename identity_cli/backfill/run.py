@@ -373,7 +373,8 @@ def _check_unchanged(work: WorkDirectory, state: HeldState | None) -> None:
     if state == held:
         return
     if held is None:
-        message = "the backfill was computed for an empty database, and this one holds something"
+        what = "the database holds contacts or rules"
+        message = f"{what}, and the backfill was computed for an empty one"
     else:
         message = "the database has changed since the backfill was computed for it"
     raise TargetChangedError(

@@ -117,7 +117,7 @@ def translated(spark: SparkSession, switch: StopSwitch) -> Iterator[None]:
             raise StopRequestedError from error
         raise OutputError(
             f"Spark could not compute the rows: {_first_line(error)}",
-            hint="look into the log of Spark; the same command resumes",
+            hint="look into the log of Spark; the same command resumes, --restart starts over",
         ) from error
 
 

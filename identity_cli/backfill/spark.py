@@ -140,9 +140,12 @@ def compute(
     journal = Journal(work / JOURNAL, fingerprint(work, parts, first_ids, engine))
     if not journal.is_resumed:
         drop_result(work)
+        journal.begin()
     folder = work.absolute() / TABLES if storage is None else None
     with translated(spark, switch):
-        tables = Tables(spark, storage or f"file://{folder}", folder, journal, switch)
+        # Another computation may use the same storage.
+        place = f"file://{folder}" if storage is None else f"{storage.rstrip('/')}/{journal.name}"
+        tables = Tables(spark, place, folder, journal, switch)
         _Computation(tables, work, parts, first_ids).run(meter)
 
 

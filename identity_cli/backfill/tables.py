@@ -53,7 +53,7 @@ class Tables:
             )
         self.spark = spark
         self.folder = folder
-        self._storage = storage.rstrip("/")
+        self._storage = storage
         self._journal = journal
         self._switch = switch
 
