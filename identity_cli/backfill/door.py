@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,9 @@ class _Pool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_read_for, args=(theirs,), daemon=True)
-        # The parent alone decides what an interrupt does; the mask is inherited.
+        # The parent alone decides what an interrupt does; the mask is inherited. The first process
+        # starts the tracker, which would unblock it.
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()

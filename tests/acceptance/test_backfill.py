@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -434,6 +434,12 @@ def test_an_interrupt_ends_a_backfill_in_order(
     as_csv(tmp_path / "a.csv", messy_rows(9, 40_000, people=8_000))
     process = start_identity("backfill", "a.csv", "--work", "w", "--json")
     with in_the_middle(reached, tmp_path, database_url, process):
+        # As from a terminal, the processes that read get it, too, and before this one.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for child in map(int, children):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGINT)
+        time.sleep(0.2)
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
