@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="session")
+# Its event loop is running as long as it is there: other tests could not run one of their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium; without one the tests fail, they are not skipped."""
     with running_chromium() as chromium:

@@ -212,10 +212,10 @@ def test_rules_apply_as_in_an_import(
 
 
 @pytest.mark.slow
-def test_rules_apply_as_in_an_import_in_a_thousand_scripts(
+def test_rules_apply_as_in_an_import_in_many_scripts(
     cloned_database: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(100, 100 + 1000 // SCRIPTS_TOGETHER):
+    for seed in range(100, 100 + 300 // SCRIPTS_TOGETHER):
         compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
 
 

@@ -30,6 +30,7 @@ UNGUARDED = """
     DROP INDEX contact_email_anchor;
     DROP INDEX contact_phone_anchor;
     ALTER TABLE contact ALTER COLUMN linked_precedence DROP EXPRESSION;
+    ALTER TABLE link_evidence DROP CONSTRAINT link_evidence_pair_order;
     CREATE TABLE right_contact AS SELECT * FROM contact;
     CREATE TABLE right_evidence AS SELECT * FROM link_evidence;
 """
