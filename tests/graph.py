@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
     from identity_cli.graph.service import IdentityService, Outcome, Refusal, RunRequest
 
+# Nothing refuses what is planted from here on.
+UNGUARDED = """
+    ALTER TABLE contact DISABLE TRIGGER USER;
+    ALTER TABLE contact DROP CONSTRAINT contact_links_to_a_primary;
+    ALTER TABLE contact DROP CONSTRAINT contact_primary_has_no_link;
+    ALTER TABLE contact DROP CONSTRAINT contact_has_an_identifier;
+    DROP INDEX contact_email_anchor;
+    DROP INDEX contact_phone_anchor;
+    ALTER TABLE contact ALTER COLUMN linked_precedence DROP EXPRESSION;
+"""
+
 
 def in_batches(
     service: IdentityService, sent: Sequence[RunRequest], size: int, *, commit_each: bool

@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from graph import UNGUARDED
 from memory import peak_of
 
 from identity_cli import ContactRequest, IdentityService
@@ -16,6 +17,7 @@ from identity_cli.graph.verify import LISTED, Violation, verify
 if TYPE_CHECKING:
     import psycopg
 
+# The ids of these are 1 to 5.
 PEOPLE = (
     ("lorraine@hillvalley.edu", "123456"),  # contact 1
     ("mcfly@hillvalley.edu", "123456"),  # 2, secondary of 1
@@ -24,17 +26,6 @@ PEOPLE = (
     ("george@hillvalley.edu", "717171"),
     ("doc@hillvalley.edu", None),  # 5
 )
-
-# Nothing refuses what is planted from here on; the ids of PEOPLE are 1 to 5.
-UNGUARDED = """
-    ALTER TABLE contact DISABLE TRIGGER USER;
-    ALTER TABLE contact DROP CONSTRAINT contact_links_to_a_primary;
-    ALTER TABLE contact DROP CONSTRAINT contact_primary_has_no_link;
-    ALTER TABLE contact DROP CONSTRAINT contact_has_an_identifier;
-    DROP INDEX contact_email_anchor;
-    DROP INDEX contact_phone_anchor;
-    ALTER TABLE contact ALTER COLUMN linked_precedence DROP EXPRESSION;
-"""
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from graph import UNGUARDED
 from steering import Player
 
 from identity_cli import ContactRequest, IdentityService
@@ -21,15 +22,8 @@ if TYPE_CHECKING:
 EMAILS = [f"{letter}@x.org" for letter in "abcdefghijklmnop"]
 PHONES = [str(number) for number in range(100, 116)]
 
-# Nothing refuses what is planted.
-UNGUARDED = """
-    ALTER TABLE contact DISABLE TRIGGER USER;
-    ALTER TABLE contact DROP CONSTRAINT contact_links_to_a_primary;
-    ALTER TABLE contact DROP CONSTRAINT contact_primary_has_no_link;
-    ALTER TABLE contact DROP CONSTRAINT contact_has_an_identifier;
-    DROP INDEX contact_email_anchor;
-    DROP INDEX contact_phone_anchor;
-    ALTER TABLE contact ALTER COLUMN linked_precedence DROP EXPRESSION;
+BEFORE_ANYTHING_IS_PLANTED = f"""
+    {UNGUARDED}
     ALTER TABLE link_evidence DROP CONSTRAINT link_evidence_pair_order;
     CREATE TABLE right_contact AS SELECT * FROM contact;
     CREATE TABLE right_evidence AS SELECT * FROM link_evidence;
@@ -128,7 +122,7 @@ def test_blocks_of_a_few_rows(service: IdentityService, monkeypatch: pytest.Monk
 def test_what_is_wrong_is_found_by_both(service: IdentityService, seed: int, times: int) -> None:
     connection = service.connection
     fill(service, random.Random(seed), 40)
-    connection.execute(UNGUARDED)
+    connection.execute(BEFORE_ANYTHING_IS_PLANTED)
     connection.execute("SELECT setseed(%s)", (seed / 10,))
     wrong = 0
     for corruption in CORRUPTIONS:
