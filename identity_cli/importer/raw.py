@@ -81,15 +81,11 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
-class PositionedFile(io.RawIOBase):
-    """A file without a descriptor, such as an object in object storage.
+class _RandomAccess(io.RawIOBase):
+    """What is read from a position of its own; `_end` returns the last one."""
 
-    `read_at` fills some of a buffer from a position, and leaves the own position of the file.
-    """
-
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.size = size
         self._position = 0
 
     def readable(self) -> bool:
@@ -99,12 +95,33 @@ class PositionedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = base + offset
-        return self._position
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
+        position = (self._end() if base is None else base) + offset
+        if position < 0:
+            # The error of a file: zipfile looks for records that may not be there.
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = position
+        return position
 
     def tell(self) -> int:
         return self._position
+
+    def _end(self) -> int:
+        raise NotImplementedError
+
+
+class PositionedFile(_RandomAccess):
+    """A file without a descriptor, such as an object in object storage.
+
+    `read_at` fills some of a buffer from a position, and leaves the own position of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def _end(self) -> int:
+        return self.size
 
     def readinto(self, buffer: Buffer) -> int:
         count = self.read_at(memoryview(buffer), self._position)
@@ -259,7 +276,7 @@ class RawInput(PeekableBytes):
             return bool(self._poll.poll(_IDLE_MILLISECONDS))
 
 
-class SeekableInput(io.RawIOBase):
+class SeekableInput(_RandomAccess):
     """A file with random access and a position of its own, whoever else reads from it.
 
     `on_read` is called with the position after every read.
@@ -272,32 +289,14 @@ class SeekableInput(io.RawIOBase):
         while_reading: AbstractContextManager[Any],
         on_read: Callable[[int], None],
     ) -> None:
+        super().__init__()
         self._file = file
         self._name = name
         self._while_reading = while_reading
         self._on_read = on_read
-        self._position = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._position,
-            os.SEEK_END: _size(self._file),
-        }[whence]
-        if base + offset < 0:
-            # The error of a file: zipfile looks for records that may not be there.
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
+    def _end(self) -> int:
+        return _size(self._file)
 
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer)
