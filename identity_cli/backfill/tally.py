@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.errors import InputNotFoundError, OutputError, UsageError
+from identity_cli.errors import InputNotFoundError, UsageError
 from identity_cli.importer.checkpoints import Checkpoint, Counts
 from identity_cli.importer.column_notes import ColumnNotes
 from identity_cli.importer.formats import missing_keys
-from identity_cli.importer.results import ResultFile
+from identity_cli.importer.results import ResultFile, as_text, open_rejects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,8 +132,7 @@ class Tally:
             file.sync()
             file.close()
             self.rejects_paths.append(file.path)
-            text = file.path.encode(errors="backslashreplace").decode()
-            self._rejects[index] = (text, found.stat().st_size)
+            self._rejects[index] = (as_text(file.path), found.stat().st_size)
 
     def checkpoint(self, loaded: Loaded, seconds: float) -> Checkpoint:
         """Return the checkpoint of the finished run."""
@@ -166,15 +165,4 @@ class Tally:
             paths = self.reading.rejects_paths(index, run_id)
         except InputNotFoundError:  # in object storage, or computed on another machine
             paths = [f"{self._base_name(index)}.{run_id}.rejects"]
-        failure: OutputError | None = None
-        for path in paths:
-            file = ResultFile(path)
-            try:
-                file.open()
-            except OutputError as error:
-                failure = failure or error
-            else:
-                return file
-        raise OutputError(
-            str(failure), hint="use --rejects PATH to write the rejected rows somewhere else"
-        )
+        return open_rejects(paths)

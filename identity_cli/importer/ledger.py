@@ -8,12 +8,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from identity_cli.errors import OutputError
 from identity_cli.files import is_regular
 from identity_cli.importer.checkpoints import Counts
 from identity_cli.importer.rejects import RejectsWriter
 from identity_cli.importer.report import RejectedRow
-from identity_cli.importer.results import ResultFile, outcome_line
+from identity_cli.importer.results import ResultFile, as_text, open_rejects, outcome_line
 
 if TYPE_CHECKING:
     from identity_cli.graph.service import Outcome
@@ -168,7 +167,7 @@ class Ledger:
         checkpoint.input_codes = {i: dict(codes) for i, codes in self._input_codes.items()}
         checkpoint.local_phones = self.local_phones
         checkpoint.rejects = {
-            index: (_as_text(file.path), file.size)
+            index: (as_text(file.path), file.size)
             for index, file in self._rejects.items()
             if file.size
         }
@@ -218,23 +217,12 @@ class Ledger:
 
     def _rejects_path(self, index: int, run_id: int, text: str) -> str | None:
         paths = self._plan.rejects_paths(index, run_id)
-        return next((path for path in paths if _as_text(path) == text), None)
+        return next((path for path in paths if as_text(path) == text), None)
 
     def _open_rejects(self, index: int) -> ResultFile:
         if self._special_rejects is not None:
             return self._special_rejects
-        failure: OutputError | None = None
-        for path in self._plan.rejects_paths(index, self._run_id):
-            file = ResultFile(path)
-            try:
-                file.open()
-            except OutputError as error:
-                failure = failure or error
-            else:
-                return file
-        raise OutputError(
-            str(failure), hint="use --rejects PATH to write the rejected rows somewhere else"
-        )
+        return open_rejects(self._plan.rejects_paths(index, self._run_id))
 
     def _files(self) -> list[ResultFile]:
         return [*self._rejects.values(), *([] if self._outcomes is None else [self._outcomes])]
@@ -243,11 +231,6 @@ class Ledger:
         if self._outcomes is not None and self._lines:
             self._outcomes.write(bytes(self._lines))
             self._lines.clear()
-
-
-def _as_text(path: str) -> str:
-    # A name need not be text, a JSON document does.
-    return path.encode(errors="backslashreplace").decode()
 
 
 def _holds(path: str, size: int) -> bool:

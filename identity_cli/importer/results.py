@@ -16,7 +16,7 @@ from identity_cli.errors import OutputError
 from identity_cli.files import is_regular, open_private, open_special, replaced_file, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from identity_cli.graph.service import Outcome
 
@@ -122,6 +122,27 @@ class ResultFile:
             f"{self.path} is not as the interrupted run left it",
             hint="put it back, or start over with --restart",
         )
+
+
+def open_rejects(paths: Iterable[str]) -> ResultFile:
+    """Create the rejects file at the first of these paths that allows it. Raises `OutputError`."""
+    failure: OutputError | None = None
+    for path in paths:
+        file = ResultFile(path)
+        try:
+            file.open()
+        except OutputError as error:
+            failure = failure or error
+        else:
+            return file
+    raise OutputError(
+        str(failure), hint="use --rejects PATH to write the rejected rows somewhere else"
+    )
+
+
+def as_text(path: str) -> str:
+    """Return a path for a JSON document, which does not take every name."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 def outcome_line(
