@@ -117,7 +117,6 @@ def opened(
     with _translated(work, memory):
         connection = _open(work, identifier, memory, threads)
         try:
-            connection.execute(NO_BAR)
             _provide(connection, work, parts, first_ids)
             yield connection
         finally:
@@ -145,7 +144,10 @@ def _open(
     work: Path, identifier: str, memory: str, threads: int | None
 ) -> duckdb.DuckDBPyConnection:
     """Open the database, an empty one if it was made of another input."""
-    connection = _connect(work, memory, threads)
+    spill = work / _SPILL
+    connection = connect(work / DATABASE, spill=spill, memory=memory, threads=threads)
+    # What a killed computation has left there.
+    shutil.rmtree(spill, ignore_errors=True)
     try:
         connection.execute("CREATE TABLE IF NOT EXISTS input (fingerprint VARCHAR)")
         connection.execute("CREATE TABLE IF NOT EXISTS done (step VARCHAR)")
@@ -166,25 +168,27 @@ def _open(
     return connection
 
 
-def _connect(work: Path, memory: str, threads: int | None) -> duckdb.DuckDBPyConnection:
+def connect(
+    database: Path | str, *, spill: Path | str, memory: str, threads: int | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Open a database that writes to a directory what does not fit into the memory."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
-        "temp_directory": str(work / _SPILL),
+        "temp_directory": str(spill),
         "preserve_insertion_order": False,
-        # Nothing is fetched: what the plan uses is built in.
+        # Nothing is fetched: what the statements use is built in.
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
     if threads is not None:
         settings["threads"] = threads
     try:
-        connection = duckdb.connect(work / DATABASE, config=settings)
+        connection = duckdb.connect(database, config=settings)
     except duckdb.ParserException as error:
         raise UsageError(
             f"{memory!r} is not an amount of memory", hint="pass one with its unit, such as 4GB"
         ) from error
-    # What a killed computation has left there.
-    shutil.rmtree(work / _SPILL, ignore_errors=True)
+    connection.execute(NO_BAR)
     return connection
 
 

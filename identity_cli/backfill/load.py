@@ -28,7 +28,7 @@ from identity_cli.graph.profile import (
     profile_mismatch,
     wanted_profile,
 )
-from identity_cli.postgres import sqlstates
+from identity_cli.postgres import schema, sqlstates
 from identity_cli.postgres.database import translate, translated
 from identity_cli.postgres.differences import TRIGGERS
 from identity_cli.postgres.models import metadata
@@ -181,14 +181,8 @@ class Load:
         self._execute("BEGIN")
         self._lock(_LOCK_RULES, _LOCK_WRITERS)
         refuse_rules(self._connection)
-        stored = self._row(
-            "SELECT version, region FROM normalization_profile"
-            " WHERE EXISTS (SELECT FROM contact WHERE id > 0)"
-        )
-        if stored is not None:
-            from identity_cli.postgres.schema import Profile
-
-            check_profile(Profile(*stored), region)
+        _, profile = schema.read_state(self._connection)
+        check_profile(profile, region)
         if self._row(_NEWER_RUN, run=run_id) != (False,):
             raise RetryableError("another import has begun and stored contacts meanwhile")
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from identity_cli.backfill.columns import integers
 from identity_cli.backfill.copies import copied
-from identity_cli.backfill.database import NO_BAR, interruptibly
+from identity_cli.backfill.database import connect, interruptibly
 from identity_cli.backfill.replay import replay
 from identity_cli.errors import OutputError
 from identity_cli.graph.row_checks import check_rows
@@ -169,17 +169,8 @@ def _compare(work: duckdb.DuckDBPyConnection, begin: Callable[[str], None]) -> V
 def _scratch() -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database that is not kept."""
     with tempfile.TemporaryDirectory(prefix="identity-verify-") as folder:
-        work = duckdb.connect(
-            config={
-                "memory_limit": _MEMORY,
-                "temp_directory": folder,
-                "preserve_insertion_order": False,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            }
-        )
+        work = connect(":memory:", spill=folder, memory=_MEMORY)
         try:
-            work.execute(NO_BAR)
             yield work
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise OutputError(

@@ -122,26 +122,28 @@ def run(
     Example:
       identity backfill run history-*.csv --work /var/tmp/crm --region US
     """
-    from identity_cli.backfill.assignment import expand_patterns
     from identity_cli.settings import open_database
-
-    paths = expand_patterns(files)
 
     def act(backfill: Backfill) -> None:
         with open_database(into) as database:
             backfill.run(database)
 
-    make_plan = partial(
-        _plan,
-        paths,
+    return _from_files(
+        act,
+        files,
         work,
         memory,
         threads,
         (engine, master, remote, storage),
-        region=region,
         rejects=rejects,
         summary=summary,
         metrics=metrics,
+        max_rejects=max_rejects,
+        min_rows=min_rows,
+        json=json,
+        quiet=quiet,
+        progress=progress,
+        region=region,
         restart=restart,
         input_format=input_format,
         delimiter=delimiter,
@@ -155,9 +157,6 @@ def run(
         null_words=null_words,
         strict=strict,
     )
-    limits = partial(Limits.parse, max_rejects, min_rows)
-    ending = _ending(paths, rejects, summary, metrics, json=json, quiet=quiet)
-    return _do(act, make_plan, limits, ending, progress, quiet=quiet)
 
 
 @app.command()
@@ -202,10 +201,7 @@ def compute(
     Example:
       identity backfill compute history-*.csv --work /var/tmp/crm
     """
-    from identity_cli.backfill.assignment import expand_patterns
     from identity_cli.settings import open_database
-
-    paths = expand_patterns(files)
 
     def act(backfill: Backfill) -> None:
         if into is None:
@@ -214,17 +210,22 @@ def compute(
         with open_database(into) as database:
             backfill.compute(database)
 
-    make_plan = partial(
-        _plan,
-        paths,
+    return _from_files(
+        act,
+        files,
         work,
         memory,
         threads,
         (engine, master, remote, storage),
-        region=region,
         rejects=None,
         summary=summary,
         metrics=metrics,
+        max_rejects=max_rejects,
+        min_rows=min_rows,
+        json=json,
+        quiet=quiet,
+        progress=progress,
+        region=region,
         restart=restart,
         input_format=input_format,
         delimiter=delimiter,
@@ -238,9 +239,6 @@ def compute(
         null_words=null_words,
         strict=strict,
     )
-    limits = partial(Limits.parse, max_rejects, min_rows)
-    ending = _ending(paths, None, summary, metrics, json=json, quiet=quiet)
-    return _do(act, make_plan, limits, ending, progress, quiet=quiet)
 
 
 @app.command()
@@ -272,6 +270,32 @@ def load(
     )
     ending = _ending((), rejects, summary, metrics, json=json, quiet=quiet)
     return _do(act, make_plan, None, ending, progress, quiet=quiet)
+
+
+def _from_files(
+    act: Callable[[Backfill], None],
+    files: list[str],
+    *plan: Any,
+    rejects: str | None,
+    summary: str | None,
+    metrics: str | None,
+    max_rejects: str,
+    min_rows: int,
+    json: bool,
+    quiet: bool,
+    progress: output.ProgressMode,
+    **options: Any,
+) -> int:
+    """Act on what files hold, and return the exit code; `plan` and `options` are for `_plan`."""
+    from identity_cli.backfill.assignment import expand_patterns
+
+    paths = expand_patterns(files)
+    make_plan = partial(
+        _plan, paths, *plan, rejects=rejects, summary=summary, metrics=metrics, **options
+    )
+    limits = partial(Limits.parse, max_rejects, min_rows)
+    ending = _ending(paths, rejects, summary, metrics, json=json, quiet=quiet)
+    return _do(act, make_plan, limits, ending, progress, quiet=quiet)
 
 
 def _ending(
