@@ -71,7 +71,11 @@ def write_counts(
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Take what is written to a temporary file as the file, once it is complete and on disk."""
+    """Take what is written to a temporary path as the file, once it is complete and on disk.
+
+    Unlike `replaced_file`, it is for engines that open the path themselves, and its name is always
+    the same: what a killed computation has left is written anew.
+    """
     temporary = path.with_name(f".{path.name}")
     with writing(str(path)):
         path.parent.mkdir(exist_ok=True)

@@ -6,10 +6,9 @@ expressions.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.files import open_private, writing
+from identity_cli.files import replaced_file
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
@@ -52,18 +51,13 @@ def write_matches(
     schema = pa.schema([("value", pa.string()), ("pattern_id", pa.int64())])
     with translated():
         has_patterns = connection.execute("SELECT EXISTS (SELECT FROM block_pattern)").fetchone()
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with writing(str(path)), open(unfinished, "wb", opener=open_private) as file:
-        with pq.ParquetWriter(file, schema) as writer:
-            for values in _values(parts) if has_patterns == (True,) else ():
-                switch.check()
-                with translated():
-                    found = connection.execute(_MATCHED, (values,)).fetchall()
-                rows = [dict(zip(schema.names, row, strict=True)) for row in found]
-                writer.write_table(pa.Table.from_pylist(rows, schema))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    with replaced_file(path, force=True) as file, pq.ParquetWriter(file, schema) as writer:
+        for values in _values(parts) if has_patterns == (True,) else ():
+            switch.check()
+            with translated():
+                found = connection.execute(_MATCHED, (values,)).fetchall()
+            rows = [dict(zip(schema.names, row, strict=True)) for row in found]
+            writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
 def _values(parts: Iterable[Path]) -> Iterator[list[str]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from identity_cli.backfill.files import HELD_RULES
 from identity_cli.backfill.matches import write_matches
 from identity_cli.backfill.work import HeldState
 from identity_cli.errors import PermissionDeniedError, TargetUnsuitableError
-from identity_cli.files import open_private, writing
+from identity_cli.files import replaced_file
 from identity_cli.postgres.database import translated
 from identity_cli.postgres.differences import TRIGGERS
 
@@ -208,11 +207,7 @@ def write_held(
         write_matches(connection, parts, work.held("matched"), switch)
         tables += tuple(name for name in HELD_RULES if name != "matched")
     for table in tables:
-        path = work.held(table)
-        unfinished = path.with_name(f"{path.name}.tmp")
-        with translated(), writing(str(path)):
-            _write_rows(connection, table, unfinished, switch, meter)
-            os.replace(unfinished, path)
+        _write_rows(connection, table, work.held(table), switch, meter)
 
 
 def _write_rows(
@@ -232,11 +227,8 @@ def _write_rows(
     written = pa.schema(
         [(f.name, pa.timestamp("us") if f.name == "created_at" else f.type) for f in read]
     )
-    with open(path, "wb", opener=open_private) as file:
-        with pq.ParquetWriter(file, written) as writer:
-            for rows in copied(connection, query, read):
-                switch.check()
-                writer.write_table(rows.cast(written))
-                meter.advance(len(rows))
-        file.flush()
-        os.fsync(file.fileno())
+    with replaced_file(path, force=True) as file, pq.ParquetWriter(file, written) as writer:
+        for rows in copied(connection, query, read):
+            switch.check()
+            writer.write_table(rows.cast(written))
+            meter.advance(len(rows))

@@ -12,7 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.backfill.files import HELD_CONTACTS, HELD_EVIDENCE, HELD_RULES
+from identity_cli.backfill.files import (
+    HELD_CONTACTS,
+    HELD_EVIDENCE,
+    HELD_RULES,
+    counts_path,
+    result_path,
+)
 from identity_cli.backfill.plan import Part
 from identity_cli.errors import InputBusyError, UsageError
 from identity_cli.files import replaced_file, writing
@@ -30,6 +36,11 @@ _LOCK = "lock"
 # What the program has made in a work directory, and removes from it to start over.
 _FOLDERS = ("parts", "rejects", "held", "result", "spill", "spark")
 _FILES = ("compute.duckdb*", "spark.json", "spark.log")
+# What a process that was killed leaves; the second are those of `replaced_file`.
+_UNFINISHED = (
+    *("parts/*.tmp", "rejects/*.tmp"),
+    *(f"{folder}.identity-*.partial" for folder in ("", "held/")),
+)
 _RESTART = "use --restart to start over, or another --work directory"
 
 
@@ -229,11 +240,11 @@ class WorkDirectory:
 
     def result(self, table: str) -> Path:
         """Return the path of computed rows."""
-        return self.path / "result" / f"{table}.parquet"
+        return result_path(self.path, table)
 
     def counts(self) -> dict[str, int]:
         """Return the number of requests by their outcomes. Only a complete result has them."""
-        counts: dict[str, int] = json.loads((self.path / "result" / "counts.json").read_bytes())
+        counts: dict[str, int] = json.loads(counts_path(self.path).read_bytes())
         return counts
 
     def parts(self) -> list[Part]:
@@ -257,8 +268,8 @@ class WorkDirectory:
         self.manifest = None
 
     def _remove_unfinished(self) -> None:
-        for folder in ("parts", "rejects", "held"):
-            for file in (self.path / folder).glob("*.tmp"):
+        for pattern in _UNFINISHED:
+            for file in self.path.glob(pattern):
                 file.unlink()
 
     def _read_manifest(self) -> Manifest | None:
