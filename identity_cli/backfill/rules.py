@@ -6,10 +6,9 @@ value that may link is a request of its own, first the right one, then the left 
 `link_evidence`; the plan does the rest with these. What the pair says is set aside, or held as
 evidence, as `hold_pair()` in `reconcile_steered.sql` does.
 
-A pair that is kept apart dates by the parts of its turn: 0 is an id that `reconcile()` gives out in
-vain, to a contact whose value then turns out to match a pattern, 1 the contact of the right value,
-2 the contact of the left one, or what is set aside for it, 3 what is set aside for the right one,
-and evidence.
+A pair that is kept apart dates by the parts of its turn: 1 is the contact of the right value, 2 the
+contact of the left one, or what is set aside for it, 3 what is set aside for the right one, and
+evidence.
 
 Besides what `plan.py` starts from, the engine provides
 
@@ -47,18 +46,14 @@ _PAIRS = (
     ),
     Statement(
         "ruled",
-        """
-        SELECT value, false AS is_new FROM blocked
-        UNION ALL SELECT DISTINCT value, true FROM matched
-        """,
+        "SELECT value FROM blocked UNION ALL SELECT DISTINCT value FROM matched",
     ),
     # The pairs that are kept apart, and blocked values alone: then the other value is null.
     Statement(
         "parted",
         """
         SELECT s.turn, s.left_value, s.right_value, s.is_mixed,
-               l.value IS NOT NULL AS left_blocked, r.value IS NOT NULL AS right_blocked,
-               coalesce(l.is_new, false) AS left_matched, coalesce(r.is_new, false) AS right_matched
+               l.value IS NOT NULL AS left_blocked, r.value IS NOT NULL AS right_blocked
         FROM (SELECT turn, email AS left_value, phone AS right_value, true AS is_mixed
               FROM stated_pair
               UNION ALL SELECT turn, least(left_value, right_value),
@@ -116,7 +111,6 @@ _APART = (
         "kept",
         """
         SELECT p.turn, p.left_value, p.right_value, p.is_mixed, p.left_blocked, p.right_blocked,
-               p.left_matched, p.right_matched,
                p.left_blocked AND coalesce(lf.turn = p.turn, false) AS left_is_new,
                p.right_blocked AND coalesce(rf.turn = p.turn, false) AS right_is_new,
                ls.turn IS NOT NULL AS left_is_stored, rs.turn IS NOT NULL AS right_is_stored
@@ -156,22 +150,10 @@ _APART = (
             AND NOT (is_mixed AND (left_is_new OR left_is_stored))
         """,  # noqa: S608 - the expressions are of this module
     ),
-    # Ids that are given out: reconcile() looks for a pattern after it has stored a contact, unless
-    # one of the two values had a placeholder before.
+    # Ids that are given out.
     Statement(
         "taken",
-        """
-        SELECT turn FROM stored
-        UNION ALL SELECT turn FROM set_aside WHERE is_new
-        UNION ALL
-        SELECT k.turn FROM kept AS k LEFT JOIN placeholder AS lp ON k.left_value = lp.value
-            LEFT JOIN placeholder AS rp ON k.right_value = rp.value
-        WHERE (left_is_new AND left_matched OR right_is_new AND right_matched)
-            AND NOT (left_blocked AND NOT (left_is_new AND left_matched))
-            AND NOT (right_blocked AND NOT (right_is_new AND right_matched))
-            AND NOT (left_is_stored AND lp.value IS NOT NULL)
-            AND NOT (right_is_stored AND rp.value IS NOT NULL)
-        """,
+        "SELECT turn FROM stored UNION ALL SELECT turn FROM set_aside WHERE is_new",
     ),
     # The evidence of pairs, those that are kept apart too.
     Statement(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -233,11 +234,17 @@ def test_six_importers_two_http_clients_and_200_commands_side_by_side(
                     for number in range(IMPORTERS)
                 ]
                 wait_for_runs(connection)
+                # However fast this machine is, some commands meet files that are half imported.
+                for importer in importers[IMPORTERS // 2 :]:
+                    importer.send_signal(signal.SIGSTOP)
                 commander = Commander(steering, truth, random.Random(SEED))
                 ran = 0
                 while ran < COMMANDS or any(one.poll() is None for one in importers):
                     commander.run_one()
                     ran += 1
+                    if ran == COMMANDS // 4:
+                        for importer in importers:
+                            importer.send_signal(signal.SIGCONT)
                 for importer in importers:
                     _, said = importer.communicate(timeout=300)
                     assert importer.returncode == 0, said
@@ -253,7 +260,7 @@ def test_six_importers_two_http_clients_and_200_commands_side_by_side(
     for summary, share in zip(summaries, shares, strict=True):
         truth.requests += [request._replace(run=summary["run_id"]) for request in share]
     assert rejected_by(tmp_path.glob("*.rejects")) <= {"forgotten"}
-    assert commands_beside_imports(connection) >= 20
+    assert commands_beside_imports(connection) >= COMMANDS // 4
     found = verify(connection)
     assert found.violations == ()
     assert found.digest == truth.digest()

@@ -248,7 +248,7 @@ def test_a_pattern_applies_where_nothing_was_ever_stored(
     assert [row[2] for row in held["blocked"]] == [1] * (1 + pattern.endswith("+"))
 
 
-def test_no_id_is_taken_in_vain_beside_a_value_that_has_a_placeholder(
+def test_no_id_is_taken_in_vain_for_a_value_that_a_pattern_blocks(
     cloned_database: Clone, tmp_path: Path
 ) -> None:
     file = tmp_path / "a.csv"
@@ -264,8 +264,7 @@ def test_no_id_is_taken_in_vain_beside_a_value_that_has_a_placeholder(
         ("block", "bad@x.org"),
         ("add_pattern", r"1\d\d\d|info.*"),
     )
-    assert [row[0] for row in held["contacts"]] == [1, 4, 11, 12]
-    assert [row[0] for row in held["set aside"]] == [1, 3, 4, 6, 7, 9, 11]
+    assert {row[0] for row in (*held["contacts"], *held["set aside"])} == set(range(1, 9))
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,55 @@ def test_hub_that_several_writers_reach_at_once_stops_linking(
     assert len(check.identities()) == 160
 
 
+def let_requests_overlap(connection: Connection) -> None:
+    """Make every statement that stores something take some milliseconds.
+
+    On a few cores short transactions hardly ever meet; on many they do.
+    """
+    connection.execute("""
+        CREATE FUNCTION take_a_while() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_sleep(0.003 * random());
+            RETURN NULL;
+        END $$
+    """)
+    for table in ("contact", "link_evidence", "partner_count"):
+        connection.execute(
+            f"CREATE TRIGGER test_takes_a_while AFTER INSERT OR UPDATE OR DELETE ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION take_a_while()"
+        )
+
+
+@pytest.mark.parametrize("rules", ["none", "pattern", "forgotten", "hub limits", "blocked"])
+def test_overlapping_requests_of_one_identity_do_not_deadlock(
+    database_url: str, connection: Connection, rules: str
+) -> None:
+    check = Player(connection)
+    hot = PHONES[0]
+    check.request(["first@x.org"], [hot])
+    senders = [[f"p{writer}.{i}@x.org" for i in range(25)] for writer in range(6)]
+    match rules:
+        case "pattern":
+            check.add_pattern(r"p.*[02468]@x\.org")
+        case "forgotten":
+            check.forget([email for emails in senders for email in emails[::2]])
+        case "hub limits":
+            check.limit(None, 20)
+        case "blocked":
+            check.block([hot])
+    let_requests_overlap(connection)
+    scripts: list[list[Step]] = [
+        [("request", ([email], [hot]), {}) for email in emails] for emails in senders
+    ]
+    for player in play_beside(database_url, scripts):
+        check.truth.requests += player.truth.requests
+    check.check()
+    row = connection.execute(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    assert row[0] <= 2
+
+
 @pytest.mark.parametrize("command", ["block", "unlink"])
 @pytest.mark.parametrize("values", [("email", "email"), ("phone", "phone"), ("email", "phone")])
 def test_command_between_look_up_and_insert_is_obeyed(

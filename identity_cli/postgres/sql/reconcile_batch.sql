@@ -186,10 +186,10 @@ BEGIN
                     IF profile_version IS NOT NULL THEN
                         PERFORM claim_profile(profile_version, profile_region);
                     END IF;
+                    IF failed_request = i THEN
+                        PERFORM lock_primaries(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'));
+                    END IF;
                     IF strpos(concat(emails[i], phones[i]), E'\x1f') > 0 THEN
-                        IF failed_request = i THEN
-                            PERFORM lock_primaries(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'));
-                        END IF;
                         result := reconcile_request(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'),
                                                     times[i], run, lines[i]);
                     ELSE

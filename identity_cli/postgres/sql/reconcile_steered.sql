@@ -106,29 +106,6 @@ BEGIN
     RETURN reconcile(NULL, of_value, request_at, request_run, request_line);
 END $$;
 
--- Check a contact that reconcile() has just stored against the rules for new values. No outcome: a pattern blocks a value
--- from now on, look again. If a value is forgotten, the answer is that without it.
-CREATE OR REPLACE FUNCTION reconcile_new_values(
-    answer reconciliation,
-    left_value text,
-    right_value text,
-    left_id bigint,
-    right_id bigint,
-    request_at timestamptz,
-    request_run bigint,
-    request_line bigint
-) RETURNS reconciliation
-LANGUAGE plpgsql AS $$
-DECLARE
-    rules text[] := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
-BEGIN
-    IF num_nonnulls(VARIADIC rules) > 0 THEN
-        PERFORM take_back_contact(answer.contact_id);
-        RETURN reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
-    END IF;
-    RETURN answer;
-END $$;
-
 -- The rules for two values, of which one may be null: only a new value can be forgotten, or match a pattern without
 -- being blocked already.
 CREATE OR REPLACE FUNCTION rules_for_new_values(
@@ -166,14 +143,6 @@ BEGIN
     END IF;
     RETURN result;
 END $$;
-
--- Delete a contact that this transaction has stored: nobody else's is both visible and in progress.
-CREATE OR REPLACE FUNCTION take_back_contact(of_contact bigint) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-    DELETE FROM contact
-    WHERE id = of_contact AND 'in progress' = pg_xact_status(
-        ((pg_current_xact_id()::text::bigint >> 32 << 32) | xmin::text::bigint)::text::xid8)
-$$;
 
 -- 'forgotten', 'blocked' if a pattern matches, or null.
 CREATE OR REPLACE FUNCTION rule_for_new_value(new_value text) RETURNS text

@@ -72,6 +72,17 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Refuse to work an identity out again with a share of the lock on its primary: another request that has one, too, may wait
+-- for the count of the same value, and each would wait for the other. It happens where requests that were under way made
+-- the value full after is_full() had looked; tried again, the request locks the primary first.
+CREATE OR REPLACE FUNCTION require_exclusive(is_exclusive boolean) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT is_exclusive THEN
+        RAISE EXCEPTION 'a value has become a hub' USING ERRCODE = 'serialization_failure';
+    END IF;
+END $$;
+
 -- Whether the contact that anchors a value shows another one beside it.
 CREATE OR REPLACE FUNCTION has_partner(of_value text) RETURNS boolean
 LANGUAGE sql STABLE AS $$

@@ -33,8 +33,10 @@ DECLARE
     right_run bigint;
     fact_run bigint;    -- the run that stated the pair, or the value, first
     locked_root bigint; -- the primary that this transaction has locked
+    is_exclusive boolean := false; -- whether nobody else has a share of the lock
     merged bigint;      -- the primary that gives way
-    new_id bigint;
+    rules text[];
+    has_checked_rules boolean := false;
     hubs text[];
 BEGIN
     IF left_value IS NULL AND right_value IS NULL THEN
@@ -61,6 +63,19 @@ BEGIN
         END IF;
 
         IF (left_id IS NULL AND left_value IS NOT NULL) OR (right_id IS NULL AND right_value IS NOT NULL) THEN
+            IF rules_in_force() % 2 = 1 AND (left_id < 0 OR right_id < 0) IS NOT TRUE THEN
+                -- No command changes rules from here to the COMMIT. A row stored first, and taken back, would cost two requests
+                -- of one identity a deadlock: each has a share of the lock on its primary, and its guard wants all of it.
+                LOCK TABLE contact IN ROW EXCLUSIVE MODE;
+                has_checked_rules := true;
+                rules := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
+                IF num_nonnulls(VARIADIC rules) > 0 THEN
+                    result := reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
+                    -- No outcome: a pattern blocks a value from now on. Look again.
+                    CONTINUE WHEN result.outcome IS NULL;
+                    RETURN result;
+                END IF;
+            END IF;
             -- A contact has room for one value of a kind: of two alike it gets the first that is unknown.
             IF left_id IS NULL AND right_id IS NULL THEN
                 INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
@@ -83,6 +98,7 @@ BEGIN
                                 coalesce(left_partner, right_partner) IS NOT NULL) THEN
                     SELECT id INTO locked_root FROM contact
                     WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR UPDATE;
+                    is_exclusive := true;
                     CONTINUE;
                 END IF;
                 -- A clock of another machine must not make the newcomer older than its primary; the contact that
@@ -104,14 +120,8 @@ BEGIN
             -- INSERT, which keeps a command from changing them until the COMMIT.
             IF result.contact_id IS NULL OR rules_in_force() > 0 THEN
                 CONTINUE WHEN result.contact_id IS NULL;
-                IF rules_in_force() % 2 = 1 THEN
-                    new_id := result.contact_id;
-                    result := reconcile_new_values(result, left_value, right_value, left_id, right_id, request_at,
-                                                   request_run, request_line);
-                    CONTINUE WHEN result.outcome IS NULL;
-                    IF result.contact_id IS DISTINCT FROM new_id THEN
-                        RETURN result;
-                    END IF;
+                IF rules_in_force() % 2 = 1 AND NOT has_checked_rules THEN
+                    RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
                 END IF;
                 -- The pair that the contact shows is new to the value that was known.
                 IF rules_in_force() >= 2 AND result.outcome = 'linked' AND NOT two_emails AND NOT two_phones THEN
@@ -119,6 +129,7 @@ BEGIN
                                      coalesce(left_partner, right_partner) IS NOT NULL) THEN
                         hubs := new_hubs(ARRAY[left_value, right_value]);
                         IF hubs IS NOT NULL THEN
+                            PERFORM require_exclusive(is_exclusive);
                             RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
                         END IF;
                     END IF;
@@ -165,6 +176,7 @@ BEGIN
                     IF rules_in_force() >= 2 AND (is_full(left_value, left_partner IS NOT NULL)
                                                   OR is_full(right_value, right_partner IS NOT NULL)) THEN
                         SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR UPDATE;
+                        is_exclusive := true;
                     ELSE
                         SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
                     END IF;
@@ -183,6 +195,7 @@ BEGIN
                 IF rules_in_force() >= 2 THEN
                     hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
                     IF hubs IS NOT NULL THEN
+                        PERFORM require_exclusive(is_exclusive);
                         RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
                     END IF;
                 END IF;

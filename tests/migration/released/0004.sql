@@ -89,6 +89,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.answer_after_hubs(answer public.reconciliation, hubs text[], left_value text, right_value text, request_run bigint) RETURNS public.reconciliation
     LANGUAGE plpgsql
     AS $$
@@ -115,6 +116,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.apply_hub_limits(command bigint) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -132,6 +134,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.block_by_pattern(new_values text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -147,6 +150,7 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
+
 
 
 CREATE FUNCTION public.block_values(of_values text[], command bigint, by_command boolean, by_pattern bigint DEFAULT NULL::bigint, as_hub boolean DEFAULT false) RETURNS void
@@ -182,6 +186,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.claim_profile(wanted_version integer, wanted_region text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -204,6 +209,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.count_pair(left_value text, left_has_partner boolean, right_value text, right_has_partner boolean) RETURNS text[]
     LANGUAGE plpgsql
     AS $$
@@ -223,6 +229,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.count_partner(of_value text, has_partner boolean) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -234,6 +241,7 @@ BEGIN
     RETURNING partners > rules_in_force() / 2 INTO is_suspect;
     RETURN is_suspect;
 END $$;
+
 
 
 CREATE FUNCTION public.exempt_values(of_values text[], command bigint, are_exempt boolean) RETURNS void
@@ -261,6 +269,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.forget_hash(of_value text) RETURNS bytea
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -277,6 +286,7 @@ BEGIN
     -- Twice: nobody can lengthen the hash of one value to that of another.
     RETURN sha256(key || sha256(key || convert_to(of_value, 'UTF8')));
 END $$;
+
 
 
 CREATE FUNCTION public.forget_values(of_values text[], command bigint) RETURNS void
@@ -365,6 +375,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.guard_identifiers_deleted() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -380,6 +391,7 @@ BEGIN
                SELECT FROM contact a WHERE a.phone_number = c.phone_number AND a.anchors_phone));
     RETURN NULL;
 END $$;
+
 
 
 CREATE FUNCTION public.guard_identifiers_inserted() RETURNS trigger
@@ -405,6 +417,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+
 
 
 CREATE FUNCTION public.guard_identifiers_updated() RETURNS trigger
@@ -438,12 +451,14 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.has_partner(of_value text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
     SELECT EXISTS (SELECT FROM contact WHERE email = of_value AND anchors_email AND phone_number IS NOT NULL)
         OR EXISTS (SELECT FROM contact WHERE phone_number = of_value AND anchors_phone AND email IS NOT NULL)
 $$;
+
 
 
 CREATE FUNCTION public.hold_pair(answer public.reconciliation, left_value text, right_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS public.reconciliation
@@ -499,6 +514,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.hold_value(of_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -513,6 +529,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.identify(emails text[], phones text[], at_most bigint) RETURNS TABLE(id bigint, email text, phone_number text, linked_id bigint, outcome text, primary_id bigint, contact_id bigint, contact_ids bigint[])
     LANGUAGE plpgsql
     AS $$
@@ -525,6 +542,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT member.*, result.* FROM members(result.primary_id, at_most) AS member;
 END $$;
+
 
 
 CREATE FUNCTION public.is_full(of_value text, has_partner boolean, more bigint DEFAULT 1) RETURNS boolean
@@ -543,6 +561,7 @@ BEGIN
         AND NOT EXISTS (SELECT FROM hub_exemption WHERE value = of_value);
     RETURN FOUND;
 END $$;
+
 
 
 CREATE FUNCTION public.is_stored(of_value text) RETURNS boolean
@@ -565,6 +584,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.keep_merges(evidence_ids bigint[]) RETURNS void
     LANGUAGE sql
     AS $$
@@ -573,6 +593,7 @@ CREATE FUNCTION public.keep_merges(evidence_ids bigint[]) RETURNS void
     FROM link_evidence WHERE id = ANY (evidence_ids) AND merged_id IS NOT NULL
     ORDER BY id
 $$;
+
 
 
 CREATE FUNCTION public.keep_placeholders(of_values text[]) RETURNS void
@@ -595,6 +616,7 @@ CREATE FUNCTION public.keep_placeholders(of_values text[]) RETURNS void
     FROM named WHERE by_a_rule
     ON CONFLICT DO NOTHING
 $$;
+
 
 
 CREATE FUNCTION public.keep_stated_values(of_values text[], roots bigint[], gone_run bigint) RETURNS void
@@ -630,11 +652,13 @@ CREATE FUNCTION public.keep_stated_values(of_values text[], roots bigint[], gone
 $$;
 
 
+
 CREATE FUNCTION public.last_id(of_table text) RETURNS bigint
     LANGUAGE sql
     AS $$
     SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(of_table, 'id')), 0)
 $$;
+
 
 
 CREATE FUNCTION public.last_of_chains(next_places integer[]) RETURNS integer[]
@@ -646,6 +670,7 @@ BEGIN
     END LOOP;
     RETURN next_places;
 END $$;
+
 
 
 CREATE FUNCTION public.lock_identities(of_values text[]) RETURNS bigint[]
@@ -676,6 +701,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.lock_placeholders(left_id bigint, right_id bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -693,6 +719,7 @@ BEGIN
     END IF;
     RETURN FOUND;
 END $$;
+
 
 
 CREATE FUNCTION public.lock_primaries(emails text[], phones text[], unless_all_are_known boolean DEFAULT false) RETURNS void
@@ -718,6 +745,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.lock_with_held_partners(of_values text[]) RETURNS bigint[]
     LANGUAGE plpgsql
     AS $$
@@ -738,6 +766,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.make_forget_key() RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -750,6 +779,7 @@ BEGIN
             sha256('fingerprint'::bytea || coalesce(session_key, random_key)))
     ON CONFLICT DO NOTHING;
 END $$;
+
 
 
 CREATE FUNCTION public.members(of_primary bigint, at_most bigint) RETURNS TABLE(id bigint, email text, phone_number text, linked_id bigint)
@@ -765,6 +795,7 @@ CREATE FUNCTION public.members(of_primary bigint, at_most bigint) RETURNS TABLE(
     ) AS contacts
     ORDER BY contacts.linked_id IS NOT NULL, contacts.created_at, contacts.id
 $$;
+
 
 
 CREATE FUNCTION public.merge_identities(left_value text, right_value text, left_id bigint, right_id bigint, left_root bigint, right_root bigint, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS bigint
@@ -812,6 +843,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.names_value(of_text text, of_value text) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE
     AS $_$
@@ -827,6 +859,7 @@ BEGIN
 END $_$;
 
 
+
 CREATE FUNCTION public.new_hubs(of_values text[]) RETURNS text[]
     LANGUAGE sql STABLE
     AS $$
@@ -834,6 +867,7 @@ CREATE FUNCTION public.new_hubs(of_values text[]) RETURNS text[]
     WHERE value = ANY (of_values)
         AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = own.value AND is_hub)
 $$;
+
 
 
 CREATE FUNCTION public.primaries_of(of_values text[]) RETURNS bigint[]
@@ -847,6 +881,7 @@ CREATE FUNCTION public.primaries_of(of_values text[]) RETURNS bigint[]
         GROUP BY 1
     ) AS found
 $$;
+
 
 
 CREATE FUNCTION public.primary_at(of_contact bigint, at_run bigint, at_line bigint) RETURNS bigint
@@ -869,6 +904,7 @@ CREATE FUNCTION public.primary_at(of_contact bigint, at_run bigint, at_line bigi
 $$;
 
 
+
 CREATE FUNCTION public.reconcile(left_value text, right_value text, request_at timestamp with time zone DEFAULT clock_timestamp(), request_run bigint DEFAULT NULL::bigint, request_line bigint DEFAULT NULL::bigint, two_emails boolean DEFAULT false, two_phones boolean DEFAULT false) RETURNS public.reconciliation
     LANGUAGE plpgsql
     AS $$
@@ -887,8 +923,10 @@ DECLARE
     right_run bigint;
     fact_run bigint;    -- the run that stated the pair, or the value, first
     locked_root bigint; -- the primary that this transaction has locked
+    is_exclusive boolean := false; -- whether nobody else has a share of the lock
     merged bigint;      -- the primary that gives way
-    new_id bigint;
+    rules text[];
+    has_checked_rules boolean := false;
     hubs text[];
 BEGIN
     IF left_value IS NULL AND right_value IS NULL THEN
@@ -915,6 +953,19 @@ BEGIN
         END IF;
 
         IF (left_id IS NULL AND left_value IS NOT NULL) OR (right_id IS NULL AND right_value IS NOT NULL) THEN
+            IF rules_in_force() % 2 = 1 AND (left_id < 0 OR right_id < 0) IS NOT TRUE THEN
+                -- No command changes rules from here to the COMMIT. A row stored first, and taken back, would cost two requests
+                -- of one identity a deadlock: each has a share of the lock on its primary, and its guard wants all of it.
+                LOCK TABLE contact IN ROW EXCLUSIVE MODE;
+                has_checked_rules := true;
+                rules := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
+                IF num_nonnulls(VARIADIC rules) > 0 THEN
+                    result := reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
+                    -- No outcome: a pattern blocks a value from now on. Look again.
+                    CONTINUE WHEN result.outcome IS NULL;
+                    RETURN result;
+                END IF;
+            END IF;
             -- A contact has room for one value of a kind: of two alike it gets the first that is unknown.
             IF left_id IS NULL AND right_id IS NULL THEN
                 INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
@@ -937,6 +988,7 @@ BEGIN
                                 coalesce(left_partner, right_partner) IS NOT NULL) THEN
                     SELECT id INTO locked_root FROM contact
                     WHERE id = coalesce(left_root, right_root) AND linked_id IS NULL FOR UPDATE;
+                    is_exclusive := true;
                     CONTINUE;
                 END IF;
                 -- A clock of another machine must not make the newcomer older than its primary; the contact that
@@ -958,14 +1010,8 @@ BEGIN
             -- INSERT, which keeps a command from changing them until the COMMIT.
             IF result.contact_id IS NULL OR rules_in_force() > 0 THEN
                 CONTINUE WHEN result.contact_id IS NULL;
-                IF rules_in_force() % 2 = 1 THEN
-                    new_id := result.contact_id;
-                    result := reconcile_new_values(result, left_value, right_value, left_id, right_id, request_at,
-                                                   request_run, request_line);
-                    CONTINUE WHEN result.outcome IS NULL;
-                    IF result.contact_id IS DISTINCT FROM new_id THEN
-                        RETURN result;
-                    END IF;
+                IF rules_in_force() % 2 = 1 AND NOT has_checked_rules THEN
+                    RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
                 END IF;
                 -- The pair that the contact shows is new to the value that was known.
                 IF rules_in_force() >= 2 AND result.outcome = 'linked' AND NOT two_emails AND NOT two_phones THEN
@@ -973,6 +1019,7 @@ BEGIN
                                      coalesce(left_partner, right_partner) IS NOT NULL) THEN
                         hubs := new_hubs(ARRAY[left_value, right_value]);
                         IF hubs IS NOT NULL THEN
+                            PERFORM require_exclusive(is_exclusive);
                             RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
                         END IF;
                     END IF;
@@ -1019,6 +1066,7 @@ BEGIN
                     IF rules_in_force() >= 2 AND (is_full(left_value, left_partner IS NOT NULL)
                                                   OR is_full(right_value, right_partner IS NOT NULL)) THEN
                         SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR UPDATE;
+                        is_exclusive := true;
                     ELSE
                         SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
                     END IF;
@@ -1037,6 +1085,7 @@ BEGIN
                 IF rules_in_force() >= 2 THEN
                     hubs := count_pair(left_value, left_partner IS NOT NULL, right_value, right_partner IS NOT NULL);
                     IF hubs IS NOT NULL THEN
+                        PERFORM require_exclusive(is_exclusive);
                         RETURN answer_after_hubs(result, hubs, left_value, right_value, request_run);
                     END IF;
                 END IF;
@@ -1076,6 +1125,7 @@ BEGIN
     END LOOP;
     RAISE EXCEPTION 'the contacts of this request keep changing' USING ERRCODE = 'serialization_failure';
 END $$;
+
 
 
 CREATE PROCEDURE public.reconcile_batch(IN email_list text, IN phone_list text, IN time_list text, IN run bigint, IN line_list text, IN commit_each boolean, IN profile_version integer, IN profile_region text, INOUT outcomes text DEFAULT ''::text, INOUT primary_ids text DEFAULT ''::text, INOUT contact_ids text DEFAULT ''::text, INOUT sqlstates text[] DEFAULT '{}'::text[], INOUT retries bigint DEFAULT 0)
@@ -1230,10 +1280,10 @@ BEGIN
                     IF profile_version IS NOT NULL THEN
                         PERFORM claim_profile(profile_version, profile_region);
                     END IF;
+                    IF failed_request = i THEN
+                        PERFORM lock_primaries(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'));
+                    END IF;
                     IF strpos(concat(emails[i], phones[i]), E'\x1f') > 0 THEN
-                        IF failed_request = i THEN
-                            PERFORM lock_primaries(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'));
-                        END IF;
                         result := reconcile_request(string_to_array(emails[i], E'\x1f'), string_to_array(phones[i], E'\x1f'),
                                                     times[i], run, lines[i]);
                     ELSE
@@ -1338,19 +1388,6 @@ BEGIN
 END $$;
 
 
-CREATE FUNCTION public.reconcile_new_values(answer public.reconciliation, left_value text, right_value text, left_id bigint, right_id bigint, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS public.reconciliation
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    rules text[] := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
-BEGIN
-    IF num_nonnulls(VARIADIC rules) > 0 THEN
-        PERFORM take_back_contact(answer.contact_id);
-        RETURN reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
-    END IF;
-    RETURN answer;
-END $$;
-
 
 CREATE FUNCTION public.reconcile_request(emails text[], phones text[], request_at timestamp with time zone DEFAULT clock_timestamp(), request_run bigint DEFAULT NULL::bigint, request_line bigint DEFAULT NULL::bigint) RETURNS public.reconciliation
     LANGUAGE plpgsql
@@ -1410,6 +1447,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.reconcile_ruled(left_value text, right_value text, rules text[], request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS public.reconciliation
     LANGUAGE plpgsql
     AS $$
@@ -1428,6 +1466,7 @@ BEGIN
     END IF;
     RETURN result;
 END $$;
+
 
 
 CREATE FUNCTION public.reconcile_steered(left_value text, right_value text, left_id bigint, right_id bigint, request_at timestamp with time zone, request_run bigint, request_line bigint, two_emails boolean, two_phones boolean) RETURNS public.reconciliation
@@ -1514,6 +1553,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.reconcile_value(of_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS public.reconciliation
     LANGUAGE plpgsql
     AS $$
@@ -1523,6 +1563,7 @@ BEGIN
     END IF;
     RETURN reconcile(NULL, of_value, request_at, request_run, request_line);
 END $$;
+
 
 
 CREATE FUNCTION public.recount_partners() RETURNS void
@@ -1549,6 +1590,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.refuse_two_identities() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -1560,6 +1602,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.release_placeholders(ids bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1568,6 +1611,7 @@ BEGIN
     DELETE FROM contact WHERE id = ANY (ids) AND id < 0
         AND NOT EXISTS (SELECT FROM blocked_value WHERE value IN (email, phone_number));
 END $$;
+
 
 
 CREATE FUNCTION public.relink_pair(left_value text, right_value text, command bigint) RETURNS void
@@ -1581,6 +1625,7 @@ BEGIN
         PERFORM rework(roots, ARRAY[left_value, right_value], command);
     END IF;
 END $$;
+
 
 
 CREATE FUNCTION public.remove_pattern(old_pattern text, command bigint) RETURNS void
@@ -1604,6 +1649,18 @@ BEGIN
 END $$;
 
 
+
+CREATE FUNCTION public.require_exclusive(is_exclusive boolean) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT is_exclusive THEN
+        RAISE EXCEPTION 'a value has become a hub' USING ERRCODE = 'serialization_failure';
+    END IF;
+END $$;
+
+
+
 CREATE FUNCTION public.restate(left_value text, right_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1616,6 +1673,7 @@ BEGIN
         run_id = excluded.run_id, line = excluded.line, created_at = excluded.created_at
     WHERE coalesce(excluded.run_id, 0) < coalesce(r.run_id, 0);
 END $$;
+
 
 
 CREATE FUNCTION public.rework(roots bigint[], more_values text[], command bigint, gone_values text[] DEFAULT '{}'::text[], gone_run bigint DEFAULT NULL::bigint) RETURNS void
@@ -1932,6 +1990,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.rule_for_new_value(new_value text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -1952,6 +2011,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.rules_for_new_values(left_value text, right_value text, is_left_new boolean, is_right_new boolean) RETURNS text[]
     LANGUAGE plpgsql
     AS $$
@@ -1961,9 +2021,11 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.rules_in_force() RETURNS integer
     LANGUAGE sql STABLE
     AS $$ SELECT 0 $$;
+
 
 
 CREATE FUNCTION public.set_aside_new(of_value text, other_value text, request_at timestamp with time zone, request_run bigint, request_line bigint) RETURNS bigint
@@ -1982,6 +2044,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.set_hub_limits(of_emails integer, of_phones integer, command bigint) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1992,6 +2055,7 @@ BEGIN
     PERFORM recount_partners();
     PERFORM apply_hub_limits(command);
 END $$;
+
 
 
 CREATE FUNCTION public.set_rules_in_force() RETURNS void
@@ -2010,6 +2074,7 @@ BEGIN
 END $_$;
 
 
+
 CREATE FUNCTION public.stated_pairs() RETURNS TABLE(value text, other_value text)
     LANGUAGE sql STABLE
     AS $$
@@ -2020,6 +2085,7 @@ CREATE FUNCTION public.stated_pairs() RETURNS TABLE(value text, other_value text
     UNION
     SELECT value, other_value FROM link_evidence
 $$;
+
 
 
 CREATE FUNCTION public.stop_hubs(hubs text[], request_run bigint) RETURNS void
@@ -2035,15 +2101,6 @@ BEGIN
     PERFORM block_values(hubs, command, false, NULL, true);
 END $$;
 
-
-CREATE FUNCTION public.take_back_contact(of_contact bigint) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-    DELETE FROM contact
-    WHERE id = of_contact AND 'in progress' = pg_xact_status(
-        ((pg_current_xact_id()::text::bigint >> 32 << 32) | xmin::text::bigint)::text::xid8)
-$$;
 
 
 CREATE FUNCTION public.unblock_values(of_values text[], command bigint, by_command boolean DEFAULT false, by_pattern boolean DEFAULT false, as_hub boolean DEFAULT false) RETURNS void
@@ -2074,6 +2131,7 @@ BEGIN
         PERFORM rework(roots, released, command);
     END IF;
 END $$;
+
 
 
 CREATE FUNCTION public.undo_run(run bigint, command bigint) RETURNS void
@@ -2155,6 +2213,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.unlink_pair(left_value text, right_value text, command bigint) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2184,6 +2243,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.values_over_limit() RETURNS SETOF text
     LANGUAGE sql STABLE
     AS $$
@@ -2193,11 +2253,13 @@ CREATE FUNCTION public.values_over_limit() RETURNS SETOF text
 $$;
 
 
+
 CREATE FUNCTION public.whole_value(pattern text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $_$
     SELECT '^(?:' || pattern || ')$'
 $_$;
+
 
 
 CREATE FUNCTION public.with_held_partners(of_values text[]) RETURNS text[]
@@ -2224,6 +2286,7 @@ CREATE FUNCTION public.with_held_partners(of_values text[]) RETURNS text[]
 $$;
 
 
+
 CREATE FUNCTION public.with_unlinked_partners(of_values text[]) RETURNS text[]
     LANGUAGE sql
     AS $$
@@ -2240,6 +2303,7 @@ CREATE FUNCTION public.with_unlinked_partners(of_values text[]) RETURNS text[]
 $$;
 
 
+
 CREATE FUNCTION public.without_anchor(of_values text[]) RETURNS text[]
     LANGUAGE sql
     AS $$
@@ -2249,6 +2313,7 @@ CREATE FUNCTION public.without_anchor(of_values text[]) RETURNS text[]
           AND NOT EXISTS (SELECT FROM contact WHERE phone_number = own.value AND anchors_phone)
     )
 $$;
+
 
 
 CREATE FUNCTION public.without_value(document jsonb, of_value text) RETURNS jsonb
@@ -2262,6 +2327,7 @@ BEGIN
 END $$;
 
 
+
 CREATE FUNCTION public.written_in(stamp xid8, row_xmin xid) RETURNS xid8
     LANGUAGE sql
     AS $$
@@ -2271,6 +2337,7 @@ CREATE FUNCTION public.written_in(stamp xid8, row_xmin xid) RETURNS xid8
                            - ((pg_current_xact_id()::text::bigint - row_xmin::text::bigint) & 4294967295))::text::xid8)
     END
 $$;
+
 
 SET default_tablespace = '';
 
