@@ -31,7 +31,7 @@ DECLARE
     partners text[];
     times timestamptz[];
     runs bigint[];
-    decides boolean;    -- whether the look-up is certain
+    decides boolean := true; -- whether the look-up is certain
     l integer;          -- the places of a pair, in the order of link_evidence
     r integer;
     left_value text;
@@ -64,9 +64,11 @@ BEGIN
             FROM contact WHERE phone_number = own.value AND anchors_phone OFFSET 0
         ) AS anchor ON true
     ) AS looked_up;
-    decides := rules_in_force() = 0 AND (0 > ANY (roots)) IS NOT TRUE;
-    IF rules_in_force() >= 2 THEN
-        PERFORM lock_primaries(emails, phones, unless_all_are_known => true);
+    IF rules_in_force() > 0 OR 0 > ANY (roots) THEN
+        decides := false;
+        IF rules_in_force() >= 2 THEN
+            PERFORM lock_primaries(emails, phones, unless_all_are_known => true);
+        END IF;
     END IF;
     -- The kinds of a pair: an email and a phone number, two emails, two phone numbers.
     FOR kinds IN 1 .. 3 LOOP
