@@ -64,6 +64,7 @@ BEGIN
     ) AS after;
     IF is_merge IS NOT TRUE THEN
         PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
+        has_unlinked_pairs := EXISTS (SELECT FROM unlinked_pair);
         PERFORM refuse_two_identities()
         FROM (
             SELECT c.id, c.linked_id, c.email, c.phone_number, c.anchors_email, c.anchors_phone
@@ -82,14 +83,18 @@ BEGIN
     -- values of a kind reads the whole index for every merge later.
     IF has_carriers THEN
         PERFORM refuse_two_identities()
-        FROM new_rows AS changed
-        WHERE (email IS NOT NULL AND NOT anchors_email AND (
+        FROM (
+            SELECT DISTINCT coalesce(linked_id, id) AS root, CASE WHEN NOT anchors_email THEN email END AS email,
+                   CASE WHEN NOT anchors_phone THEN phone_number END AS phone_number
+            FROM new_rows WHERE NOT (anchors_email AND anchors_phone)
+        ) AS changed
+        WHERE (email IS NOT NULL AND (
                    SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = changed.email AND a.anchors_email
-               ) IS DISTINCT FROM coalesce(linked_id, id))
-           OR (phone_number IS NOT NULL AND NOT anchors_phone AND (
+               ) IS DISTINCT FROM root)
+           OR (phone_number IS NOT NULL AND (
                    SELECT coalesce(a.linked_id, a.id) FROM contact a
                    WHERE a.phone_number = changed.phone_number AND a.anchors_phone
-               ) IS DISTINCT FROM coalesce(linked_id, id));
+               ) IS DISTINCT FROM root);
     END IF;
     IF has_unlinked_pairs THEN
         PERFORM refuse_two_identities()

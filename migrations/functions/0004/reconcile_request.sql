@@ -31,7 +31,7 @@ DECLARE
     partners text[];
     times timestamptz[];
     runs bigint[];
-    decides boolean := true; -- whether the look-up is certain
+    decides boolean := false; -- whether the look-up is certain
     l integer;          -- the places of a pair, in the order of link_evidence
     r integer;
     left_value text;
@@ -48,27 +48,26 @@ BEGIN
     IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
         RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
     END IF;
-    -- Sub-selects hide the number of values from the planner: knowing it, it would plan the look-up for each request.
-    SELECT array_agg(id), array_agg(root), array_agg(partner), array_agg(created_at), array_agg(run_id)
-    INTO ids, roots, partners, times, runs
-    FROM (
-        SELECT anchor.* FROM unnest((SELECT emails)) AS own (value)
-        LEFT JOIN LATERAL (
-            SELECT id, coalesce(linked_id, id) AS root, phone_number AS partner, created_at, coalesce(run_id, 0) AS run_id
-            FROM contact WHERE email = own.value AND anchors_email OFFSET 0
-        ) AS anchor ON true
-        UNION ALL
-        SELECT anchor.* FROM unnest((SELECT phones)) AS own (value)
-        LEFT JOIN LATERAL (
-            SELECT id, coalesce(linked_id, id), email, created_at, coalesce(run_id, 0)
-            FROM contact WHERE phone_number = own.value AND anchors_phone OFFSET 0
-        ) AS anchor ON true
-    ) AS looked_up;
-    IF rules_in_force() > 0 OR 0 > ANY (roots) THEN
-        decides := false;
-        IF rules_in_force() >= 2 THEN
-            PERFORM lock_primaries(emails, phones, unless_all_are_known => true);
-        END IF;
+    IF rules_in_force() = 0 THEN
+        -- Sub-selects hide the number of values from the planner: knowing it, it would plan the look-up for each request.
+        SELECT array_agg(id), array_agg(root), array_agg(partner), array_agg(created_at), array_agg(run_id)
+        INTO ids, roots, partners, times, runs
+        FROM (
+            SELECT anchor.* FROM unnest((SELECT emails)) AS own (value)
+            LEFT JOIN LATERAL (
+                SELECT id, coalesce(linked_id, id) AS root, phone_number AS partner, created_at, coalesce(run_id, 0) AS run_id
+                FROM contact WHERE email = own.value AND anchors_email OFFSET 0
+            ) AS anchor ON true
+            UNION ALL
+            SELECT anchor.* FROM unnest((SELECT phones)) AS own (value)
+            LEFT JOIN LATERAL (
+                SELECT id, coalesce(linked_id, id), email, created_at, coalesce(run_id, 0)
+                FROM contact WHERE phone_number = own.value AND anchors_phone OFFSET 0
+            ) AS anchor ON true
+        ) AS looked_up;
+        decides := (0 > ANY (roots)) IS NOT TRUE;
+    ELSIF rules_in_force() >= 2 THEN
+        PERFORM lock_primaries(emails, phones, unless_all_are_known => true);
     END IF;
     -- The kinds of a pair: an email and a phone number, two emails, two phone numbers.
     FOR kinds IN 1 .. 3 LOOP
@@ -165,6 +164,10 @@ BEGIN
                 CONTINUE;
             END IF;
         END IF;
+        -- After a row, which keeps a command from changing rules until the COMMIT, or before any.
+        IF rules_in_force() > 0 THEN
+            RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
+        END IF;
         decides := false;
         step := reconcile(own_values[i], own_values[j], request_at, request_run, request_line, kinds = 2, kinds = 3);
         strongest := least(strongest, array_position(strengths, step.outcome));
@@ -177,7 +180,7 @@ BEGIN
         result.contact_ids := stored;
     END IF;
     IF decides THEN
-        -- Looked at after the first row, which keeps a command from changing rules until the COMMIT.
+        -- As above.
         IF rules_in_force() > 0 THEN
             RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
         END IF;
