@@ -6,6 +6,7 @@ import json
 import os
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -329,6 +330,36 @@ def test_racing_connections_end_with_the_components(
     assert problems_of(connection) == []
     assert verify(connection).violations == ()
     assert stored_partition(contact_rows(connection)) == components(all_pairs(stream))
+
+
+def test_value_that_comes_in_after_the_look_up_is_looked_up_again(
+    database_url: str, connection: Connection
+) -> None:
+    """The phone number 2 is unknown to the second request until the first one commits."""
+    with (
+        psycopg.connect(database_url) as first,
+        psycopg.connect(database_url, autocommit=True) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first.execute("SELECT reconcile_request('{a@x.org}', '{1,2}')")
+        answer = pool.submit(
+            second.execute, "SELECT (reconcile_request('{b@x.org}', '{2,3}')).outcome"
+        )
+        blocked = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+        deadline = time.monotonic() + 30
+        while connection.execute(blocked, (second.info.backend_pid,)).fetchone() != (True,):
+            assert time.monotonic() < deadline, "the second request did not wait"
+            time.sleep(0.01)
+        first.commit()
+        assert answer.result(timeout=30).fetchone() == ("linked",)
+    assert problems_of(connection) == []
+    assert [row[1:3] for row in contact_rows(connection)] == [
+        ("a@x.org", "1"),
+        ("a@x.org", "2"),
+        ("b@x.org", "2"),
+        ("b@x.org", "3"),
+    ]
+    assert len({row[3] or row[0] for row in contact_rows(connection)}) == 1
 
 
 # What an interrupted run has stored
