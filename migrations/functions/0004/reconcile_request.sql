@@ -53,17 +53,18 @@ BEGIN
         SELECT array_agg(id), array_agg(root), array_agg(partner), array_agg(created_at), array_agg(run_id)
         INTO ids, roots, partners, times, runs
         FROM (
-            SELECT anchor.* FROM unnest((SELECT emails)) AS own (value)
+            SELECT anchor.*, place FROM unnest((SELECT emails)) WITH ORDINALITY AS own (value, place)
             LEFT JOIN LATERAL (
                 SELECT id, coalesce(linked_id, id) AS root, phone_number AS partner, created_at, coalesce(run_id, 0) AS run_id
                 FROM contact WHERE email = own.value AND anchors_email OFFSET 0
             ) AS anchor ON true
             UNION ALL
-            SELECT anchor.* FROM unnest((SELECT phones)) AS own (value)
+            SELECT anchor.*, email_count + place FROM unnest((SELECT phones)) WITH ORDINALITY AS own (value, place)
             LEFT JOIN LATERAL (
                 SELECT id, coalesce(linked_id, id), email, created_at, coalesce(run_id, 0)
                 FROM contact WHERE phone_number = own.value AND anchors_phone OFFSET 0
             ) AS anchor ON true
+            ORDER BY place
         ) AS looked_up;
         decides := (0 > ANY (roots)) IS NOT TRUE;
     ELSIF rules_in_force() >= 2 THEN
