@@ -69,4 +69,4 @@ def _values(parts: Iterable[Path]) -> Iterator[list[str]]:
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(_BATCH_REQUESTS, columns=["emails", "phones"]):
                 values = [column.flatten() for column in batch.columns]
-                yield pa.chunked_array(values).unique().to_pylist()
+                yield pa.chunked_array(values).unique().drop_null().to_pylist()

@@ -10,6 +10,9 @@ A pair that is kept apart dates by the parts of its turn: 1 is the contact of th
 contact of the left one, or what is set aside for it, 3 what is set aside for the right one, and
 evidence.
 
+A forgotten value is null in the requests: it keeps its place there, which gives the turns of the
+other values, and is nowhere else.
+
 Besides what `plan.py` starts from, the engine provides
 
     blocked (value)                      blocked values of the target
@@ -36,13 +39,33 @@ def _phone(value: str) -> str:
     return f"CASE WHEN {value} NOT LIKE '%@%' THEN {value} END"
 
 
+_LISTED, _PAIR, _ALIKE = plan.PAIRS
 # The pairs that link, and the values of the others, one by one.
 _PAIRS = (
-    *(
-        replace(statement, table=f"stated_{statement.table}")
-        if statement.table in ("pair", "alike")
-        else statement
-        for statement in plan.PAIRS
+    _LISTED,
+    Statement("listed_alike", _ALIKE.query),
+    # Beside a forgotten value, the other one of the pair is stated alone.
+    Statement(
+        "stated_pair",
+        f"""
+        SELECT turn, email, phone FROM ({_PAIR.query}) AS listed_pair
+        WHERE email IS NOT NULL OR phone IS NOT NULL
+        UNION ALL
+        SELECT turn, CASE WHEN kind = 'email' THEN coalesce(left_value, right_value) END,
+               CASE WHEN kind = 'phone' THEN coalesce(left_value, right_value) END
+        FROM listed_alike
+        WHERE (left_value IS NULL OR right_value IS NULL)
+            AND (left_value IS NOT NULL OR right_value IS NOT NULL)
+        """,  # noqa: S608 - the query is of the plan
+        last_use_of=_ALIKE.last_use_of,
+    ),
+    Statement(
+        "stated_alike",
+        """
+        SELECT turn, kind, left_value, right_value FROM listed_alike
+        WHERE left_value IS NOT NULL AND right_value IS NOT NULL
+        """,
+        last_use_of=("listed_alike",),
     ),
     Statement(
         "ruled",

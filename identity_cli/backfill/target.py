@@ -60,13 +60,11 @@ _FIXES = {
     "view": "run DROP VIEW {name}, and create it after the load: it relies on the primary key",
 }
 # Rules that a backfill does not apply: limits stop values in the middle of the history, and a
-# request is rejected if its values are forgotten. A value may have a placeholder for an unlinked
-# pair, and match a pattern only when it is stated.
+# value may have a placeholder for an unlinked pair, and match a pattern only when it is stated.
 _UNSUITABLE_RULES = """
     SELECT CASE
         WHEN EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
             THEN 'hub limits'
-        WHEN EXISTS (SELECT FROM forgotten_value) THEN 'forgotten values'
         WHEN EXISTS (
             SELECT FROM contact JOIN block_pattern
                 ON coalesce(email, phone_number) ~ whole_value(pattern)
@@ -78,6 +76,7 @@ _UNSUITABLE_RULES = """
 _HAS_RULES = """
     SELECT EXISTS (SELECT FROM blocked_value) OR EXISTS (SELECT FROM unlinked_pair)
         OR EXISTS (SELECT FROM block_pattern) OR EXISTS (SELECT FROM set_aside_contact)
+        OR EXISTS (SELECT FROM forgotten_value)
 """
 _IS_HELD = f"""
     SELECT EXISTS (SELECT FROM contact) OR EXISTS (SELECT FROM link_evidence)
@@ -94,7 +93,8 @@ _STATE = """
          FROM set_aside_contact),
         (SELECT sum(hashtextextended(value, 0)) FROM blocked_value),
         (SELECT sum(hashtextextended(ROW(value, other_value)::text, 0)) FROM unlinked_pair),
-        (SELECT sum(hashtextextended(ROW(id, pattern)::text, 0)) FROM block_pattern))
+        (SELECT sum(hashtextextended(ROW(id, pattern)::text, 0)) FROM block_pattern),
+        (SELECT sum(hashtextextended(encode(hash, 'hex'), 0)) FROM forgotten_value))
 """
 # The query for each table, and its columns.
 _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
@@ -171,7 +171,7 @@ def refuse_rules(connection: psycopg.Connection[Any]) -> None:
 
 
 def has_rules(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether rules keep values from linking."""
+    """Return whether rules keep values from linking, or out of the database."""
     with translated():
         row = connection.execute(_HAS_RULES).fetchone()
     return row == (True,)
