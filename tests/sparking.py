@@ -149,7 +149,7 @@ def hold_rules(work: Path) -> None:
     }
     numbered = {
         "matched": [{"value": f"555{i}", "pattern_id": 1 + i % 2} for i in range(0, 90, 6)] * 2,
-        "placeholder": [{"id": -i, "value": f"555{i}"} for i in range(1, 60, 3)],
+        "placeholder": [{"id": -i, "value": f"555{i}"} for i in range(3, 60, 3)],
     }
     (work / "held").mkdir(parents=True, exist_ok=True)
     for name, rows in (texts | numbered).items():

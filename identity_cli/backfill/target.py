@@ -59,19 +59,8 @@ _FIXES = {
     "rule": "run DROP RULE {name} ON {table}, and create it after the load",
     "view": "run DROP VIEW {name}, and create it after the load: it relies on the primary key",
 }
-# Rules that a backfill does not apply: limits stop values in the middle of the history, and a
-# value may have a placeholder for an unlinked pair, and match a pattern only when it is stated.
-_UNSUITABLE_RULES = """
-    SELECT CASE
-        WHEN EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
-            THEN 'hub limits'
-        WHEN EXISTS (
-            SELECT FROM contact JOIN block_pattern
-                ON coalesce(email, phone_number) ~ whole_value(pattern)
-            WHERE contact.id < 0 AND NOT EXISTS (
-                SELECT FROM blocked_value WHERE value IN (contact.email, contact.phone_number))
-        ) THEN 'an unlinked pair with a value that was never stated and matches a pattern'
-    END
+_HAS_LIMITS = """
+    SELECT EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
 """
 _HAS_RULES = """
     SELECT EXISTS (SELECT FROM blocked_value) OR EXISTS (SELECT FROM unlinked_pair)
@@ -155,17 +144,16 @@ def check_target(connection: psycopg.Connection[Any]) -> None:
             f"the {kind} {name}{on} would be bypassed or broken by the load",
             hint=f"{_FIXES[kind].format(name=name, table=table)}; or use identity import",
         )
-    refuse_rules(connection)
+    refuse_hub_limits(connection)
 
 
-def refuse_rules(connection: psycopg.Connection[Any]) -> None:
-    """Raise `TargetUnsuitableError` if there are rules that a backfill does not apply."""
+def refuse_hub_limits(connection: psycopg.Connection[Any]) -> None:
+    """Raise `TargetUnsuitableError` if values stop linking in the middle of a history."""
     with translated():
-        row = connection.execute(_UNSUITABLE_RULES).fetchone()
-    if row != (None,):
-        rule = "" if row is None else row[0]
+        row = connection.execute(_HAS_LIMITS).fetchone()
+    if row != (False,):
         raise TargetUnsuitableError(
-            f"the database has rules that a backfill does not apply: {rule}",
+            "the database has hub limits, which a backfill does not apply",
             hint="use identity import",
         )
 
