@@ -125,6 +125,16 @@ REFUSED = {
     "UPDATE contact SET linked_id = 3, link_precedence = 'secondary' WHERE id IN (1, 2)",
     "a merge with a secondary":
     "UPDATE contact SET linked_id = 4, link_precedence = 'secondary' WHERE id IN (1, 2, 5)",
+    "a merge with two identities at once":
+    "UPDATE contact SET linked_id = CASE id WHEN 2 THEN 6 ELSE 3 END, link_precedence = 'secondary'"
+    " WHERE id IN (1, 2, 5)",
+    "a merge that changes the email of an anchor":
+    "UPDATE contact SET linked_id = 3, link_precedence = 'secondary',"
+    " email = CASE id WHEN 2 THEN 'new@x.org' ELSE email END WHERE id IN (1, 2, 5)",
+    "a merge that leaves a promoted secondary with a carried phone number":
+    "UPDATE contact SET linked_id = CASE id WHEN 1 THEN 3 END,"
+    " link_precedence = CASE id WHEN 1 THEN 'secondary' ELSE 'primary' END::link_precedence"
+    " WHERE id IN (1, 2, 5)",
     "two primaries linked to each other":
     "UPDATE contact SET linked_id = 4 - id, link_precedence = 'secondary' WHERE id IN (1, 3)",
     "an anchor's email changed": "UPDATE contact SET email = 'new@x.org' WHERE id = 2",

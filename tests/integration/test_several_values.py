@@ -6,6 +6,7 @@ import json
 import os
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -242,32 +243,33 @@ def test_empty_batch_has_no_outcomes(service: IdentityService) -> None:
 # One transaction
 
 
-def fail_by_hand(connection: Connection, state: str, *, calls: str) -> None:
-    """Make the rule fail with the SQLSTATE at these of its calls."""
-    signature = "text, text, timestamptz, bigint, bigint, boolean, boolean"
-    connection.execute(f"ALTER FUNCTION reconcile ({signature}) RENAME TO reconcile_as_it_is")
-    connection.execute("CREATE SEQUENCE calls")
+def fail_by_hand(connection: Connection, state: str, *, rows: str) -> None:
+    """Make the database refuse these of the rows that are stored, with the SQLSTATE."""
+    connection.execute("CREATE SEQUENCE stored_rows")
     connection.execute(
         f"""
-        CREATE FUNCTION reconcile (
-            text, text, timestamptz, bigint, bigint, boolean DEFAULT false, boolean DEFAULT false
-        ) RETURNS reconciliation LANGUAGE plpgsql AS $$
+        CREATE FUNCTION fail_by_hand() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            IF nextval('calls') IN ({calls}) THEN
+            IF nextval('stored_rows') IN ({rows}) THEN
                 RAISE EXCEPTION 'by hand' USING ERRCODE = '{state}';
             END IF;
-            RETURN reconcile_as_it_is($1, $2, $3, $4, $5, $6, $7);
+            RETURN NEW;
         END $$
         """
     )
+    for table in ("contact", "link_evidence"):
+        connection.execute(
+            f"CREATE TRIGGER fail_by_hand BEFORE INSERT ON {table}"
+            " FOR EACH ROW EXECUTE FUNCTION fail_by_hand()"
+        )
 
 
-TWO_OF_EACH: Values = ([DOC, EMMETT], ["1", "2"])  # six pairs
+TWO_OF_EACH: Values = ([DOC, EMMETT], ["1", "2"])  # six pairs, a row for each
 
 
 def test_pairs_of_a_request_are_tried_again_together(service: IdentityService) -> None:
     # The fourth pair of the first attempt fails, the third of the second one.
-    fail_by_hand(service.connection, "40P01", calls="4, 7")
+    fail_by_hand(service.connection, "40P01", rows="4, 7")
     [outcome] = service.reconcile_batch(numbered([TWO_OF_EACH]), None)
     model = Model()
     answer = model.reconcile_request(*TWO_OF_EACH)
@@ -277,7 +279,7 @@ def test_pairs_of_a_request_are_tried_again_together(service: IdentityService) -
 
 
 def test_pairs_of_a_request_are_refused_together(service: IdentityService) -> None:
-    fail_by_hand(service.connection, "P0001", calls="6, 13")
+    fail_by_hand(service.connection, "P0001", rows="6, 13")
     outcomes = service.reconcile_batch(numbered([TWO_OF_EACH, ([DOC], ["3"])]), None)
     assert outcomes[0] == Refusal("P0001")
     assert outcomes[1][0] == "created"
@@ -288,7 +290,7 @@ def test_pairs_of_a_request_are_refused_together(service: IdentityService) -> No
 
 
 def test_attempts_of_a_request_are_limited(service: IdentityService) -> None:
-    fail_by_hand(service.connection, "23505", calls="currval('calls')")
+    fail_by_hand(service.connection, "23505", rows="currval('stored_rows')")
     assert service.reconcile_batch(numbered([TWO_OF_EACH]), None) == [Refusal("23505")]
     assert service.retries == ATTEMPTS - 1
 
@@ -328,6 +330,36 @@ def test_racing_connections_end_with_the_components(
     assert problems_of(connection) == []
     assert verify(connection).violations == ()
     assert stored_partition(contact_rows(connection)) == components(all_pairs(stream))
+
+
+def test_value_that_comes_in_after_the_look_up_is_looked_up_again(
+    database_url: str, connection: Connection
+) -> None:
+    """The phone number 2 is unknown to the second request until the first one commits."""
+    with (
+        psycopg.connect(database_url) as first,
+        psycopg.connect(database_url, autocommit=True) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first.execute("SELECT reconcile_request('{a@x.org}', '{1,2}')")
+        answer = pool.submit(
+            second.execute, "SELECT (reconcile_request('{b@x.org}', '{2,3}')).outcome"
+        )
+        blocked = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+        deadline = time.monotonic() + 30
+        while connection.execute(blocked, (second.info.backend_pid,)).fetchone() != (True,):
+            assert time.monotonic() < deadline, "the second request did not wait"
+            time.sleep(0.01)
+        first.commit()
+        assert answer.result(timeout=30).fetchone() == ("linked",)
+    assert problems_of(connection) == []
+    assert [row[1:3] for row in contact_rows(connection)] == [
+        ("a@x.org", "1"),
+        ("a@x.org", "2"),
+        ("b@x.org", "2"),
+        ("b@x.org", "3"),
+    ]
+    assert len({row[3] or row[0] for row in contact_rows(connection)}) == 1
 
 
 # What an interrupted run has stored

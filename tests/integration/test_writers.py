@@ -18,6 +18,8 @@ CHANGES = {
     "anchor deleted": "DELETE FROM contact WHERE id = 2",
     "anchor moved": "UPDATE contact SET linked_id = 3, phone_number = NULL WHERE id = 2",
     "anchor without its value": "UPDATE contact SET email = NULL WHERE id = 2",
+    "identity merged": "UPDATE contact SET linked_id = 3, link_precedence = 'secondary'"
+    " WHERE id = 1 OR linked_id = 1",
 }
 
 

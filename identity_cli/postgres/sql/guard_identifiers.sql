@@ -44,26 +44,59 @@ END $$;
 -- Fires once for each statement. Checks the changed rows, and the rows that are still in their old identities.
 CREATE OR REPLACE FUNCTION guard_identifiers_updated() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    is_merge boolean;
+    has_carriers boolean;
+    has_unlinked_pairs boolean;
 BEGIN
-    PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
-    PERFORM refuse_two_identities()
+    -- A merge changes rows of one identity, and its primary becomes a secondary. Then the UPDATE has locked that as
+    -- FOR UPDATE does, because its precedence is part of a key, and the foreign key lets no row stay in the old identity.
+    SELECT is_one_identity AND gives_way, after.has_carriers, EXISTS (SELECT FROM unlinked_pair)
+    INTO is_merge, has_carriers, has_unlinked_pairs
     FROM (
-        SELECT id, linked_id, email, phone_number, anchors_email, anchors_phone FROM new_rows
-        UNION ALL
-        SELECT c.id, c.linked_id, c.email, c.phone_number, c.anchors_email, c.anchors_phone
-        FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
-        JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
-    ) AS touched
+        SELECT min(coalesce(linked_id, id)) AS root,
+               min(coalesce(linked_id, id)) = max(coalesce(linked_id, id)) AND bool_or(linked_id IS NULL) AS is_one_identity
+        FROM old_rows
+    ) AS before, LATERAL (
+        SELECT bool_or(id = before.root AND linked_id IS NOT NULL) AS gives_way,
+               bool_or(email IS NOT NULL AND NOT anchors_email OR phone_number IS NOT NULL AND NOT anchors_phone) AS has_carriers
+        FROM new_rows
+    ) AS after;
+    IF is_merge IS NOT TRUE THEN
+        PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
+        has_unlinked_pairs := EXISTS (SELECT FROM unlinked_pair);
+        PERFORM refuse_two_identities()
+        FROM (
+            SELECT c.id, c.linked_id, c.email, c.phone_number, c.anchors_email, c.anchors_phone
+            FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
+            JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
+        ) AS remaining
+        WHERE (email IS NOT NULL AND NOT anchors_email AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = remaining.email AND a.anchors_email
+               ) IS DISTINCT FROM coalesce(remaining.linked_id, remaining.id))
+           OR (phone_number IS NOT NULL AND NOT anchors_phone AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a
+                   WHERE a.phone_number = remaining.phone_number AND a.anchors_phone
+               ) IS DISTINCT FROM coalesce(remaining.linked_id, remaining.id));
+    END IF;
     -- Look-ups by scalar sub-selects: a join would be planned by statistics, and a plan made while the table holds few
     -- values of a kind reads the whole index for every merge later.
-    WHERE (email IS NOT NULL AND NOT anchors_email AND (
-               SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = touched.email AND a.anchors_email
-           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id))
-       OR (phone_number IS NOT NULL AND NOT anchors_phone AND (
-               SELECT coalesce(a.linked_id, a.id) FROM contact a
-               WHERE a.phone_number = touched.phone_number AND a.anchors_phone
-           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id));
-    IF EXISTS (SELECT FROM unlinked_pair) THEN
+    IF has_carriers THEN
+        PERFORM refuse_two_identities()
+        FROM (
+            SELECT DISTINCT coalesce(linked_id, id) AS root, CASE WHEN NOT anchors_email THEN email END AS email,
+                   CASE WHEN NOT anchors_phone THEN phone_number END AS phone_number
+            FROM new_rows WHERE NOT (anchors_email AND anchors_phone)
+        ) AS changed
+        WHERE (email IS NOT NULL AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = changed.email AND a.anchors_email
+               ) IS DISTINCT FROM root)
+           OR (phone_number IS NOT NULL AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a
+                   WHERE a.phone_number = changed.phone_number AND a.anchors_phone
+               ) IS DISTINCT FROM root);
+    END IF;
+    IF has_unlinked_pairs THEN
         PERFORM refuse_two_identities()
         FROM new_rows JOIN unlinked_pair ON value = email AND other_value = phone_number;
     END IF;

@@ -255,17 +255,22 @@ BEGIN
         ELSIF needs[i] = 3 THEN
             kept_root := CASE WHEN gone_root = roots[i] THEN other_roots[i] ELSE roots[i] END;
             roots[i] := kept_root;
-            IF array_position(roots, gone_root, i) IS NOT NULL THEN
+            other_roots[i] := kept_root;
+            IF gone_root = ANY (roots) OR gone_root = ANY (other_roots) THEN
                 roots := roots[:i] || array_replace(roots[i + 1:], gone_root, kept_root);
+                other_roots := array_replace(other_roots, gone_root, kept_root);
             END IF;
-            other_roots := array_replace(other_roots, gone_root, kept_root);
             CONTINUE;
         END IF;
         results[i] := result;
-        IF rules >= 2 AND last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
-            -- Identities were worked out again, and which ones is not known here.
-            needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
-        ELSIF i < last_decided AND result.outcome IN ('created', 'merged') THEN
+        IF rules >= 2 THEN
+            IF last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
+                -- Identities were worked out again, and which ones is not known here.
+                needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
+                CONTINUE;
+            END IF;
+        END IF;
+        IF i < last_decided AND result.outcome IN ('created', 'merged') THEN
             -- The requests that follow meet the identities that were merged under their new primaries.
             FOR gone_root, kept_root IN
                 SELECT merged_id, primary_id FROM link_evidence

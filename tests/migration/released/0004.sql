@@ -424,26 +424,59 @@ CREATE FUNCTION public.guard_identifiers_updated() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
+DECLARE
+    is_merge boolean;
+    has_carriers boolean;
+    has_unlinked_pairs boolean;
 BEGIN
-    PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
-    PERFORM refuse_two_identities()
+    -- A merge changes rows of one identity, and its primary becomes a secondary. Then the UPDATE has locked that as
+    -- FOR UPDATE does, because its precedence is part of a key, and the foreign key lets no row stay in the old identity.
+    SELECT is_one_identity AND gives_way, after.has_carriers, EXISTS (SELECT FROM unlinked_pair)
+    INTO is_merge, has_carriers, has_unlinked_pairs
     FROM (
-        SELECT id, linked_id, email, phone_number, anchors_email, anchors_phone FROM new_rows
-        UNION ALL
-        SELECT c.id, c.linked_id, c.email, c.phone_number, c.anchors_email, c.anchors_phone
-        FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
-        JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
-    ) AS touched
+        SELECT min(coalesce(linked_id, id)) AS root,
+               min(coalesce(linked_id, id)) = max(coalesce(linked_id, id)) AND bool_or(linked_id IS NULL) AS is_one_identity
+        FROM old_rows
+    ) AS before, LATERAL (
+        SELECT bool_or(id = before.root AND linked_id IS NOT NULL) AS gives_way,
+               bool_or(email IS NOT NULL AND NOT anchors_email OR phone_number IS NOT NULL AND NOT anchors_phone) AS has_carriers
+        FROM new_rows
+    ) AS after;
+    IF is_merge IS NOT TRUE THEN
+        PERFORM FROM contact WHERE id IN (SELECT coalesce(linked_id, id) FROM old_rows) ORDER BY id FOR UPDATE;
+        has_unlinked_pairs := EXISTS (SELECT FROM unlinked_pair);
+        PERFORM refuse_two_identities()
+        FROM (
+            SELECT c.id, c.linked_id, c.email, c.phone_number, c.anchors_email, c.anchors_phone
+            FROM (SELECT DISTINCT coalesce(linked_id, id) AS root FROM old_rows) AS old_identity
+            JOIN contact c ON c.linked_id = old_identity.root OR c.id = old_identity.root
+        ) AS remaining
+        WHERE (email IS NOT NULL AND NOT anchors_email AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = remaining.email AND a.anchors_email
+               ) IS DISTINCT FROM coalesce(remaining.linked_id, remaining.id))
+           OR (phone_number IS NOT NULL AND NOT anchors_phone AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a
+                   WHERE a.phone_number = remaining.phone_number AND a.anchors_phone
+               ) IS DISTINCT FROM coalesce(remaining.linked_id, remaining.id));
+    END IF;
     -- Look-ups by scalar sub-selects: a join would be planned by statistics, and a plan made while the table holds few
     -- values of a kind reads the whole index for every merge later.
-    WHERE (email IS NOT NULL AND NOT anchors_email AND (
-               SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = touched.email AND a.anchors_email
-           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id))
-       OR (phone_number IS NOT NULL AND NOT anchors_phone AND (
-               SELECT coalesce(a.linked_id, a.id) FROM contact a
-               WHERE a.phone_number = touched.phone_number AND a.anchors_phone
-           ) IS DISTINCT FROM coalesce(touched.linked_id, touched.id));
-    IF EXISTS (SELECT FROM unlinked_pair) THEN
+    IF has_carriers THEN
+        PERFORM refuse_two_identities()
+        FROM (
+            SELECT DISTINCT coalesce(linked_id, id) AS root, CASE WHEN NOT anchors_email THEN email END AS email,
+                   CASE WHEN NOT anchors_phone THEN phone_number END AS phone_number
+            FROM new_rows WHERE NOT (anchors_email AND anchors_phone)
+        ) AS changed
+        WHERE (email IS NOT NULL AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a WHERE a.email = changed.email AND a.anchors_email
+               ) IS DISTINCT FROM root)
+           OR (phone_number IS NOT NULL AND (
+                   SELECT coalesce(a.linked_id, a.id) FROM contact a
+                   WHERE a.phone_number = changed.phone_number AND a.anchors_phone
+               ) IS DISTINCT FROM root);
+    END IF;
+    IF has_unlinked_pairs THEN
         PERFORM refuse_two_identities()
         FROM new_rows JOIN unlinked_pair ON value = email AND other_value = phone_number;
     END IF;
@@ -1350,17 +1383,22 @@ BEGIN
         ELSIF needs[i] = 3 THEN
             kept_root := CASE WHEN gone_root = roots[i] THEN other_roots[i] ELSE roots[i] END;
             roots[i] := kept_root;
-            IF array_position(roots, gone_root, i) IS NOT NULL THEN
+            other_roots[i] := kept_root;
+            IF gone_root = ANY (roots) OR gone_root = ANY (other_roots) THEN
                 roots := roots[:i] || array_replace(roots[i + 1:], gone_root, kept_root);
+                other_roots := array_replace(other_roots, gone_root, kept_root);
             END IF;
-            other_roots := array_replace(other_roots, gone_root, kept_root);
             CONTINUE;
         END IF;
         results[i] := result;
-        IF rules >= 2 AND last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
-            -- Identities were worked out again, and which ones is not known here.
-            needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
-        ELSIF i < last_decided AND result.outcome IN ('created', 'merged') THEN
+        IF rules >= 2 THEN
+            IF last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
+                -- Identities were worked out again, and which ones is not known here.
+                needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
+                CONTINUE;
+            END IF;
+        END IF;
+        IF i < last_decided AND result.outcome IN ('created', 'merged') THEN
             -- The requests that follow meet the identities that were merged under their new primaries.
             FOR gone_root, kept_root IN
                 SELECT merged_id, primary_id FROM link_evidence
@@ -1396,36 +1434,175 @@ CREATE FUNCTION public.reconcile_request(emails text[], phones text[], request_a
 DECLARE
     result reconciliation;
     step reconciliation;
-    left_value text;
-    right_value text;
-    two_emails boolean;
-    two_phones boolean;
     strengths CONSTANT text[] := '{created,merged,linked,unchanged,blocked,forgotten}';
     strongest integer;
     stored bigint[] := '{}';
+    own_values CONSTANT text[] := emails || phones;
+    email_count CONSTANT integer := coalesce(cardinality(emails), 0);
+    value_count CONSTANT integer := cardinality(own_values);
+    -- The contacts that anchor the values, their primaries, their values of the other kind, their times. runs is null for a
+    -- value that is new, and 0 for one that was stated by no run.
+    ids bigint[];
+    roots bigint[];
+    partners text[];
+    times timestamptz[];
+    runs bigint[];
+    decides boolean := false; -- whether the look-up is certain
+    l integer;          -- the places of a pair, in the order of link_evidence
+    r integer;
+    left_value text;
+    right_value text;
+    left_root bigint;
+    right_root bigint;
+    fact_run bigint;
+    new_id bigint;
+    stored_at timestamptz;
+    locked_root bigint; -- a primary that this transaction has locked
+    gone_root bigint;
     first_primary_id bigint;
 BEGIN
     IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
         RETURN reconcile(emails[1], phones[1], request_at, request_run, request_line);
     END IF;
-    IF rules_in_force() >= 2 THEN
+    IF rules_in_force() = 0 THEN
+        -- Sub-selects hide the number of values from the planner: knowing it, it would plan the look-up for each request.
+        SELECT array_agg(id), array_agg(root), array_agg(partner), array_agg(created_at), array_agg(run_id)
+        INTO ids, roots, partners, times, runs
+        FROM (
+            SELECT anchor.*, place FROM unnest((SELECT emails)) WITH ORDINALITY AS own (value, place)
+            LEFT JOIN LATERAL (
+                SELECT id, coalesce(linked_id, id) AS root, phone_number AS partner, created_at, coalesce(run_id, 0) AS run_id
+                FROM contact WHERE email = own.value AND anchors_email OFFSET 0
+            ) AS anchor ON true
+            UNION ALL
+            SELECT anchor.*, email_count + place FROM unnest((SELECT phones)) WITH ORDINALITY AS own (value, place)
+            LEFT JOIN LATERAL (
+                SELECT id, coalesce(linked_id, id), email, created_at, coalesce(run_id, 0)
+                FROM contact WHERE phone_number = own.value AND anchors_phone OFFSET 0
+            ) AS anchor ON true
+            ORDER BY place
+        ) AS looked_up;
+        decides := (0 > ANY (roots)) IS NOT TRUE;
+    ELSIF rules_in_force() >= 2 THEN
         PERFORM lock_primaries(emails, phones, unless_all_are_known => true);
     END IF;
-    FOR left_value, right_value, two_emails, two_phones IN
-        WITH request AS (
-            SELECT 'email' AS kind, value, place FROM unnest(emails) WITH ORDINALITY AS email (value, place)
-            UNION ALL
-            SELECT 'phone', value, place FROM unnest(phones) WITH ORDINALITY AS phone (value, place)
-        )
-        SELECT l.value, r.value, r.kind = 'email', l.kind = 'phone'
-        FROM request AS l JOIN request AS r ON (l.kind, l.place) < (r.kind, r.place)
-        ORDER BY l.kind = r.kind, l.kind, l.place, r.place
-    LOOP
-        step := reconcile(left_value, right_value, request_at, request_run, request_line, two_emails, two_phones);
+    -- The kinds of a pair: an email and a phone number, two emails, two phone numbers.
+    FOR kinds IN 1 .. 3 LOOP
+    FOR i IN CASE kinds WHEN 3 THEN email_count + 1 ELSE 1 END .. CASE kinds WHEN 3 THEN value_count ELSE email_count END LOOP
+    FOR j IN CASE kinds WHEN 1 THEN email_count ELSE i END + 1 .. CASE kinds WHEN 2 THEN email_count ELSE value_count END LOOP
+        IF NOT decides THEN
+            step := reconcile(own_values[i], own_values[j], request_at, request_run, request_line, kinds = 2, kinds = 3);
+            strongest := least(strongest, array_position(strengths, step.outcome));
+            stored := stored || coalesce(step.contact_ids, array_remove(ARRAY[step.contact_id], NULL));
+            CONTINUE;
+        END IF;
+        left_value := own_values[i];
+        right_value := own_values[j];
+        l := i;
+        r := j;
+        IF kinds > 1 AND left_value > right_value COLLATE "C" THEN
+            left_value := own_values[j];
+            right_value := own_values[i];
+            l := j;
+            r := i;
+        END IF;
+        left_root := roots[l];
+        right_root := roots[r];
+        IF left_root = right_root THEN
+            fact_run := NULL;
+            IF partners[l] = right_value THEN
+                fact_run := runs[l];
+            ELSIF partners[r] = left_value THEN
+                fact_run := runs[r];
+            ELSIF runs[l] IS NOT NULL AND runs[r] IS NOT NULL THEN
+                SELECT coalesce(run_id, greatest(runs[l], runs[r])) INTO fact_run
+                FROM link_evidence WHERE value = left_value AND other_value = right_value;
+            END IF;
+            IF fact_run <= coalesce(request_run, 0) THEN
+                strongest := least(strongest, 4);
+                CONTINUE;
+            ELSIF fact_run IS NULL THEN
+                IF locked_root IS DISTINCT FROM left_root THEN
+                    SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                END IF;
+                -- While it is locked, no value leaves the identity.
+                INSERT INTO link_evidence (value, other_value, primary_id, run_id, line, created_at)
+                SELECT left_value, right_value, locked_root, request_run, request_line, request_at
+                FROM contact AS a, contact AS b
+                WHERE a.id = ids[l] AND coalesce(a.linked_id, a.id) = locked_root
+                    AND left_value IN (a.email, a.phone_number)
+                    AND b.id = ids[r] AND coalesce(b.linked_id, b.id) = locked_root
+                    AND right_value IN (b.email, b.phone_number)
+                    AND NOT EXISTS (SELECT FROM unlinked_pair WHERE value = left_value AND other_value = right_value)
+                ON CONFLICT DO NOTHING;
+                IF FOUND THEN
+                    strongest := least(strongest, 4);
+                    CONTINUE;
+                END IF;
+            END IF;
+        ELSIF left_root <> right_root THEN
+            gone_root := merge_identities(left_value, right_value, ids[l], ids[r], left_root, right_root,
+                                          request_at, request_run, request_line);
+            IF gone_root > 0 THEN
+                locked_root := CASE gone_root WHEN left_root THEN right_root ELSE left_root END;
+                roots := array_replace(roots, gone_root, locked_root);
+                strongest := least(strongest, 2);
+                CONTINUE;
+            END IF;
+        ELSIF kinds = 1 THEN
+            stored_at := greatest(request_at, times[l], times[r]);
+            IF left_root IS NULL AND right_root IS NULL THEN
+                INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
+                                     run_id, line, created_at, updated_at)
+                VALUES (left_value, right_value, 'primary', true, true, request_run, request_line, stored_at, stored_at)
+                ON CONFLICT DO NOTHING
+                RETURNING id, id INTO new_id, locked_root;
+            ELSE
+                INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
+                                     anchors_email, anchors_phone, run_id, line, created_at, updated_at)
+                VALUES (left_value, right_value, coalesce(left_root, right_root), coalesce(left_root, right_root), 'secondary',
+                        left_root IS NULL, right_root IS NULL, request_run, request_line, stored_at, stored_at)
+                ON CONFLICT DO NOTHING
+                RETURNING id, linked_id INTO new_id, locked_root;
+            END IF;
+            IF new_id IS NOT NULL THEN
+                strongest := least(strongest, CASE new_id WHEN locked_root THEN 1 ELSE 3 END);
+                stored := stored || new_id;
+                IF left_root IS NULL THEN
+                    ids[l] := new_id;
+                    roots[l] := locked_root;
+                    times[l] := stored_at;
+                END IF;
+                IF right_root IS NULL THEN
+                    ids[r] := new_id;
+                    roots[r] := locked_root;
+                    times[r] := stored_at;
+                END IF;
+                CONTINUE;
+            END IF;
+        END IF;
+        -- After a row, which keeps a command from changing rules until the COMMIT, or before any.
+        IF rules_in_force() > 0 THEN
+            RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
+        END IF;
+        decides := false;
+        step := reconcile(own_values[i], own_values[j], request_at, request_run, request_line, kinds = 2, kinds = 3);
         strongest := least(strongest, array_position(strengths, step.outcome));
         stored := stored || coalesce(step.contact_ids, array_remove(ARRAY[step.contact_id], NULL));
     END LOOP;
-    result := (strengths[strongest], step.primary_id, stored[1], NULL);
+    END LOOP;
+    END LOOP;
+    result := (strengths[strongest], roots[1], stored[1], NULL);
+    IF cardinality(stored) > 1 THEN
+        result.contact_ids := stored;
+    END IF;
+    IF decides THEN
+        -- As above.
+        IF rules_in_force() > 0 THEN
+            RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
+        END IF;
+        RETURN result;
+    END IF;
     IF cardinality(emails) > 0 THEN
         SELECT coalesce(linked_id, id) INTO first_primary_id FROM contact WHERE email = emails[1] AND anchors_email;
     ELSE
@@ -1440,9 +1617,6 @@ BEGIN
             -- Its values may have become hubs one after the other.
             result.outcome := 'blocked';
         END IF;
-    END IF;
-    IF cardinality(stored) > 1 THEN
-        result.contact_ids := stored;
     END IF;
     RETURN result;
 END $$;
