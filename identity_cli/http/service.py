@@ -289,7 +289,7 @@ async def _drive(connection: Connection, steps: Steps[_T]) -> _T:
 
 async def _fetch(connection: Connection, query: Query) -> list[tuple[Any, ...]]:
     cursor = await connection.execute(*query)
-    if cursor.description is None:
+    if cursor.rownumber is None:  # no rows; the description would be made anew each time
         return []
     rows = part = await cursor.fetchmany(_SLICE)
     while len(part) == _SLICE:
