@@ -2,8 +2,8 @@
 
 The same requests go to a database without rules and to one with each kind of rule, side by side:
 each takes a slice of them in turn, so that what slows the machine down slows all of them. The CPU
-time is that of each one's server process. A hub is blocked and unblocked once, and held against its
-own import.
+time is that of each one's server process. Imports of the same file, with both kinds of rules and
+without any, take turns. A hub is blocked and unblocked once, and held against its own import.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 _BLOCKED = 1_000
 _SHARE = 0.06
 _SLICE = 500
+_JOBS = 2
 _HUB = "+12025550100"
+_LIMITS = SetHubLimits((("hub-limit-email", 20), ("hub-limit-phone", 20)))
 # Ten seconds where the import takes eight.
 _BLOCK_GOAL = 1.25
 
@@ -49,14 +51,12 @@ def run(quick: bool = False) -> None:
     count = 15_000 if quick else 30_000
     rounds = 2 if quick else 5
     shared = 10_000 if quick else 100_000
+    imported = 20_000 if quick else 200_000
     mixed = list(requests.mixed(count))
     blocked, share = _values_to_block(mixed)
     rules: dict[str, tuple[Command, float]] = {
-        f"request, {_BLOCKED:,} blocked values": (Block(tuple(map(NamedValue, blocked))), 1.10),
-        "request, hub limits of 20": (
-            SetHubLimits((("hub-limit-email", 20), ("hub-limit-phone", 20))),
-            1.15,
-        ),
+        f"request, {_BLOCKED:,} blocked values": (_block(blocked), 1.10),
+        "request, hub limits of 20": (_LIMITS, 1.15),
     }
     with fresh_server() as server:
         commands: list[Command | None] = [None, *(command for command, _ in rules.values())]
@@ -64,6 +64,7 @@ def run(quick: bool = False) -> None:
         for number in range(rounds):
             taken.append(_round(server, mixed, commands, first=number % len(commands)))
             note(" ".join(f"{microseconds:.1f}" for microseconds in taken[-1]) + " µs a request")
+        rates = _rates_of_imports(server, imported, rounds)
         importing, blocking, unblocking = _seconds_of_hub(server, shared)
     note(f"{share:.1%} of the requests meet a blocked value")
     figures = [
@@ -75,9 +76,14 @@ def run(quick: bool = False) -> None:
         note(f"{figure.name}: ratios from {ratios[0]:.3f} to {ratios[-1]:.3f}")
     show(
         *figures,
+        Figure(f"import --jobs {_JOBS}, both kinds of rules", rates, 0.9, "requests/s"),
         Figure(f"block of {shared:,}", [(blocking, importing)], _BLOCK_GOAL, "s", at_most=True),
         Figure(f"unblock of {shared:,}", [(unblocking, importing)], _BLOCK_GOAL, "s", at_most=True),
     )
+
+
+def _block(values: Sequence[str]) -> Block:
+    return Block(tuple(map(NamedValue, values)))
 
 
 def _values_to_block(mixed: Sequence[Request]) -> tuple[list[str], float]:
@@ -128,6 +134,30 @@ def _round(
         after = [_nanoseconds(target) for target in targets]
     measured = len(mixed) - _SLICE
     return [(b - a) / 1e3 / measured for a, b in zip(before, after, strict=True)]
+
+
+def _rates_of_imports(server: Server, count: int, rounds: int) -> list[tuple[float, float]]:
+    """Return the requests per second of an import beside both kinds of rules, and of one without.
+
+    A pair for each round.
+    """
+    mixed = list(requests.mixed(count))
+    blocked, share = _values_to_block(mixed)
+    note(f"{share:.1%} of the imported requests meet a blocked value")
+    pairs = []
+    with scratch() as folder:
+        path = requests.write_csv(folder / "requests.csv", mixed)
+        for number in range(rounds):
+            rates = {}
+            for is_ruled in (number % 2 == 0, number % 2 == 1):
+                with server.database() as database:
+                    if is_ruled:
+                        _steer(database, _block(blocked))
+                        _steer(database, _LIMITS)
+                    server.settle()
+                    rates[is_ruled] = count / import_files(database, path, jobs=_JOBS).seconds
+            pairs.append((rates[True], rates[False]))
+    return pairs
 
 
 def _seconds_of_hub(server: Server, count: int) -> tuple[float, float, float]:

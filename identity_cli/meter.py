@@ -55,7 +55,8 @@ class Meter:
     def steps(self, weights: Mapping[str, int]) -> Callable[[str], None]:
         """Expect steps, by their share of the time.
 
-        Returns a function that takes the name of each step before it begins.
+        Returns a function that takes the name of each step before it begins. One that is begun
+        again goes on from what is done.
         """
         self.expect(100, "percent")
         whole = sum(weights.values())
@@ -63,7 +64,8 @@ class Meter:
         self._shares = dict(zip(weights, pairwise(ends), strict=True))
 
         def begin(step: str) -> None:
-            self.done, _ = self._shares[step]
+            first, _ = self._shares[step]
+            self.done = max(self.done, first)
             self.begin(step)
 
         return begin
@@ -90,7 +92,7 @@ class _Part(Meter):
     def _changed(self, *, is_new_phase: bool) -> None:  # noqa: ARG002 - both count alike
         if self.total and self._whole.phase == self._step:
             share = (self._last - self._first) * self.done // self.total
-            self._whole.reach(self._first + share)
+            self._whole.reach(max(self._whole.done, self._first + share))
 
 
 SILENT = Meter()

@@ -129,6 +129,7 @@ def run(
             backfill.run(database)
 
     return _from_files(
+        "backfill",
         act,
         files,
         work,
@@ -211,6 +212,7 @@ def compute(
             backfill.compute(database)
 
     return _from_files(
+        "backfill compute",
         act,
         files,
         work,
@@ -269,10 +271,11 @@ def load(
         _plan, (), work, region=None, rejects=rejects, summary=summary, metrics=metrics
     )
     ending = _ending((), rejects, summary, metrics, json=json, quiet=quiet)
-    return _do(act, make_plan, None, ending, progress, quiet=quiet)
+    return _do("backfill load", act, make_plan, None, ending, progress, quiet=quiet)
 
 
 def _from_files(
+    command: str,
     act: Callable[[Backfill], None],
     files: list[str],
     *plan: Any,
@@ -295,7 +298,7 @@ def _from_files(
     )
     limits = partial(Limits.parse, max_rejects, min_rows)
     ending = _ending(paths, rejects, summary, metrics, json=json, quiet=quiet)
-    return _do(act, make_plan, limits, ending, progress, quiet=quiet)
+    return _do(command, act, make_plan, limits, ending, progress, quiet=quiet)
 
 
 def _ending(
@@ -323,6 +326,7 @@ def _ending(
 
 
 def _do(
+    command: str,
     act: Callable[[Backfill], None],
     make_plan: Callable[[], BackfillPlan],
     make_limits: Callable[[], Limits] | None,
@@ -343,11 +347,13 @@ def _do(
         require_extra(extra="backfill" if plan.cluster is None else "spark")
         switch = StopSwitch()
         received = stop_on_signals(switch)
-        with output.progress("backfill", progress, hidden=quiet, completes=False) as meter:
+        with output.progress(command, progress, hidden=quiet, completes=False) as meter:
             backfill = Backfill(plan, switch, _say_nothing if quiet else output.remark, meter)
             ending.make_report = backfill.report
             ending.has_begun = True
             act(backfill)
+            if backfill.status != "stopped" and meter.total is not None:
+                meter.reach(meter.total)
         if backfill.status == "stopped":
             ending.code = 128 + received[0]
         elif limits is not None:

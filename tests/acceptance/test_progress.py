@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs/progress.schema.json").read_text())
 # Each long command, with its phases; the last event has done all of the total, if that is known.
 COMMANDS: dict[tuple[str, ...], list[str]] = {
+    ("backfill", "contacts.csv"): [
+        *("reading", "held rows", "computing"),
+        *("contacts", "evidence", "checks", "commit"),
+    ],
     ("import", "contacts.jsonl"): ["rows", "shared values"],
     ("import", "contacts.jsonl", "--dry-run", "-q"): ["rows", "shared values", "preview"],
     ("annotate", "contacts.csv", "-o", "annotated.csv", "--force"): ["rows"],
@@ -53,7 +58,7 @@ COMMANDS: dict[tuple[str, ...], list[str]] = {
     ("policy", "disallow", "5551234", "--yes"): ["waiting", "applying", "comparing"],
     ("policy", "off", "--yes"): ["waiting", "applying", "comparing"],
     ("forget", "info@x.org", "--yes"): ["waiting", "applying", "comparing"],
-    ("undo", "2", "--yes"): ["waiting", "applying", "comparing"],
+    ("undo", "3", "--yes"): ["waiting", "applying", "comparing"],
 }
 WITHOUT_TOTAL = {"block", "unblock", "unlink", "relink", "policy", "forget", "undo"}
 
@@ -67,7 +72,8 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 def in_order(phases: list[str]) -> list[str]:
-    return list(dict.fromkeys(phases))
+    """Return each phase once; one that comes again later comes twice."""
+    return [phase for phase, _ in groupby(phases)]
 
 
 def test_every_long_command_writes_events(run_identity: Run, tmp_path: Path) -> None:
@@ -90,6 +96,22 @@ def test_every_long_command_writes_events(run_identity: Run, tmp_path: Path) -> 
             assert last["total"] > 0
             assert last["eta"] == 0
         assert not any(line.startswith("{") for line in done.stdout.splitlines()), command
+
+
+def test_halves_of_a_backfill_report_their_own_phases(run_identity: Run, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "samples/contacts.csv", tmp_path)
+    phases = {
+        ("compute", "contacts.csv"): ["reading", "computing"],
+        ("load",): ["contacts", "evidence", "indexes", "checks", "commit"],
+    }
+    for command, expected in phases.items():
+        done = run_identity("backfill", *command, "--work", "work", "--progress", "json")
+        assert done.returncode == 0, done.stderr
+        found = events(done.stderr)
+        assert in_order([event["phase"] for event in found]) == expected
+        assert {event["command"] for event in found} == {f"backfill {command[0]}"}
+        assert [event["done"] for event in found] == sorted(event["done"] for event in found)
+        assert found[-1]["done"] == found[-1]["total"] == 100
 
 
 def test_rows_of_an_export_are_its_total(run_identity: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -278,3 +279,11 @@ def test_promises_are_tested_by_files_that_exist() -> None:
         assert paths, row
         for path in paths:
             assert (ROOT / "tests" / path).exists(), path
+
+
+def test_schema_of_progress_knows_every_command_that_shows_it() -> None:
+    schema = json.loads((DOCS / "progress.schema.json").read_text(encoding="utf-8"))
+    shown = {" ".join(path) for path in PROGRAM if "--progress" in options(path)}
+    # The first is short for the second; "policy off" sets every limit.
+    shown = shown - {"backfill run", "policy off"} | {"backfill"}
+    assert schema["properties"]["command"]["enum"] == sorted(shown)

@@ -186,3 +186,20 @@ def test_bar_shows_rate_and_time_left() -> None:
     bar.rows = None
     bar.expect(4000, "rows")
     assert bar.figures(clock.now) == "25%  100 rows/s  0:00:10  0:00:30 left"
+
+
+def test_step_that_begins_again_takes_nothing_back() -> None:
+    meter = Meter()
+    begin = meter.steps({"reading": 3, "computing": 1})
+    part = meter.part("computing")
+    begin("reading")
+    begin("computing")
+    part.expect(4, "rows")
+    part.reach(2)
+    assert meter.done == 87
+    begin("computing")
+    assert meter.done == 87
+    part.reach(1)
+    assert meter.done == 87
+    part.reach(4)
+    assert meter.done == 100
