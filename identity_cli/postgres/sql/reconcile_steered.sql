@@ -179,7 +179,7 @@ END $$;
 
 -- Lock the placeholders among two contacts against requests and commands; false if one of them has gone.
 CREATE OR REPLACE FUNCTION lock_placeholders(left_id bigint, right_id bigint) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     IF left_id < 0 AND right_id < 0 THEN
         -- In one order: two requests with the same values wait for each other at the first of them.
@@ -278,37 +278,39 @@ DECLARE
     is_mixed boolean := strpos(left_value, '@') > 0 AND strpos(right_value, '@') = 0;
     hubs text[];
 BEGIN
-    SELECT coalesce(run_id, 0) INTO fact_run FROM (
-        SELECT run_id FROM link_evidence WHERE value = left_value AND other_value = right_value
-        UNION ALL
-        SELECT run_id FROM set_aside_contact WHERE email = left_value AND phone_number = right_value
-    ) AS fact;
-    IF FOUND THEN
-        IF fact_run > coalesce(request_run, 0) THEN
-            PERFORM restate(left_value, right_value, request_at, request_run, request_line);
-        END IF;
-        RETURN answer;
-    END IF;
-    is_left_stored := is_stored(left_value);
-    is_right_stored := is_stored(right_value);
     IF is_mixed AND answer.contact_id IS NOT NULL THEN
-        -- The contact shows one of the two, and anchors it.
+        -- Nobody has stated the pair before: one of its values was unknown. The contact shows that one, and anchors it.
         INSERT INTO set_aside_contact (id, email, phone_number, anchors_email, anchors_phone,
                                        initial_linked_id, run_id, line, created_at)
-        SELECT id, left_value, right_value, email IS NOT NULL OR NOT is_left_stored,
-               phone_number IS NOT NULL OR NOT is_right_stored, initial_linked_id, run_id, line, created_at
+        SELECT id, left_value, right_value, email IS NOT NULL OR NOT is_stored(left_value),
+               phone_number IS NOT NULL OR NOT is_stored(right_value), initial_linked_id, run_id, line, created_at
         FROM contact WHERE id = answer.contact_id;
-    ELSIF is_mixed AND NOT is_left_stored AND NOT is_right_stored THEN
-        PERFORM set_aside_new(left_value, right_value, request_at, request_run, request_line);
     ELSE
-        IF NOT is_left_stored THEN
-            PERFORM set_aside_new(left_value, NULL, request_at, request_run, request_line);
+        SELECT coalesce(run_id, 0) INTO fact_run FROM (
+            SELECT run_id FROM link_evidence WHERE value = left_value AND other_value = right_value
+            UNION ALL
+            SELECT run_id FROM set_aside_contact WHERE email = left_value AND phone_number = right_value
+        ) AS fact;
+        IF FOUND THEN
+            IF fact_run > coalesce(request_run, 0) THEN
+                PERFORM restate(left_value, right_value, request_at, request_run, request_line);
+            END IF;
+            RETURN answer;
         END IF;
-        IF NOT is_right_stored THEN
-            PERFORM set_aside_new(right_value, NULL, request_at, request_run, request_line);
+        is_left_stored := is_stored(left_value);
+        is_right_stored := is_stored(right_value);
+        IF is_mixed AND NOT is_left_stored AND NOT is_right_stored THEN
+            PERFORM set_aside_new(left_value, right_value, request_at, request_run, request_line);
+        ELSE
+            IF NOT is_left_stored THEN
+                PERFORM set_aside_new(left_value, NULL, request_at, request_run, request_line);
+            END IF;
+            IF NOT is_right_stored THEN
+                PERFORM set_aside_new(right_value, NULL, request_at, request_run, request_line);
+            END IF;
+            INSERT INTO link_evidence (value, other_value, is_held, run_id, line, created_at)
+            VALUES (left_value, right_value, true, request_run, request_line, request_at);
         END IF;
-        INSERT INTO link_evidence (value, other_value, is_held, run_id, line, created_at)
-        VALUES (left_value, right_value, true, request_run, request_line, request_at);
     END IF;
     IF rules_in_force() >= 2 THEN
         hubs := count_pair(left_value, has_partner(left_value), right_value, has_partner(right_value));
