@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     import psycopg
 
-# A line of its part, the emails and the phone numbers.
+# A line of its part, the emails and the phone numbers; a forgotten value is None.
 Line = tuple[int, list[str], list[str]]
+RestOfLine = tuple[int, list[str | None], list[str | None]]
 _PART = pa.schema(
     {"line": pa.int64(), "emails": pa.list_(pa.string()), "phones": pa.list_(pa.string())}
 )
@@ -29,7 +30,7 @@ _HELD = {
 }
 
 
-def write_part(work: Path, first_line: int, lines: Iterable[Line]) -> Part:
+def write_part(work: Path, first_line: int, lines: Iterable[Line | RestOfLine]) -> Part:
     """Write requests as the next part."""
     folder = work / "parts"
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SMALL = {"spark.sql.shuffle.partitions": "3"}
 
 Request = tuple[list[str], list[str]]
+# A forgotten value is None.
+Rest = tuple[list[str | None], list[str | None]]
 
 
 def why_not() -> str | None:
@@ -79,7 +81,19 @@ def skewed(count: int) -> list[Request]:
     return [next(remaining[index]) for index in turns]
 
 
-def write_parts(work: Path, requests: Sequence[Request], *, apart: int = 0) -> list[Part]:
+def forget_some(requests: Sequence[Request]) -> list[Rest]:
+    """Return the requests as the door writes them if some values are forgotten."""
+    draw = random.Random(5)
+    rests: list[Rest] = []
+    for emails, phones in requests:
+        values: list[str | None] = [*emails, *phones]
+        for place in draw.sample(range(len(values)), draw.choice((0, 0, 1, 2)) % len(values)):
+            values[place] = None
+        rests.append((values[: len(emails)], values[len(emails) :]))
+    return rests
+
+
+def write_parts(work: Path, requests: Sequence[Request | Rest], *, apart: int = 0) -> list[Part]:
     """Write requests as two parts; `apart` is how many lines are between them."""
     half = len(requests) // 2
     lines = [(line, *request) for line, request in enumerate(requests[:half], 1)]
@@ -135,7 +149,7 @@ def hold_rules(work: Path) -> None:
     }
     numbered = {
         "matched": [{"value": f"555{i}", "pattern_id": 1 + i % 2} for i in range(0, 90, 6)] * 2,
-        "placeholder": [{"id": -i, "value": f"555{i}"} for i in range(1, 60, 3)],
+        "placeholder": [{"id": -i, "value": f"555{i}"} for i in range(3, 60, 3)],
     }
     (work / "held").mkdir(parents=True, exist_ok=True)
     for name, rows in (texts | numbered).items():

@@ -15,14 +15,15 @@ import time
 import traceback
 from collections import Counter
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from identity_cli.backfill.forgotten import digest_of
 from identity_cli.backfill.parts import PartFile
 from identity_cli.backfill.work import InputReport
-from identity_cli.errors import IdentityError, InputUnreadableError
+from identity_cli.errors import IdentityError, InputUnreadableError, RequestForgottenError
 from identity_cli.files import writing
 from identity_cli.graph.normalize import Normalizer
 from identity_cli.importer.digest import InputDigest
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
+    from identity_cli.backfill.forgotten import ForgottenValues
     from identity_cli.backfill.objects import StoredObject
     from identity_cli.backfill.work import WorkDirectory
     from identity_cli.errors import InvalidRequestError
@@ -55,7 +57,7 @@ _SECONDS_BETWEEN_REPORTS = 0.2
 class _Task:
     """An input to read, and where its requests and its rejected rows go.
 
-    `stored` is None for a file.
+    `stored` is None for a file. `forgotten` values are those of the process: they are sent once.
     """
 
     path: str
@@ -65,12 +67,14 @@ class _Task:
     region: str | None
     part: Path
     rejects: Path
+    forgotten: ForgottenValues | None = None
 
 
 def read_inputs(
     work: WorkDirectory,
     plan: ImportPlan,
     objects: Mapping[str, StoredObject],
+    forgotten: ForgottenValues | None,
     *,
     processes: int,
     switch: StopSwitch,
@@ -78,13 +82,14 @@ def read_inputs(
 ) -> None:
     """Read the inputs that the work directory does not have yet, in so many processes.
 
-    `objects` are those of the inputs that are in object storage, by name.
+    `objects` are those of the inputs that are in object storage, by name. The `forgotten` values
+    are left out of the requests; a row that has no others is rejected.
     `show` is called with the number of bytes and of rows read so far, those of finished inputs
     included. Raises the error of the first input that cannot be read, when all before it have been
     read; `OutputError`, and `StopRequestedError`.
     """
     reports = work.require_manifest().reports
-    pool = _Pool(work, plan, objects, show)
+    pool = _Pool(work, plan, objects, forgotten, show)
     try:
         pool.run([i for i, report in enumerate(reports) if report is None], processes, switch)
     finally:
@@ -99,11 +104,13 @@ class _Pool:
         work: WorkDirectory,
         plan: ImportPlan,
         objects: Mapping[str, StoredObject],
+        forgotten: ForgottenValues | None,
         show: Callable[[int, int], None],
     ) -> None:
         self._work = work
         self._plan = plan
         self._objects = objects
+        self._forgotten = forgotten
         self._show = show
         self._children: dict[Connection, BaseProcess] = {}
         self._reading: dict[Connection, int] = {}
@@ -152,7 +159,7 @@ class _Pool:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_read_for, args=(theirs,), daemon=True)
+        process = context.Process(target=_read_for, args=(theirs, self._forgotten), daemon=True)
         # The parent alone decides what an interrupt does; the mask is inherited. The first process
         # starts the tracker, which would unblock it.
         resource_tracker.ensure_running()
@@ -227,14 +234,14 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp")
 
 
-def _read_for(pipe: Connection) -> None:
+def _read_for(pipe: Connection, forgotten: ForgottenValues | None) -> None:
     """Read one input after the other in a process of its own, and report to the parent."""
     # Rows come and go without any cycles: looking for some would take a fifth of the time.
     gc.freeze()
     gc.set_threshold(100_000)
     with suppress(EOFError, BrokenPipeError):  # the parent has ended
         while True:
-            task = pipe.recv()
+            task = replace(pipe.recv(), forgotten=forgotten)
             try:
                 pipe.send(("done", _read(task, lambda *read: pipe.send(("read", read)))))
             except IdentityError as error:
@@ -316,17 +323,22 @@ class _Reading:
         """Read to the end of the input, and call `report` with the rows so far now and then."""
         strict = self._task.options.strict
         normalizer, requests = self._normalizer, self._requests
+        forgotten = self._task.forgotten
         has_region = normalizer.region is not None
         report_at = time.monotonic()
         try:
             for row in self._reader.rows():
                 emails, phones, problem = read_values(row, normalizer, strict=strict)
-                if emails or phones:
-                    requests.append(row.line, emails, phones)
+                is_request = bool(emails or phones)
+                if is_request:
                     if not has_region and not all(phone[0] == "+" for phone in phones):
                         self._local_phones += 1
+                    if forgotten is None:
+                        requests.append(row.line, emails, phones)
+                    elif not self._append_rest(row.line, emails, phones, forgotten):
+                        is_request, problem = False, RequestForgottenError()
                 if problem is not None:
-                    self._reject(row, problem, is_partial=bool(emails or phones))
+                    self._reject(row, problem, is_partial=is_request)
                 self._rows += 1
                 if self._rows % _FEW_ROWS == 0:
                     self._digest.update(self._reader.take_digest_input())
@@ -343,6 +355,20 @@ class _Reading:
             if self._rejects is not None:
                 self._rejects.file.close()
 
+    def _append_rest(
+        self,
+        line: int,
+        emails: Sequence[str],
+        phones: Sequence[str],
+        forgotten: ForgottenValues,
+    ) -> bool:
+        """Add a request without its forgotten values; return False if it has no others."""
+        rest_emails, rest_phones = forgotten.left_out(emails), forgotten.left_out(phones)
+        if not any(rest_emails) and not any(rest_phones):
+            return False
+        self._requests.append(line, rest_emails, rest_phones)
+        return True
+
     def report(self, content: str) -> InputReport:
         """Return what was read; `content` is the digest of the file, or the object's version."""
         return InputReport(
@@ -358,6 +384,7 @@ class _Reading:
             column_report=self._reader.column_report,
             notes=tuple(self._reader.notes),
             missing_keys=tuple(self._reader.unseen_keys),
+            forgotten=digest_of(self._task.forgotten),
         )
 
     def _reject(self, row: Row, problem: InvalidRequestError, *, is_partial: bool) -> None:

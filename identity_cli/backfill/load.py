@@ -19,7 +19,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from identity_cli.backfill.aside import has_rules, hold, release_placeholders, taken_ids
 from identity_cli.backfill.rows import RowCopier, row_count
-from identity_cli.backfill.target import TABLES, refuse_rules
+from identity_cli.backfill.target import TABLES, refuse_hub_limits
 from identity_cli.errors import DatabaseError, RetryableError, TargetUnsuitableError
 from identity_cli.graph.profile import (
     CLAIM_PROFILE,
@@ -180,7 +180,7 @@ class Load:
         """
         self._execute("BEGIN")
         self._lock(_LOCK_RULES, _LOCK_WRITERS)
-        refuse_rules(self._connection)
+        refuse_hub_limits(self._connection)
         _, profile = schema.read_state(self._connection)
         check_profile(profile, region)
         if self._row(_NEWER_RUN, run=run_id) != (False,):

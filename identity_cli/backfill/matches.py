@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _BATCH_REQUESTS = 16_384
 # As rule_for_new_value() and block_by_pattern(). Few values match, and only these are looked up:
-# OFFSET keeps the planner from joining all contacts instead.
+# OFFSET keeps the planner from joining all contacts instead. The placeholder of a value that is not
+# blocked has gone when the value is stated first, and then it is new.
 _MATCHED = """
     WITH matched AS MATERIALIZED (
         SELECT own.value, (SELECT min(id) FROM block_pattern
@@ -30,8 +31,11 @@ _MATCHED = """
     )
     SELECT value, pattern_id FROM matched
     WHERE pattern_id IS NOT NULL
-        AND NOT EXISTS (SELECT FROM contact WHERE email = value AND anchors_email OFFSET 0)
-        AND NOT EXISTS (SELECT FROM contact WHERE phone_number = value AND anchors_phone OFFSET 0)
+        AND NOT EXISTS (SELECT FROM blocked_value AS b WHERE b.value = matched.value)
+        AND NOT EXISTS (SELECT FROM contact
+                        WHERE email = value AND anchors_email AND id > 0 OFFSET 0)
+        AND NOT EXISTS (SELECT FROM contact
+                        WHERE phone_number = value AND anchors_phone AND id > 0 OFFSET 0)
 """
 
 
@@ -43,7 +47,7 @@ def write_matches(
 ) -> None:
     """Write the new values that a pattern matches, some more than once, with the first pattern.
 
-    A value that is blocked or named by a rule already is not among them.
+    A value that is blocked already is not among them.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -69,4 +73,4 @@ def _values(parts: Iterable[Path]) -> Iterator[list[str]]:
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(_BATCH_REQUESTS, columns=["emails", "phones"]):
                 values = [column.flatten() for column in batch.columns]
-                yield pa.chunked_array(values).unique().to_pylist()
+                yield pa.chunked_array(values).unique().drop_null().to_pylist()

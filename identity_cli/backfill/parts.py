@@ -32,13 +32,13 @@ class PartFile:
 
     def _begin_group(self) -> None:
         self._lines: list[int] = []
-        self._emails: list[str] = []
-        self._phones: list[str] = []
+        self._emails: list[str | None] = []
+        self._phones: list[str | None] = []
         self._email_ends = [0]
         self._phone_ends = [0]
 
-    def append(self, line: int, emails: Sequence[str], phones: Sequence[str]) -> None:
-        """Add a request."""
+    def append(self, line: int, emails: Sequence[str | None], phones: Sequence[str | None]) -> None:
+        """Add a request; a forgotten value is None."""
         self._lines.append(line)
         self._emails += emails
         self._phones += phones
@@ -71,6 +71,6 @@ class PartFile:
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         self._begin_group()
 
-    def _lists(self, ends: list[int], values: list[str]) -> Any:
+    def _lists(self, ends: list[int], values: list[str | None]) -> Any:
         pa = self._pa
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, pa.string()))

@@ -51,7 +51,7 @@ PHASES = {"requests": 30, "values": 25, "events": 15, "replay": 10, "rows": 20}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A Parquet file of requests: `line`, `emails`, `phones`.
+    """A Parquet file of requests: `line`, `emails`, `phones`, in which forgotten values are null.
 
     `first_line` is the number of lines of all inputs before: what a `line` of this file has to be
     increased by so that it counts through all inputs.

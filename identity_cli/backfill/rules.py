@@ -8,7 +8,10 @@ evidence, as `hold_pair()` in `reconcile_steered.sql` does.
 
 A pair that is kept apart dates by the parts of its turn: 1 is the contact of the right value, 2 the
 contact of the left one, or what is set aside for it, 3 what is set aside for the right one, and
-evidence.
+evidence. A value that is set aside by itself before its pair is has the part of its contact.
+
+A forgotten value is null in the requests: it keeps its place there, which gives the turns of the
+other values, and is nowhere else.
 
 Besides what `plan.py` starts from, the engine provides
 
@@ -36,13 +39,33 @@ def _phone(value: str) -> str:
     return f"CASE WHEN {value} NOT LIKE '%@%' THEN {value} END"
 
 
+_LISTED, _PAIR, _ALIKE = plan.PAIRS
 # The pairs that link, and the values of the others, one by one.
 _PAIRS = (
-    *(
-        replace(statement, table=f"stated_{statement.table}")
-        if statement.table in ("pair", "alike")
-        else statement
-        for statement in plan.PAIRS
+    _LISTED,
+    Statement("listed_alike", _ALIKE.query),
+    # Beside a forgotten value, the other one of the pair is stated alone.
+    Statement(
+        "stated_pair",
+        f"""
+        SELECT turn, email, phone FROM ({_PAIR.query}) AS listed_pair
+        WHERE email IS NOT NULL OR phone IS NOT NULL
+        UNION ALL
+        SELECT turn, CASE WHEN kind = 'email' THEN coalesce(left_value, right_value) END,
+               CASE WHEN kind = 'phone' THEN coalesce(left_value, right_value) END
+        FROM listed_alike
+        WHERE (left_value IS NULL OR right_value IS NULL)
+            AND (left_value IS NOT NULL OR right_value IS NOT NULL)
+        """,  # noqa: S608 - the query is of the plan
+        last_use_of=_ALIKE.last_use_of,
+    ),
+    Statement(
+        "stated_alike",
+        """
+        SELECT turn, kind, left_value, right_value FROM listed_alike
+        WHERE left_value IS NOT NULL AND right_value IS NOT NULL
+        """,
+        last_use_of=("listed_alike",),
     ),
     Statement(
         "ruled",
@@ -53,7 +76,8 @@ _PAIRS = (
         "parted",
         """
         SELECT s.turn, s.left_value, s.right_value, s.is_mixed,
-               l.value IS NOT NULL AS left_blocked, r.value IS NOT NULL AS right_blocked
+               l.value IS NOT NULL AS left_blocked, r.value IS NOT NULL AS right_blocked,
+               u.value IS NOT NULL AS is_unlinked
         FROM (SELECT turn, email AS left_value, phone AS right_value, true AS is_mixed
               FROM stated_pair
               UNION ALL SELECT turn, least(left_value, right_value),
@@ -91,7 +115,27 @@ _PAIRS = (
     ),
 )
 
+
+def _is_alone(value: str, other: str) -> str:
+    """Return the expression for whether a value of a pair is set aside by itself, before the pair.
+
+    That is the case if a pattern is looked for when the value is reconciled alone: it was named by
+    a rule before it was stated, and the pair is kept apart even without the pattern.
+    """
+    return (
+        f"({value}_is_first AND {value}_is_named AND (is_unlinked"
+        f" OR {other}_blocked AND NOT ({other}_is_first AND {other}_is_named)))"
+    )
+
+
 _APART = (
+    # Values that were named by a rule before they were stated, and that a pattern blocks then.
+    Statement(
+        "named",
+        """
+        SELECT DISTINCT h.value FROM placeholder AS h JOIN matched AS m ON h.value = m.value
+        """,
+    ),
     # When each blocked value is stated first: not if the target has set it aside.
     Statement(
         "first_blocked",
@@ -105,25 +149,42 @@ _APART = (
         ) AS occurrence GROUP BY value
         """,
     ),
-    # Each pair when it is kept apart first, with what is new of its values: blocked ones that were
-    # never set aside, and others that get a contact.
+    # Each pair when it is kept apart first, with which of its values is stated first there.
     Statement(
-        "kept",
+        "met",
         """
-        SELECT p.turn, p.left_value, p.right_value, p.is_mixed, p.left_blocked, p.right_blocked,
-               p.left_blocked AND coalesce(lf.turn = p.turn, false) AS left_is_new,
-               p.right_blocked AND coalesce(rf.turn = p.turn, false) AS right_is_new,
+        SELECT p.turn, p.left_value, p.right_value, p.is_mixed, p.is_unlinked,
+               p.left_blocked, p.right_blocked,
+               p.left_blocked AND coalesce(lf.turn = p.turn, false) AS left_is_first,
+               p.right_blocked AND coalesce(rf.turn = p.turn, false) AS right_is_first,
+               ln.value IS NOT NULL AS left_is_named, rn.value IS NOT NULL AS right_is_named,
                ls.turn IS NOT NULL AS left_is_stored, rs.turn IS NOT NULL AS right_is_stored
         FROM (SELECT min(turn) AS turn FROM parted GROUP BY left_value, right_value) AS f
             JOIN parted AS p ON f.turn = p.turn
             LEFT JOIN first_blocked AS lf ON p.left_value = lf.value
             LEFT JOIN first_blocked AS rf ON p.right_value = rf.value
+            LEFT JOIN named AS ln ON p.left_value = ln.value
+            LEFT JOIN named AS rn ON p.right_value = rn.value
             LEFT JOIN stored AS ls ON p.turn + 2 = ls.turn
             LEFT JOIN stored AS rs ON p.turn + 1 = rs.turn
             LEFT JOIN held_evidence AS e ON p.left_value = e.value AND p.right_value = e.other_value
             LEFT JOIN aside AS a ON p.left_value = a.email AND p.right_value = a.phone_number
         WHERE e.value IS NULL AND a.email IS NULL
         """,
+    ),
+    # These with what is new of their values: blocked ones that were never set aside, by themselves
+    # or with the pair, and others that get a contact.
+    Statement(
+        "kept",
+        f"""
+        SELECT turn, left_value, right_value, is_mixed, left_is_stored, right_is_stored,
+               {_is_alone("left", "right")} AS left_is_alone,
+               {_is_alone("right", "left")} AS right_is_alone,
+               left_is_first AND NOT {_is_alone("left", "right")} AS left_is_new,
+               right_is_first AND NOT {_is_alone("right", "left")} AS right_is_new
+        FROM met
+        """,  # noqa: S608 - the expressions are of this module
+        last_use_of=("met",),
     ),
     # What is set aside. A contact that is stored for one of the two is stored with the pair.
     Statement(
@@ -148,6 +209,14 @@ _APART = (
                right_value LIKE '%@%', right_value NOT LIKE '%@%', true
         FROM kept WHERE right_is_new
             AND NOT (is_mixed AND (left_is_new OR left_is_stored))
+        UNION ALL
+        SELECT turn + 1, {_email("right_value")}, {_phone("right_value")},
+               right_value LIKE '%@%', right_value NOT LIKE '%@%', true
+        FROM kept WHERE right_is_alone
+        UNION ALL
+        SELECT turn + 2, {_email("left_value")}, {_phone("left_value")},
+               left_value LIKE '%@%', left_value NOT LIKE '%@%', true
+        FROM kept WHERE left_is_alone
         """,  # noqa: S608 - the expressions are of this module
     ),
     # Ids that are given out.
@@ -220,13 +289,14 @@ _RESULTS = (
         ORDER BY id
         """,  # noqa: S608 - the expressions are of this module
     ),
-    # The placeholders of values that are stated.
+    # The placeholders of values that are stated; if a pattern blocks them, they get others.
     Statement(
         "released",
         """
         SELECT h.id FROM placeholder AS h JOIN (
             SELECT email AS value FROM pair UNION SELECT phone FROM pair
             UNION SELECT left_value FROM alike UNION SELECT right_value FROM alike
+            UNION SELECT value FROM named
         ) AS stated ON h.value = stated.value
         ORDER BY id
         """,

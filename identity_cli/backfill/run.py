@@ -13,6 +13,7 @@ import psycopg
 
 from identity_cli.backfill.door import content_digest, read_inputs
 from identity_cli.backfill.engine import compute_rows
+from identity_cli.backfill.forgotten import check_forgotten, digest_of, read_forgotten
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.objects import read_versions
 from identity_cli.backfill.tally import Tally
@@ -41,13 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from identity_cli.backfill.assignment import BackfillPlan
+    from identity_cli.backfill.forgotten import ForgottenValues
     from identity_cli.backfill.work import HeldState, Manifest
     from identity_cli.graph.hubs import Hubs
     from identity_cli.postgres.database import Database
 
 _APPLICATION = "identity backfill"
-_FIRST_REJECTS = 5
-_BLOCK = 1 << 20
 # The share of each step in the time, about.
 _READING = {"reading": 40}
 _COMPUTING = {"held rows": 4, "computing": 30}
@@ -100,6 +100,8 @@ class Backfill:
         self._meter = meter
         self._begin_step: Callable[[str], None] = meter.begin
         self._hubs: Hubs | None = None
+        # Those of the target, which are left out while the inputs are read.
+        self._forgotten: ForgottenValues | None = None
         self._started = time.monotonic()
         self._started_at = datetime.now(UTC)
 
@@ -196,10 +198,14 @@ class Backfill:
             self.status = "stopped"
 
     def _connect(self, database: Database) -> tuple[psycopg.Connection[Any], str | None]:
-        """Connect to the target; return the region of its phone numbers, too."""
+        """Connect to the target; return the region of its phone numbers, too.
+
+        Raises `ForgetKeyError` if the forgotten values of the target cannot be recognised.
+        """
         connection, profile = schema.connect(database, application=_APPLICATION, session=STEER)
         try:
             check_target(connection)
+            self._forgotten = read_forgotten(connection)
             region = effective_region(self._tally.reading.region, profile)
             check_profile(profile, region)
         except BaseException:
@@ -216,6 +222,10 @@ class Backfill:
             for path in reading.paths
         ]
         manifest = work.begin(self._tally.options, inputs, restart=reading.restart)
+        had_read = len(manifest.finished_reports)
+        manifest = work.keep_reports(digest_of(self._forgotten))
+        if had_read > len(manifest.finished_reports):
+            self._say("values were forgotten since the inputs were read; reading the inputs again")
         finished = [
             (path, report.content)
             for path, report in zip(reading.paths, manifest.reports, strict=True)
@@ -272,6 +282,7 @@ class Backfill:
             work,
             self._tally.reading,
             self.plan.objects,
+            self._forgotten,
             processes=self.plan.threads or _cores(),
             switch=self._switch,
             show=lambda offset, rows: part.reach(offset, rows=rows),
@@ -292,6 +303,7 @@ class Backfill:
         with connection:
             with translated():
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            check_forgotten(connection, self._forgotten)
             state = read_state(connection)
             if state is not None:
                 self._hold(work, state, _marks(connection), connection)
@@ -346,6 +358,7 @@ class Backfill:
             if is_computed:
                 _check_unchanged(work, state)
             else:
+                check_forgotten(connection, self._forgotten)
                 self._hold(work, state, journal.marks(), connection)
                 self._compute(work)
                 self._tally.note_outcomes(work)

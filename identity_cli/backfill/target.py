@@ -59,25 +59,13 @@ _FIXES = {
     "rule": "run DROP RULE {name} ON {table}, and create it after the load",
     "view": "run DROP VIEW {name}, and create it after the load: it relies on the primary key",
 }
-# Rules that a backfill does not apply: limits stop values in the middle of the history, and a
-# request is rejected if its values are forgotten. A value may have a placeholder for an unlinked
-# pair, and match a pattern only when it is stated.
-_UNSUITABLE_RULES = """
-    SELECT CASE
-        WHEN EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
-            THEN 'hub limits'
-        WHEN EXISTS (SELECT FROM forgotten_value) THEN 'forgotten values'
-        WHEN EXISTS (
-            SELECT FROM contact JOIN block_pattern
-                ON coalesce(email, phone_number) ~ whole_value(pattern)
-            WHERE contact.id < 0 AND NOT EXISTS (
-                SELECT FROM blocked_value WHERE value IN (contact.email, contact.phone_number))
-        ) THEN 'an unlinked pair with a value that was never stated and matches a pattern'
-    END
+_HAS_LIMITS = """
+    SELECT EXISTS (SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
 """
 _HAS_RULES = """
     SELECT EXISTS (SELECT FROM blocked_value) OR EXISTS (SELECT FROM unlinked_pair)
         OR EXISTS (SELECT FROM block_pattern) OR EXISTS (SELECT FROM set_aside_contact)
+        OR EXISTS (SELECT FROM forgotten_value)
 """
 _IS_HELD = f"""
     SELECT EXISTS (SELECT FROM contact) OR EXISTS (SELECT FROM link_evidence)
@@ -94,7 +82,8 @@ _STATE = """
          FROM set_aside_contact),
         (SELECT sum(hashtextextended(value, 0)) FROM blocked_value),
         (SELECT sum(hashtextextended(ROW(value, other_value)::text, 0)) FROM unlinked_pair),
-        (SELECT sum(hashtextextended(ROW(id, pattern)::text, 0)) FROM block_pattern))
+        (SELECT sum(hashtextextended(ROW(id, pattern)::text, 0)) FROM block_pattern),
+        (SELECT sum(hashtextextended(encode(hash, 'hex'), 0)) FROM forgotten_value))
 """
 # The query for each table, and its columns.
 _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
@@ -155,23 +144,22 @@ def check_target(connection: psycopg.Connection[Any]) -> None:
             f"the {kind} {name}{on} would be bypassed or broken by the load",
             hint=f"{_FIXES[kind].format(name=name, table=table)}; or use identity import",
         )
-    refuse_rules(connection)
+    refuse_hub_limits(connection)
 
 
-def refuse_rules(connection: psycopg.Connection[Any]) -> None:
-    """Raise `TargetUnsuitableError` if there are rules that a backfill does not apply."""
+def refuse_hub_limits(connection: psycopg.Connection[Any]) -> None:
+    """Raise `TargetUnsuitableError` if values stop linking in the middle of a history."""
     with translated():
-        row = connection.execute(_UNSUITABLE_RULES).fetchone()
-    if row != (None,):
-        rule = "" if row is None else row[0]
+        row = connection.execute(_HAS_LIMITS).fetchone()
+    if row != (False,):
         raise TargetUnsuitableError(
-            f"the database has rules that a backfill does not apply: {rule}",
+            "the database has hub limits, which a backfill does not apply",
             hint="use identity import",
         )
 
 
 def has_rules(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether rules keep values from linking."""
+    """Return whether rules keep values from linking, or out of the database."""
     with translated():
         row = connection.execute(_HAS_RULES).fetchone()
     return row == (True,)

@@ -51,6 +51,7 @@ class InputReport:
     `content` is the SHA-256 of the whole file, or of the version of an object, and `digest` that
     of its rows as an import computes it. `lines` is the last line. `codes` counts the rows in the
     rejects file. `local_phones` is how many rows had a number without a country code and no region.
+    `forgotten` is the digest of the forgotten values that were left out, None if there were none.
     """
 
     content: str
@@ -65,6 +66,7 @@ class InputReport:
     column_report: ColumnReport
     notes: tuple[str, ...]
     missing_keys: tuple[str, ...]
+    forgotten: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that `from_json` reads."""
@@ -225,6 +227,16 @@ class WorkDirectory:
         reports = list(manifest.reports)
         reports[index] = report
         self.save(replace(manifest, reports=tuple(reports), is_computed=False))
+
+    def keep_reports(self, forgotten: str | None) -> Manifest:
+        """Let inputs be read again from which other forgotten values were left out."""
+        manifest = self.require_manifest()
+        reports = tuple(
+            None if one is None or one.forgotten != forgotten else one for one in manifest.reports
+        )
+        if reports != manifest.reports:
+            self.save(replace(manifest, reports=reports, is_computed=False))
+        return self.require_manifest()
 
     def part(self, index: int) -> Path:
         """Return the path of the requests of an input."""

@@ -49,13 +49,18 @@ def imported_url(cloned_database: Clone) -> Iterator[str]:
 
 
 def both(
-    run: Run, imported_url: str, tmp_path: Path, *arguments: object, code: int = 0
+    run: Run,
+    imported_url: str,
+    tmp_path: Path,
+    *arguments: object,
+    code: int = 0,
+    env: dict[str, str] | None = None,
 ) -> tuple[Any, Any]:
     """Import files into one database and backfill them into the other; return the summaries."""
     found = []
-    for command, env in (("import", {"DATABASE_URL": imported_url}), ("backfill", {})):
+    for command, url in (("import", {"DATABASE_URL": imported_url}), ("backfill", {})):
         options = ["--jobs", "1"] if command == "import" else []
-        done = run(command, *arguments, *options, "--json", env=env)
+        done = run(command, *arguments, *options, "--json", env=url | (env or {}))
         assert done.returncode == code, done.stderr
         found.append((json.loads(done.stdout), rejects_files(tmp_path)))
     (imported, imported_rejects), (backfilled, backfilled_rejects) = found
@@ -205,6 +210,41 @@ def test_a_held_target_gets_what_an_import_adds(
     rejects_files(tmp_path)
     imported, _ = both(run_identity, imported_url, tmp_path, "second.csv", code=3)
     assert imported["rows"]["merged"] > 10
+    same(run_identity, database_url, imported_url)
+
+
+def test_forgotten_values_are_left_out_of_files_of_every_format(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
+) -> None:
+    rows = messy_rows(5, 1200, people=60)
+    as_csv(tmp_path / "first.csv", rows[:200])
+    files = [
+        as_csv(tmp_path / "a.csv.gz", rows[200:400], delimiter=";", quote=csv.QUOTE_ALL),
+        as_json_lines(tmp_path / "b.jsonl", rows[400:600]),
+        as_json(tmp_path / "c.json", rows[600:800]),
+        as_parquet(tmp_path / "d.parquet", rows[800:1000]),
+        as_vcards(tmp_path / "e.vcf", rows[1000:]),
+    ]
+    forgotten = [f"p{person}.{n}@x.org" for person in range(9) for n in range(2)]
+    forgotten += [f"p{person}.{n}@y.org" for person in range(5) for n in range(3)]
+    forgotten += [f"555{person:05}{n}" for person in range(5) for n in range(2)]
+    key = {"IDENTITY_FORGET_KEY": "correct horse battery staple"}
+    for url in (database_url, imported_url):
+        env = {"DATABASE_URL": url, **key}
+        run_identity("import", "first.csv", "--jobs", "1", env=env)
+        done = run_identity("forget", *forgotten, "--yes", env=env)
+        assert done.returncode == 0, done.stderr
+    rejects_files(tmp_path)
+    names = [file.name for file in files]
+    refused = run_identity("backfill", *names)
+    assert refused.returncode == 5
+    assert refused.stdout == ""
+    hint = "hint: set IDENTITY_FORGET_KEY to the key that identity forget was first run with"
+    assert hint in refused.stderr
+    assert "note: " not in refused.stderr
+    imported, _ = both(run_identity, imported_url, tmp_path, *names, code=3, env=key)
+    assert imported["rejected_by_code"]["forgotten"] > 200
+    assert min(imported["rows"][name] for name in ("linked", "merged", "partial")) > 0
     same(run_identity, database_url, imported_url)
 
 

@@ -16,6 +16,7 @@ from sparking import (
     Driver,
     assert_same_as_duckdb,
     compute_on_duckdb,
+    forget_some,
     hold_result,
     hold_rules,
     requests_of,
@@ -88,7 +89,7 @@ def test_several_values_and_a_held_target_are_computed_as_on_duckdb(
 
 def test_rules_are_computed_as_on_duckdb(spark: Any, tmp_path: Path) -> None:
     hold_rules(tmp_path)
-    parts = write_parts(tmp_path, requests_of(2, 900), apart=APART)
+    parts = write_parts(tmp_path, forget_some(requests_of(2, 900)), apart=APART)
     first_ids = {"first_contact_id": FIRST_ID, "first_evidence_id": FIRST_ID}
     compute_on_duckdb(tmp_path, parts, **first_ids)
     compute(spark, tmp_path, parts, switch=StopSwitch(), **first_ids)

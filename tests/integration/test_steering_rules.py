@@ -228,6 +228,36 @@ def test_answer_to_an_unlinked_pair_is_that_of_its_first_value(
         are_known = True
 
 
+@pytest.mark.parametrize("are_known", [False, True])
+@pytest.mark.parametrize(
+    ("emails", "phones", "other"),
+    [
+        (["info@x.org"], ["1"], "1"),
+        (["a@x.org"], ["771"], "a@x.org"),
+        (["info@x.org", "z@x.org"], [], "z@x.org"),
+        ([], ["1", "771"], "1"),
+    ],
+)
+def test_answer_to_an_unlinked_pair_that_a_pattern_meets_first_is_that_of_the_other_value(
+    connection: Connection, emails: list[str], phones: list[str], other: str, *, are_known: bool
+) -> None:
+    player = Player(connection)
+    player.add_pattern("info.*")
+    player.add_pattern("77.*")
+    player.unlink(*emails, *phones)
+    if are_known:
+        player.request(*([[other], []] if "@" in other else [[], [other]]))
+    for _ in range(2):
+        outcome, primary_id, *_ = player.request(emails, phones)
+        player.check()
+        found = connection.execute(
+            "SELECT id FROM contact WHERE %s IN (email, phone_number)", (other,)
+        ).fetchone()
+        assert found == (primary_id,)
+        assert outcome == ("unchanged" if are_known else "created")
+        are_known = True
+
+
 def test_forgotten_value_is_in_no_reason_pattern_or_file_name(connection: Connection) -> None:
     player = Player(connection)
     player.request(["zed@corp.org"], ["+12025551234"])

@@ -1553,13 +1553,16 @@ BEGIN
     END IF;
     IF NOT is_left_blocked THEN
         step := reconcile_value(left_value, request_at, request_run, request_line);
-        IF step.contact_id IS NOT NULL AND result.contact_id IS NOT NULL THEN
-            step.contact_ids := ARRAY[step.contact_id, result.contact_id];
-        ELSIF step.contact_id IS NULL THEN
-            step.contact_id := result.contact_id;
-            step.outcome := CASE WHEN result.contact_id IS NULL THEN step.outcome ELSE 'created' END;
+        -- A pattern may have blocked it just now: then the answer is that of the other value.
+        IF step.outcome <> 'blocked' THEN
+            IF step.contact_id IS NOT NULL AND result.contact_id IS NOT NULL THEN
+                step.contact_ids := ARRAY[step.contact_id, result.contact_id];
+            ELSIF step.contact_id IS NULL THEN
+                step.contact_id := result.contact_id;
+                step.outcome := CASE WHEN result.contact_id IS NULL THEN step.outcome ELSE 'created' END;
+            END IF;
+            result := step;
         END IF;
-        result := step;
     END IF;
     RETURN hold_pair(result, left_value, right_value, request_at, request_run, request_line);
 END $$;
