@@ -198,9 +198,9 @@ def test_environment_variables_are_those_of_the_program() -> None:
 
 
 def test_http_statuses_and_routes_are_those_of_the_application() -> None:
-    from identity_cli.http import app as http_app
+    from identity_cli.http.app import api
 
-    paths = http_app.openapi()["paths"]
+    paths = api.openapi()["paths"]
     statuses = {int(s) for path in paths.values() for m in path.values() for s in m["responses"]}
     listed = [int(cell) for cell in first_cells(section(HTTP, "Status codes"), "status")]
     assert listed == sorted(statuses)

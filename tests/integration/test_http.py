@@ -26,7 +26,8 @@ from schemathesis.specs.openapi.checks import (
 from serving import Served, components, load, metric, serving, stored
 from steering import Player
 
-from identity_cli import errors
+from identity_cli import ContactRequest, errors
+from identity_cli.graph.core import ConsolidatedContact, ContactCounts, Outcome
 from identity_cli.http import app
 from identity_cli.http.service import MERGE_LIMIT
 from identity_cli.postgres import schema
@@ -157,7 +158,7 @@ def test_lists_and_single_values_are_one_request(
 def test_invalid_body_is_422_without_its_values(
     body: str | bytes, location: list[str], code: str
 ) -> None:
-    answer = ask_failing(AssertionError(), "/identify", content=body, headers=JSON)
+    answer = ask(Failing(AssertionError()), "/identify", content=body, headers=JSON)
 
     assert answer.status_code == 422
     [problem] = answer.json()["detail"]
@@ -169,7 +170,7 @@ def test_invalid_body_is_422_without_its_values(
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {}])
 def test_other_content_type_is_rejected(headers: dict[str, str]) -> None:
     content = '{"phoneNumber": 1}'
-    answer = ask_failing(AssertionError(), "/identify", content=content, headers=headers)
+    answer = ask(Failing(AssertionError()), "/identify", content=content, headers=headers)
     assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "not_json")
 
 
@@ -526,16 +527,60 @@ class Failing:
     find = check = identify
 
 
-def ask_failing(error: Exception, path: str, **options: Any) -> httpx.Response:
+class Known:
+    """A service that knows one identity."""
+
+    region = None
+    contact_limit = 1
+
+    async def identify(
+        self, _: ContactRequest, *, counts: bool
+    ) -> tuple[Outcome, ConsolidatedContact | ContactCounts]:
+        contact = (
+            ContactCounts(1, 1, 0, 0) if counts else ConsolidatedContact(1, ["a@x.org"], [], [])
+        )
+        return Outcome("unchanged", 1, None), contact
+
+
+def ask(service: object, path: str, *, root_path: str = "", **options: Any) -> httpx.Response:
+    """Return the application's answer in this process."""
+
     async def with_service(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope | {"state": {"service": Failing(error)}}, receive, send)
+        await app(scope | {"state": {"service": service}}, receive, send)
 
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(with_service)
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(with_service, root_path=root_path)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request("POST" if path == "/identify" else "GET", path, **options)
+            method = "POST" if path.startswith("/identify") else "GET"
+            return await client.request(method, root_path + path, **options)
 
-    return asyncio.run(ask())
+    return asyncio.run(send())
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status"),
+    [
+        ("/identify", {"json": {"email": "a@x.org"}}, 200),
+        ("/identify?summary=1", {"json": {"email": "a@x.org"}}, 200),
+        ("/identify?summary=maybe", {"json": {"email": "a@x.org"}}, 422),
+        ("/identify", {"json": {"email": "nobody"}}, 422),
+        ("/identify", {"json": []}, 422),
+        ("/identify", {"content": "{}"}, 422),
+        ("/identify", {"content": b"x" * 100_000}, 413),
+    ],
+)
+def test_answers_below_a_root_path_are_the_same(
+    path: str, options: dict[str, Any], status: int
+) -> None:
+    answer = ask(Known(), path, **options)
+    below = ask(Known(), path, root_path="/people", **options)
+
+    assert answer.status_code == status
+    assert (below.status_code, below.headers, below.text) == (
+        answer.status_code,
+        answer.headers,
+        answer.text,
+    )
 
 
 @pytest.mark.parametrize(
@@ -561,7 +606,7 @@ def test_unexpected_error_is_503_and_not_500(
 ) -> None:
     options = {"json": {"email": "secretvalue@x.org"}} if path == "/identify" else {}
 
-    answer = ask_failing(error, path, **options)
+    answer = ask(Failing(error), path, **options)
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "secretvalue" not in answer.text

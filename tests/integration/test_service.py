@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -12,7 +13,11 @@ import identity_cli
 from identity_cli import ConsolidatedContact, ContactRequest, IdentityService, Outcome, errors
 from identity_cli.graph import core
 from identity_cli.graph.normalize import PROFILE_VERSION
+from identity_cli.http import service as http_service
+from identity_cli.http.service import AsyncIdentityService
+from identity_cli.postgres.database import Database
 from identity_cli.postgres.schema import Profile
+from identity_cli.settings import connection_parameters
 
 Connection = psycopg.Connection[Any]
 
@@ -380,3 +385,24 @@ def test_public_names_can_be_imported() -> None:
         assert getattr(identity_cli, name).__name__ == name
     with pytest.raises(AttributeError):
         identity_cli.nothing  # noqa: B018
+
+
+def test_pooled_connection_keeps_its_cursor_but_no_large_identity(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_service, "_SLICE", 3)
+
+    async def kept_cursors() -> list[object]:
+        target = Database(connection_parameters(database_url), embedded=False)
+        found = []
+        async with AsyncIdentityService.open(target, pool_size=1) as service:
+            for email in ("a@x.org", "b@x.org", "c@x.org", "c@x.org"):
+                _, contact = await service.identify(ContactRequest(email, "1"))
+                assert contact is not None
+                async with service.pool.connection() as connection:
+                    found.append(connection.kept_cursor)
+        return found
+
+    first, second, large, largest = asyncio.run(kept_cursors())
+    assert first is second is not None
+    assert large is largest is None

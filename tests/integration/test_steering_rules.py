@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from steered import Request
 from steering import PATTERNS, VALUES, Player, Step, empty, play, random_request, random_script
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import psycopg
 
     Connection = psycopg.Connection[Any]
@@ -66,6 +69,42 @@ def requested(connection: Connection, script: list[Step]) -> Player:
 def test_random_scripts_keep_to_the_rules(connection: Connection, seeds: range) -> None:
     for seed in seeds:
         requested(connection, random_script(random.Random(seed)))
+
+
+class Identifying(Player):
+    """Sends requests as HTTP does; compares the contacts in an answer with the stored identity."""
+
+    def request(
+        self, emails: Sequence[str], phones: Sequence[str], *, in_run: bool = False
+    ) -> tuple[Any, ...]:
+        rows = self.connection.execute(
+            "SELECT * FROM identify(%s, %s, NULL)", (list(emails), list(phones))
+        ).fetchall()
+        _, primary_id, *_ = answer = rows[0][4:]
+        members = self.connection.execute("SELECT * FROM members(%s, NULL)", (primary_id,))
+        assert [row[:4] for row in rows] == (members.fetchall() or [(None,) * 4])
+        self.truth.requests.append(Request(tuple(emails), tuple(phones)))
+        return answer
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_answer_has_the_contacts_of_the_identity(connection: Connection, seed: int) -> None:
+    player = Identifying(connection)
+    for name, arguments, named in random_script(random.Random(seed)):
+        getattr(player, name)(*arguments, **named)
+
+
+def test_answer_to_a_new_value_that_is_unlinked_from_an_identity_has_the_identity(
+    connection: Connection,
+) -> None:
+    player = Identifying(connection)
+    player.request(["a@x.org"], ["1"])
+    player.request(["a@x.org"], ["2"])
+    player.unlink("a@x.org", "3")
+
+    outcome, primary_id, contact_id, _ = player.request(["a@x.org"], ["3"])
+
+    assert (outcome, primary_id, contact_id) == ("created", 1, 3)
 
 
 @given(requests, rules, st.randoms(use_true_random=False))

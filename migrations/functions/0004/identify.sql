@@ -7,8 +7,19 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql AS $$
 DECLARE
-    result reconciliation := reconcile_request(emails, phones);
+    result reconciliation;
 BEGIN
+    IF cardinality(emails) <= 1 AND cardinality(phones) <= 1 THEN
+        result := reconcile(emails[1], phones[1]);
+        IF result.contact_id = result.primary_id THEN
+            -- A primary is the oldest contact of its identity, and this one is new: there is no other.
+            RETURN QUERY SELECT c.id, c.email, c.phone_number, c.linked_id, result.*
+                FROM contact AS c WHERE c.id = result.primary_id;
+            RETURN;
+        END IF;
+    ELSE
+        result := reconcile_request(emails, phones);
+    END IF;
     IF result.primary_id IS NULL THEN
         RETURN QUERY SELECT NULL::bigint, NULL, NULL, NULL::bigint, result.*;
         RETURN;
