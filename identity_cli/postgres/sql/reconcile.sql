@@ -35,8 +35,7 @@ DECLARE
     locked_root bigint; -- the primary that this transaction has locked
     is_exclusive boolean := false; -- whether nobody else has a share of the lock
     merged bigint;      -- the primary that gives way
-    rules text[];
-    has_checked_rules boolean := false;
+    rules text[];       -- those for the new values, null as long as nobody has looked
     hubs text[];
 BEGIN
     IF left_value IS NULL AND right_value IS NULL THEN
@@ -67,7 +66,6 @@ BEGIN
                 -- No command changes rules from here to the COMMIT. A row stored first, and taken back, would cost two requests
                 -- of one identity a deadlock: each has a share of the lock on its primary, and its guard wants all of it.
                 LOCK TABLE contact IN ROW EXCLUSIVE MODE;
-                has_checked_rules := true;
                 rules := rules_for_new_values(left_value, right_value, left_id IS NULL, right_id IS NULL);
                 IF num_nonnulls(VARIADIC rules) > 0 THEN
                     result := reconcile_ruled(left_value, right_value, rules, request_at, request_run, request_line);
@@ -120,7 +118,7 @@ BEGIN
             -- INSERT, which keeps a command from changing them until the COMMIT.
             IF result.contact_id IS NULL OR rules_in_force() > 0 THEN
                 CONTINUE WHEN result.contact_id IS NULL;
-                IF rules_in_force() % 2 = 1 AND NOT has_checked_rules THEN
+                IF rules_in_force() % 2 = 1 AND rules IS NULL THEN
                     RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
                 END IF;
                 -- The pair that the contact shows is new to the value that was known.

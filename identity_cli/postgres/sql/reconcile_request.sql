@@ -74,102 +74,98 @@ BEGIN
     FOR kinds IN 1 .. 3 LOOP
     FOR i IN CASE kinds WHEN 3 THEN email_count + 1 ELSE 1 END .. CASE kinds WHEN 3 THEN value_count ELSE email_count END LOOP
     FOR j IN CASE kinds WHEN 1 THEN email_count ELSE i END + 1 .. CASE kinds WHEN 2 THEN email_count ELSE value_count END LOOP
-        IF NOT decides THEN
-            step := reconcile(own_values[i], own_values[j], request_at, request_run, request_line, kinds = 2, kinds = 3);
-            strongest := least(strongest, array_position(strengths, step.outcome));
-            stored := stored || coalesce(step.contact_ids, array_remove(ARRAY[step.contact_id], NULL));
-            CONTINUE;
-        END IF;
-        left_value := own_values[i];
-        right_value := own_values[j];
-        l := i;
-        r := j;
-        IF kinds > 1 AND left_value > right_value COLLATE "C" THEN
-            left_value := own_values[j];
-            right_value := own_values[i];
-            l := j;
-            r := i;
-        END IF;
-        left_root := roots[l];
-        right_root := roots[r];
-        IF left_root = right_root THEN
-            fact_run := NULL;
-            IF partners[l] = right_value THEN
-                fact_run := runs[l];
-            ELSIF partners[r] = left_value THEN
-                fact_run := runs[r];
-            ELSIF runs[l] IS NOT NULL AND runs[r] IS NOT NULL THEN
-                SELECT coalesce(run_id, greatest(runs[l], runs[r])) INTO fact_run
-                FROM link_evidence WHERE value = left_value AND other_value = right_value;
+        IF decides THEN
+            left_value := own_values[i];
+            right_value := own_values[j];
+            l := i;
+            r := j;
+            IF kinds > 1 AND left_value > right_value COLLATE "C" THEN
+                left_value := own_values[j];
+                right_value := own_values[i];
+                l := j;
+                r := i;
             END IF;
-            IF fact_run <= coalesce(request_run, 0) THEN
-                strongest := least(strongest, 4);
-                CONTINUE;
-            ELSIF fact_run IS NULL THEN
-                IF locked_root IS DISTINCT FROM left_root THEN
-                    SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+            left_root := roots[l];
+            right_root := roots[r];
+            IF left_root = right_root THEN
+                fact_run := NULL;
+                IF partners[l] = right_value THEN
+                    fact_run := runs[l];
+                ELSIF partners[r] = left_value THEN
+                    fact_run := runs[r];
+                ELSIF runs[l] IS NOT NULL AND runs[r] IS NOT NULL THEN
+                    SELECT coalesce(run_id, greatest(runs[l], runs[r])) INTO fact_run
+                    FROM link_evidence WHERE value = left_value AND other_value = right_value;
                 END IF;
-                -- While it is locked, no value leaves the identity.
-                INSERT INTO link_evidence (value, other_value, primary_id, run_id, line, created_at)
-                SELECT left_value, right_value, locked_root, request_run, request_line, request_at
-                FROM contact AS a, contact AS b
-                WHERE a.id = ids[l] AND coalesce(a.linked_id, a.id) = locked_root
-                    AND left_value IN (a.email, a.phone_number)
-                    AND b.id = ids[r] AND coalesce(b.linked_id, b.id) = locked_root
-                    AND right_value IN (b.email, b.phone_number)
-                    AND NOT EXISTS (SELECT FROM unlinked_pair WHERE value = left_value AND other_value = right_value)
-                ON CONFLICT DO NOTHING;
-                IF FOUND THEN
+                IF fact_run <= coalesce(request_run, 0) THEN
                     strongest := least(strongest, 4);
+                    CONTINUE;
+                ELSIF fact_run IS NULL THEN
+                    IF locked_root IS DISTINCT FROM left_root THEN
+                        SELECT id INTO locked_root FROM contact WHERE id = left_root AND linked_id IS NULL FOR KEY SHARE;
+                    END IF;
+                    -- While it is locked, no value leaves the identity.
+                    INSERT INTO link_evidence (value, other_value, primary_id, run_id, line, created_at)
+                    SELECT left_value, right_value, locked_root, request_run, request_line, request_at
+                    FROM contact AS a, contact AS b
+                    WHERE a.id = ids[l] AND coalesce(a.linked_id, a.id) = locked_root
+                        AND left_value IN (a.email, a.phone_number)
+                        AND b.id = ids[r] AND coalesce(b.linked_id, b.id) = locked_root
+                        AND right_value IN (b.email, b.phone_number)
+                        AND NOT EXISTS (SELECT FROM unlinked_pair WHERE value = left_value AND other_value = right_value)
+                    ON CONFLICT DO NOTHING;
+                    IF FOUND THEN
+                        strongest := least(strongest, 4);
+                        CONTINUE;
+                    END IF;
+                END IF;
+            ELSIF left_root <> right_root THEN
+                gone_root := merge_identities(left_value, right_value, ids[l], ids[r], left_root, right_root,
+                                              request_at, request_run, request_line);
+                IF gone_root > 0 THEN
+                    locked_root := CASE gone_root WHEN left_root THEN right_root ELSE left_root END;
+                    roots := array_replace(roots, gone_root, locked_root);
+                    strongest := least(strongest, 2);
+                    CONTINUE;
+                END IF;
+            ELSIF kinds = 1 THEN
+                stored_at := greatest(request_at, times[l], times[r]);
+                IF left_root IS NULL AND right_root IS NULL THEN
+                    INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
+                                         run_id, line, created_at, updated_at)
+                    VALUES (left_value, right_value, 'primary', true, true, request_run, request_line, stored_at, stored_at)
+                    ON CONFLICT DO NOTHING
+                    RETURNING id, id INTO new_id, locked_root;
+                ELSE
+                    INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
+                                         anchors_email, anchors_phone, run_id, line, created_at, updated_at)
+                    VALUES (left_value, right_value, coalesce(left_root, right_root), coalesce(left_root, right_root), 'secondary',
+                            left_root IS NULL, right_root IS NULL, request_run, request_line, stored_at, stored_at)
+                    ON CONFLICT DO NOTHING
+                    RETURNING id, linked_id INTO new_id, locked_root;
+                END IF;
+                IF new_id IS NOT NULL THEN
+                    strongest := least(strongest, CASE new_id WHEN locked_root THEN 1 ELSE 3 END);
+                    stored := stored || new_id;
+                    IF left_root IS NULL THEN
+                        ids[l] := new_id;
+                        roots[l] := locked_root;
+                        times[l] := stored_at;
+                    END IF;
+                    IF right_root IS NULL THEN
+                        ids[r] := new_id;
+                        roots[r] := locked_root;
+                        times[r] := stored_at;
+                    END IF;
                     CONTINUE;
                 END IF;
             END IF;
-        ELSIF left_root <> right_root THEN
-            gone_root := merge_identities(left_value, right_value, ids[l], ids[r], left_root, right_root,
-                                          request_at, request_run, request_line);
-            IF gone_root > 0 THEN
-                locked_root := CASE gone_root WHEN left_root THEN right_root ELSE left_root END;
-                roots := array_replace(roots, gone_root, locked_root);
-                strongest := least(strongest, 2);
-                CONTINUE;
+            -- After a row, which keeps a command from changing rules until the COMMIT, or before any.
+            IF rules_in_force() > 0 THEN
+                RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
             END IF;
-        ELSIF kinds = 1 THEN
-            stored_at := greatest(request_at, times[l], times[r]);
-            IF left_root IS NULL AND right_root IS NULL THEN
-                INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
-                                     run_id, line, created_at, updated_at)
-                VALUES (left_value, right_value, 'primary', true, true, request_run, request_line, stored_at, stored_at)
-                ON CONFLICT DO NOTHING
-                RETURNING id, id INTO new_id, locked_root;
-            ELSE
-                INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
-                                     anchors_email, anchors_phone, run_id, line, created_at, updated_at)
-                VALUES (left_value, right_value, coalesce(left_root, right_root), coalesce(left_root, right_root), 'secondary',
-                        left_root IS NULL, right_root IS NULL, request_run, request_line, stored_at, stored_at)
-                ON CONFLICT DO NOTHING
-                RETURNING id, linked_id INTO new_id, locked_root;
-            END IF;
-            IF new_id IS NOT NULL THEN
-                strongest := least(strongest, CASE new_id WHEN locked_root THEN 1 ELSE 3 END);
-                stored := stored || new_id;
-                IF left_root IS NULL THEN
-                    ids[l] := new_id;
-                    roots[l] := locked_root;
-                    times[l] := stored_at;
-                END IF;
-                IF right_root IS NULL THEN
-                    ids[r] := new_id;
-                    roots[r] := locked_root;
-                    times[r] := stored_at;
-                END IF;
-                CONTINUE;
-            END IF;
+            decides := false;
         END IF;
-        -- After a row, which keeps a command from changing rules until the COMMIT, or before any.
-        IF rules_in_force() > 0 THEN
-            RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
-        END IF;
-        decides := false;
         step := reconcile(own_values[i], own_values[j], request_at, request_run, request_line, kinds = 2, kinds = 3);
         strongest := least(strongest, array_position(strengths, step.outcome));
         stored := stored || coalesce(step.contact_ids, array_remove(ARRAY[step.contact_id], NULL));
