@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from identity_cli.files import writing
 from identity_cli.graph.normalize import Normalizer
 from identity_cli.importer.digest import InputDigest
 from identity_cli.importer.formats import open_reader
+from identity_cli.importer.formats.csv import CsvReader
 from identity_cli.importer.rejects import RejectsWriter
 from identity_cli.importer.report import RejectedRow
 from identity_cli.importer.results import ResultFile
@@ -35,15 +37,17 @@ from identity_cli.importer.row_requests import read_values
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
     from identity_cli.backfill.forgotten import ForgottenValues
     from identity_cli.backfill.objects import StoredObject
+    from identity_cli.backfill.plain import PlainReader
     from identity_cli.backfill.work import WorkDirectory
     from identity_cli.errors import InvalidRequestError
     from identity_cli.importer.formats import InputOptions, Reader, Row
+    from identity_cli.importer.formats.blocks import Block
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.stop import StopSwitch
 
@@ -263,31 +267,59 @@ def _rebuilt(kind: type[IdentityError], message: str, state: dict[str, Any]) -> 
 def _read(task: _Task, report: Callable[[int, int], None]) -> InputReport:
     if task.stored is None:
         return _read_file(task, report)
-    with task.stored.open() as file:
-        reading = _read_source(task, Source(task.path, file=file), report)
-        version = file.version
-    with task.stored.open() as file:
-        if file.version != version:
+    stored, versions = task.stored, []
+
+    def open_object() -> Source:
+        file = stored.open()
+        versions.append(file.version)
+        return Source(task.path, file=file)
+
+    reading = _read_source(task, open_object, report)
+    with stored.open() as file:
+        if file.version != versions[-1]:
             raise InputUnreadableError(
                 task.path,
                 "the object has changed while it was read",
                 hint="run the same command again when nobody writes to it",
             )
-    return reading.report(version)
+    return reading.report(versions[-1])
 
 
-def _read_source(task: _Task, source: Source, report: Callable[[int, int], None]) -> _Reading:
-    with closing(source):
+def _read_source(
+    task: _Task, open_source: Callable[[], Source], report: Callable[[int, int], None]
+) -> _Reading:
+    try:
+        return _read_rows(task, open_source, report, in_blocks=_may_have_blocks(task))
+    except InputUnreadableError:
+        if not _may_have_blocks(task):
+            raise
+    # An error behind rows that were not looked at yet is not the first: read row by row.
+    return _read_rows(task, open_source, report, in_blocks=False)
+
+
+def _may_have_blocks(task: _Task) -> bool:
+    """Return whether rows need not be looked at one by one, if their values are normal."""
+    return task.region is None and task.forgotten is None
+
+
+def _read_rows(
+    task: _Task,
+    open_source: Callable[[], Source],
+    report: Callable[[int, int], None],
+    *,
+    in_blocks: bool,
+) -> _Reading:
+    with closing(open_source()) as source:
         reading = _Reading(task, open_reader(source, task.options))
         with writing(str(task.part)):
-            reading.run(lambda rows: report(source.offset, rows))
+            reading.run(lambda rows: report(source.offset, rows), in_blocks=in_blocks)
     return reading
 
 
 def _read_file(task: _Task, report: Callable[[int, int], None]) -> InputReport:
     before = os.stat(task.path)
     content = content_digest(task.path)
-    reading = _read_source(task, Source(task.path), report)
+    reading = _read_source(task, lambda: Source(task.path), report)
     after = os.stat(task.path)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise InputUnreadableError(
@@ -310,6 +342,8 @@ class _Reading:
     def __init__(self, task: _Task, reader: Reader) -> None:
         self._task = task
         self._reader = reader
+        self._report: Callable[[int], None] = lambda _rows: None
+        self._report_at = time.monotonic()
         self._normalizer = Normalizer(task.region, null_words=task.options.null_words)
         self._digest = InputDigest(task.reading_options)
         self._digest.begin_input()
@@ -319,41 +353,69 @@ class _Reading:
         self._codes: Counter[str] = Counter()
         self._first_rejects: list[RejectedRow] = []
 
-    def run(self, report: Callable[[int], None]) -> None:
-        """Read to the end of the input, and call `report` with the rows so far now and then."""
-        strict = self._task.options.strict
-        normalizer, requests = self._normalizer, self._requests
-        forgotten = self._task.forgotten
-        has_region = normalizer.region is not None
-        report_at = time.monotonic()
+    def run(self, report: Callable[[int], None], *, in_blocks: bool) -> None:
+        """Read to the end of the input, and call `report` with the rows so far now and then.
+
+        If it is read in blocks, an error may come from behind rows that were not looked at yet.
+        """
+        self._report = report
         try:
-            for row in self._reader.rows():
-                emails, phones, problem = read_values(row, normalizer, strict=strict)
-                is_request = bool(emails or phones)
-                if is_request:
-                    if not has_region and not all(phone[0] == "+" for phone in phones):
-                        self._local_phones += 1
-                    if forgotten is None:
-                        requests.append(row.line, emails, phones)
-                    elif not self._append_rest(row.line, emails, phones, forgotten):
-                        is_request, problem = False, RequestForgottenError()
-                if problem is not None:
-                    self._reject(row, problem, is_partial=is_request)
-                self._rows += 1
+            for row in self._rows_besides_blocks() if in_blocks else self._reader.rows():
+                self._add(row)
                 if self._rows % _FEW_ROWS == 0:
-                    self._digest.update(self._reader.take_digest_input())
-                    if time.monotonic() >= report_at:
-                        report(self._rows)
-                        report_at = time.monotonic() + _SECONDS_BETWEEN_REPORTS
+                    self._note_progress()
             self._digest.update(self._reader.take_digest_input())
-            requests.finish()
+            self._requests.finish()
             if self._rejects is not None:
                 self._rejects.file.sync()
             report(self._rows)
         finally:
-            requests.close()
+            self._requests.close()
             if self._rejects is not None:
                 self._rejects.file.close()
+
+    def _rows_besides_blocks(self) -> Iterator[Row]:
+        """Yield the rows that are to be read one by one; the others are added as columns."""
+        if not isinstance(self._reader, CsvReader):
+            return self._reader.rows()
+        from identity_cli.backfill.plain import PlainReader
+
+        return self._reader.rows(partial(self._take, PlainReader(self._normalizer.absent)))
+
+    def _take(self, plain: PlainReader, block: Block) -> bool:
+        """Add the rows of a block; return False, and add nothing, if that is not possible."""
+        read = plain.read(block)
+        if read is None:
+            return False
+        self._requests.append_columns(read.lines, read.emails, read.phones)
+        self._local_phones += read.local_phones
+        self._rows += len(read.lines)
+        for row in block.rows(read.other_places):
+            self._add(row)
+        self._note_progress()
+        return True
+
+    def _note_progress(self) -> None:
+        self._digest.update(self._reader.take_digest_input())
+        if time.monotonic() >= self._report_at:
+            self._report(self._rows)
+            self._report_at = time.monotonic() + _SECONDS_BETWEEN_REPORTS
+
+    def _add(self, row: Row) -> None:
+        """Add the request of a row, reject the row, or both."""
+        task, normalizer = self._task, self._normalizer
+        emails, phones, problem = read_values(row, normalizer, strict=task.options.strict)
+        is_request = bool(emails or phones)
+        if is_request:
+            if normalizer.region is None and not all(phone[0] == "+" for phone in phones):
+                self._local_phones += 1
+            if task.forgotten is None:
+                self._requests.append(row.line, emails, phones)
+            elif not self._append_rest(row.line, emails, phones, task.forgotten):
+                is_request, problem = False, RequestForgottenError()
+        if problem is not None:
+            self._reject(row, problem, is_partial=is_request)
+        self._rows += 1
 
     def _append_rest(
         self,
