@@ -375,7 +375,7 @@ class Backfill:
             load.cancel()
             raise
         with suppress(psycopg.Error, IdentityError):  # remarks: the rows are stored without them
-            self._hubs = find_hubs(connection, loaded.first_marks)
+            self._hubs = find_hubs(connection, loaded.first_marks, reads_all=True)
             earlier = journal.same_rows_as(checkpoint)
             if earlier is not None:
                 self._say(f"run {earlier} has imported the same rows before")
