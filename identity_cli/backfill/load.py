@@ -100,17 +100,18 @@ _ENABLED_TRIGGERS = """
 """
 _COPY_CONTACTS = (
     "COPY contact (id, email, phone_number, linked_id, initial_linked_id, anchors_email,"
-    " anchors_phone, line, created_at, updated_at, run_id, link_precedence) FROM STDIN (FORMAT csv"
+    " anchors_phone, line, created_at, updated_at, run_id, link_precedence)"
+    " FROM STDIN (FORMAT binary"
 )
 _COPY_EVIDENCE = (
     "COPY link_evidence (id, value, other_value, primary_id, merged_id, line, created_at, run_id,"
-    " is_held) FROM STDIN (FORMAT csv"
+    " is_held) FROM STDIN (FORMAT binary"
 )
 _MOVED = (
     "CREATE TEMPORARY TABLE moved_contact (id bigint, linked_id bigint, updated_at timestamptz)"
     " ON COMMIT DROP"
 )
-_COPY_MOVED = "COPY moved_contact (id, linked_id, updated_at) FROM STDIN (FORMAT csv"
+_COPY_MOVED = "COPY moved_contact (id, linked_id, updated_at) FROM STDIN (FORMAT binary"
 _MOVE = """
     UPDATE contact SET linked_id = moved.linked_id, link_precedence = 'secondary',
                        updated_at = moved.updated_at,
