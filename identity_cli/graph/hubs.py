@@ -44,6 +44,10 @@ _LARGE_OF_ALL = """
         )
     )
 """
+_MORE_MEMORY = """
+    SELECT set_config('work_mem', '64MB', true)
+    WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB')
+"""
 _HUBS = """
     WITH {large},
     member AS MATERIALIZED (
@@ -117,17 +121,17 @@ def find_hubs(
     `reads_all`, it costs the number of all contacts, but much less for each. Raises driver errors
     as they are.
     """
-    contact_id, evidence_id = marks
     large: LiteralString = _LARGE_OF_ALL if reads_all else _LARGE
-    row = connection.execute(
-        _HUBS.replace("{large}", large),
-        {
-            "contact_id": contact_id,
-            "evidence_id": evidence_id,
-            "most": MOST_PARTNERS,
-            "named": _MOST_NAMED,
-        },
-    ).fetchone()
+    parameters = {
+        "contact_id": marks[0],
+        "evidence_id": marks[1],
+        "most": MOST_PARTNERS,
+        "named": _MOST_NAMED,
+    }
+    with connection.transaction():
+        if reads_all:
+            connection.execute(_MORE_MEMORY)
+        row = connection.execute(_HUBS.replace("{large}", large), parameters).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
     count, largest, values, partners = row
     return Hubs(count, largest or 0, tuple(map(Hub, values, partners)))
