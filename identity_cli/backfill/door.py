@@ -390,8 +390,9 @@ class _Reading:
         self._requests.append_columns(read.lines, read.emails, read.phones)
         self._local_phones += read.local_phones
         self._rows += len(read.lines)
-        for row in block.rows(read.other_places):
-            self._add(row)
+        if read.other_places:
+            for row in block.rows(read.other_places):
+                self._add(row)
         self._note_progress()
         return True
 

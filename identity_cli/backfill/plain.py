@@ -6,6 +6,7 @@ What is not seen to be normal here is left to the reader and the normaliser.
 from __future__ import annotations
 
 from array import array
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ import pyarrow.csv
 from identity_cli.backfill.columns import column
 from identity_cli.graph.emails import EMAIL_MAX, PLAIN_EMAIL, is_plain_email
 from identity_cli.graph.phones import PHONE_MAX, PLAIN_PHONE, is_plain_phone
-from identity_cli.importer.formats.text import BOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,22 +91,18 @@ class PlainReader:
 
 def _cells(block: Block) -> pa.Table | None:
     """Return the used columns of a block, by their numbers; None if the lines do not fit."""
-    if block.text[0] == BOM:  # Arrow would take it for that of a file
-        return None
-    try:
-        text = block.text.encode()
-    except UnicodeEncodeError:  # bytes that are not text
+    if block.text.startswith(BOM_UTF8):  # Arrow would take it for that of a file
         return None
     names = [str(number) for number in range(block.width)]
     used = [str(number) for number in (block.email, block.phone) if number is not None]
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(text),
+            pa.BufferReader(block.text),
             pyarrow.csv.ReadOptions(
-                use_threads=False, column_names=names, block_size=len(text) + 1
+                use_threads=False, column_names=names, block_size=len(block.text) + 1
             ),
             pyarrow.csv.ParseOptions(
-                delimiter=block.separator,
+                delimiter=block.separator.decode(),
                 quote_char=False,
                 escape_char=False,
                 newlines_in_values=False,

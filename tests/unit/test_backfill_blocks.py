@@ -185,7 +185,7 @@ def test_columns_hold_what_the_normaliser_reads(
         return
     text = "".join(f"{email}\x1e{phone}\n" for email, phone in values)
     normalizer = Normalizer(null_words=null_words)
-    block = blocks.Block(text, "\x1e", True, 2, len(values), 2, 0, 1)
+    block = blocks.Block(text.encode(), b"\x1e", True, 2, len(values), 2, 0, 1)
     found = plain.PlainReader(normalizer.absent).read(block)
     assert found is not None
     read_as = {
@@ -215,7 +215,7 @@ def test_a_value_over_its_limit_is_left_to_the_normaliser(most: int, value: str)
     longest = value[0] * (most - len(value)) + value
     text = f"{longest}\x1e{longest}\n{value[0]}{longest}\x1e{value[0]}{longest}\n"
     places = (0, None) if "@" in value else (None, 1)
-    block = blocks.Block(text, "\x1e", True, 1, 2, 2, *places)
+    block = blocks.Block(text.encode(), b"\x1e", True, 1, 2, 2, *places)
     found = plain.PlainReader(ABSENT).read(block)
     assert found is not None
     assert found.other_places == [1]

@@ -120,7 +120,12 @@ class CsvReader:
         emails, phones = choice.emails, choice.phones
         if self._escape is not None or choice.region is not None or choice.key is not None:
             return None
-        if len(emails) > 1 or len(phones) > 1 or width == 1:
+        if (
+            len(emails) > 1
+            or len(phones) > 1
+            or width == 1
+            or not self._dialect.delimiter.isascii()
+        ):
             return None
         split = split_cells(text, self._dialect.delimiter)
         if split is None:
@@ -129,9 +134,9 @@ class CsvReader:
         return Block(
             lines,
             separator,
-            separator != self._dialect.delimiter,
+            separator != self._dialect.delimiter.encode(),
             self.line + 1,
-            lines.count("\n"),
+            lines.count(b"\n"),
             width,
             emails[0] if emails else None,
             phones[0] if phones else None,
