@@ -194,6 +194,10 @@ class _Computation:
 
 
 def _make(statement: Statement, writer: duckdb.DuckDBPyConnection) -> None:
+    # Compressing texts takes longer than the table is read for; integers are small work.
+    columns = writer.execute(f"DESCRIBE {statement.query}").fetchall()
+    has_texts = any(kind == "VARCHAR" for _, kind, *_ in columns)
+    writer.execute(f"SET force_compression = '{'uncompressed' if has_texts else 'auto'}'")
     writer.execute(f"CREATE TABLE {statement.table} AS {statement.query}")
     for table in statement.last_use_of:
         writer.execute(f"DROP TABLE {table}")
