@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from identity_cli.backfill import door, plain
+from identity_cli.backfill import plain, reading
 from identity_cli.errors import InputUnreadableError
 from identity_cli.graph.cells import ABSENT
 from identity_cli.graph.emails import EMAIL_MAX, PLAIN_EMAIL, is_plain_email
 from identity_cli.graph.normalize import Normalizer
 from identity_cli.graph.phones import PHONE_MAX, PLAIN_PHONE, is_plain_phone
-from identity_cli.importer.formats import InputOptions, blocks
+from identity_cli.importer.formats import InputOptions, blocks, open_reader
 from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
@@ -30,19 +31,20 @@ def read(path: Path, *, in_blocks: bool, **options: Any) -> Read:
     """Return the requests by lines, the rejects file and the report, or the error."""
     part, rejects = path.with_name("part"), path.with_name("rejects")
     rejects.unlink(missing_ok=True)
-    task = door._Task(str(path), None, InputOptions(**options), {}, None, part, rejects)
+    task = reading.InputTask(str(path), None, InputOptions(**options), {}, None, part, rejects)
     try:
         if in_blocks:
-            reading = door._read_source(task, lambda: Source(str(path)), lambda *_: None)
+            done = reading._read_source(task, lambda: Source(str(path)), lambda *_: None)
         else:
-            reading = door._read_rows(
-                task, lambda: Source(str(path)), lambda *_: None, in_blocks=False
-            )
+            with closing(Source(str(path))) as source:
+                reader = open_reader(source, task.options)
+                done = reading._Reading(task, reader, row_by_row=True)
+                done.run(lambda _rows: None)
     except InputUnreadableError as error:
         return [], b"", str(error)
     table = pq.read_table(part).sort_by("line")
     rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    return rows, rejects.read_bytes() if rejects.exists() else b"", reading.report("")
+    return rows, rejects.read_bytes() if rejects.exists() else b"", done.report("")
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_any_bytes_are_read_as_rows_are(
 
 def test_normal_values_do_not_become_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast way is taken: what the other tests compare is not the same twice."""
-    monkeypatch.delattr(door._Reading, "_add")
+    monkeypatch.delattr(reading._Reading, "_add")
     rows = [[f"user{i}@x.org", f"+1{i:09}"] for i in range(500)]
     for quotes, ends in (("none", "\r\n"), ("all", "\n")):
         path.write_text(as_text([["email", "phone"], *rows], ",", [ends], quotes), newline="")
