@@ -13,8 +13,8 @@ import pytest
 
 from identity_cli.backfill import objects
 from identity_cli.backfill.assignment import expand_patterns
-from identity_cli.backfill.reading import InputTask, read
 from identity_cli.backfill.objects import ObjectFile, find_objects, object_name
+from identity_cli.backfill.reading import InputTask, read
 from identity_cli.errors import InputNotFoundError, InputUnreadableError, UsageError
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.source import Source
