@@ -91,9 +91,9 @@ class CsvReader:
         """Yield the rows, without those of the blocks that were taken.
 
         `take` is called with blocks of lines where this is possible, and returns whether it has
-        taken all of them. If it has, an error behind them may be raised for an earlier line.
+        taken all of them. With it, an error may be raised before the last rows in front of it.
         """
-        if take is None:
+        if take is None or not self._may_have_blocks():
             yield from self._rows(chain(self._first_rows, self._records), self._records, 0)
             return
         yield from self._rows(self._first_rows, self._records, 0)
@@ -114,19 +114,21 @@ class CsvReader:
         except UnicodeError as error:
             raise self._unreadable(self.line + 1, error) from error
 
+    def _may_have_blocks(self) -> bool:
+        choice = self._choice
+        return (
+            self._escape is None
+            and choice.region is None
+            and len(choice.emails) <= 1
+            and len(choice.phones) <= 1
+            # A line of spaces is blank, or a row, if there is one column.
+            and len(self.layout.columns) > 1
+            and self._dialect.delimiter.isascii()
+        )
+
     def _block(self, text: str) -> Block | None:
-        """Return lines as a block; None if they, or such columns, cannot be read as one."""
-        choice, width = self._choice, len(self.layout.columns)
-        emails, phones = choice.emails, choice.phones
-        if self._escape is not None or choice.region is not None or choice.key is not None:
-            return None
-        if (
-            len(emails) > 1
-            or len(phones) > 1
-            or width == 1
-            or not self._dialect.delimiter.isascii()
-        ):
-            return None
+        """Return lines as a block; None if they cannot be read as one."""
+        emails, phones = self._choice.emails, self._choice.phones
         split = split_cells(text, self._dialect.delimiter)
         if split is None:
             return None
@@ -137,7 +139,7 @@ class CsvReader:
             separator != self._dialect.delimiter.encode(),
             self.line + 1,
             lines.count(b"\n"),
-            width,
+            len(self.layout.columns),
             emails[0] if emails else None,
             phones[0] if phones else None,
         )
