@@ -42,7 +42,8 @@ DECLARE
     phones CONSTANT text[] := string_to_array(phone_list, E'\n', '');
     lines CONSTANT bigint[] := string_to_array(line_list, ',')::bigint[];
     times timestamptz[];
-    -- What a request needs: 0 nothing, 1 a contact of a new identity, 2 a contact of a known one, 3 a merge, 4 reconcile().
+    -- What a request needs: 0 nothing, 1 a contact of a new identity, 2 a contact of a known one, 3 a merge, 4 reconcile(),
+    -- 5 reconcile_steered().
     needs smallint[];
     email_ids bigint[];       -- the contacts that anchor the values
     phone_ids bigint[];
@@ -106,11 +107,12 @@ BEGIN
                greatest(r.at, e.created_at, p.created_at) AS created_at,
                e.phone_number IS NOT NULL AS email_partner, p.email IS NOT NULL AS phone_partner,
                CASE
-                   WHEN e.root < 0 OR p.root < 0 OR strpos(concat(r.email, r.phone), E'\x1f') > 0 THEN 4
+                   WHEN strpos(concat(r.email, r.phone), E'\x1f') > 0 THEN 4
                    WHEN r.email IS NOT NULL AND e.root IS NULL
                            AND (email_place > 1 OR r.email IN (SELECT value FROM one_of_several))
                        OR r.phone IS NOT NULL AND p.root IS NULL
                            AND (phone_place > 1 OR r.phone IN (SELECT value FROM one_of_several)) THEN 4
+                   WHEN e.root < 0 OR p.root < 0 THEN 5
                    WHEN e.root IS NULL AND p.root IS NULL THEN 1
                    WHEN r.email IS NOT NULL AND e.root IS NULL OR r.phone IS NOT NULL AND p.root IS NULL THEN 2
                    WHEN e.root <> p.root THEN 3
@@ -181,6 +183,12 @@ BEGIN
                     IF gone_root > 0 IS NOT TRUE THEN
                         RAISE EXCEPTION 'the identities have changed' USING ERRCODE = 'serialization_failure';
                     END IF;
+                ELSIF needs[i] = 5 THEN
+                    result := reconcile_steered(emails[i], phones[i], email_ids[i], phone_ids[i], times[i], run, lines[i],
+                                                false, false);
+                    IF result.outcome IS NULL THEN
+                        RAISE EXCEPTION 'a rule has gone' USING ERRCODE = 'serialization_failure';
+                    END IF;
                 ELSE
                     needs[i] := 4;
                     IF profile_version IS NOT NULL THEN
@@ -221,7 +229,7 @@ BEGIN
                 WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
                     OR lock_not_available OR SQLSTATE '23G01' THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
-                    IF needs[i] < 4 THEN
+                    IF needs[i] <> 4 THEN
                         needs[i] := 4;
                     ELSE
                         IF failed_request IS DISTINCT FROM i THEN
@@ -287,7 +295,7 @@ BEGIN
     SELECT string_agg(CASE need WHEN 0 THEN 'u' WHEN 1 THEN 'c' WHEN 2 THEN 'l' WHEN 3 THEN 'm'
                            ELSE left(answer.outcome, 1) END, ''
                       ORDER BY place),
-           string_agg(coalesce(CASE need WHEN 1 THEN stored WHEN 4 THEN answer.primary_id ELSE root END::text, ''), ','
+           string_agg(coalesce(CASE WHEN need = 1 THEN stored WHEN need < 4 THEN root ELSE answer.primary_id END::text, ''), ','
                       ORDER BY place),
            string_agg(coalesce(stored::text, array_to_string(answer.contact_ids, ' '), answer.contact_id::text, ''), ','
                       ORDER BY place),
