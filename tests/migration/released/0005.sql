@@ -600,6 +600,48 @@ END $$;
 
 
 
+CREATE PROCEDURE public.identify_batch(IN email_list text, IN phone_list text, IN at_most bigint, INOUT outcomes text[] DEFAULT NULL::text[], INOUT primary_ids bigint[] DEFAULT NULL::bigint[], INOUT contact_ids text[] DEFAULT NULL::text[], INOUT sqlstates text[] DEFAULT NULL::text[], INOUT member_places bigint[] DEFAULT NULL::bigint[], INOUT member_ids bigint[] DEFAULT NULL::bigint[], INOUT member_emails text[] DEFAULT NULL::text[], INOUT member_phones text[] DEFAULT NULL::text[], INOUT member_links bigint[] DEFAULT NULL::bigint[])
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    emails CONSTANT text[] := string_to_array(email_list, E'\n', '');
+    phones CONSTANT text[] := string_to_array(phone_list, E'\n', '');
+    results reconciliation[];
+    result reconciliation;
+BEGIN
+    IF rules_in_force() >= 2 THEN
+        RETURN;
+    END IF;
+    FOR i IN 1 .. cardinality(emails) LOOP
+        BEGIN
+            result := reconcile(emails[i], phones[i]);
+        EXCEPTION WHEN OTHERS THEN
+            result := (NULL, NULL, NULL, NULL);
+            sqlstates := sqlstates || SQLSTATE;
+        END;
+        -- Outside of the block: a transaction cannot end inside one that catches errors.
+        COMMIT;
+        results[i] := result;
+        EXIT WHEN result.outcome IS NULL AND sqlstates[cardinality(sqlstates)] = '55P03';
+    END LOOP;
+    SELECT array_agg(outcome ORDER BY place), array_agg(primary_id ORDER BY place),
+           array_agg(coalesce(array_to_string(answer.contact_ids, ' '), contact_id::text) ORDER BY place)
+    INTO outcomes, primary_ids, contact_ids
+    FROM unnest(results) WITH ORDINALITY AS answer (outcome, primary_id, contact_id, contact_ids, place);
+    -- A sub-select hides the number of identities from the planner: knowing it, it would plan the query for each batch.
+    SELECT array_agg(place), array_agg(id), array_agg(email), array_agg(phone_number), array_agg(linked_id)
+    INTO member_places, member_ids, member_emails, member_phones, member_links
+    FROM unnest((SELECT primary_ids)) WITH ORDINALITY AS identity (root, place),
+        LATERAL members(root, identify_batch.at_most) AS member;
+    IF pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' THEN
+        PERFORM set_config('synchronous_commit', current_setting('identity.durable_commit'), true);
+        -- A transaction that has written nothing does not wait: this message has no reader.
+        PERFORM pg_logical_emit_message(true, 'identity', '');
+    END IF;
+END $$;
+
+
+
 CREATE FUNCTION public.is_full(of_value text, has_partner boolean, more bigint DEFAULT 1) RETURNS boolean
     LANGUAGE plpgsql STABLE
     AS $$
