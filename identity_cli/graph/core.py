@@ -61,6 +61,8 @@ IDENTIFY = (
 )
 # The same for one value of each kind, or NULL: psycopg takes longest for lists.
 IDENTIFY_PAIR = IDENTIFY.replace("%s::text[]", "ARRAY[%s::text]")
+# For a request that stored nothing; identify() and identify_batch() do it themselves.
+_WAIT_FOR_DISK = "SELECT wait_for_disk()"
 # Many of these requests, each in a transaction of its own, and the contacts of their identities.
 IDENTIFY_BATCH = "CALL identify_batch(%s, %s, %s)"
 # An identity of more contacts is read by itself.
@@ -237,7 +239,10 @@ class ProfileClaim:
 def reconcile(request: ContactRequest) -> Steps[Outcome]:
     """Reconcile one request. Raises `RequestForgottenError`; nothing is stored then."""
     [row] = yield Query(RECONCILE, _lists(request))
-    return _outcome(*row)
+    outcome = _outcome(*row)
+    if outcome.contact_id is None:
+        yield Query(_WAIT_FOR_DISK)
+    return outcome
 
 
 def identify(

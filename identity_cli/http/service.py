@@ -262,9 +262,9 @@ class AsyncIdentityService:
                 )
         except (PoolTimeout, PoolClosed, TooManyRequests):
             return alone
-        except psycopg.Error:  # if it does not end, each request meets it by itself
+        except psycopg.Error as error:  # if it does not end, each request meets it by itself
             metrics.RETRIES.inc(len(requests))
-            return alone
+            return alone if is_connection_lost(error) else None
         if batch is None:
             return None
         metrics.RETRIES.inc(batch.conflicts)

@@ -26,6 +26,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     _drop_functions()
     op.execute("DROP PROCEDURE identify_batch")
+    op.execute("DROP FUNCTION wait_for_disk")
     changed = {file.stem for file in (_functions / "0005").glob("*.sql")}
     install_functions(op, _functions / "0004", only=changed)
 

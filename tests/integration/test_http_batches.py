@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 from steering import Player
 
-from identity_cli import ContactRequest, errors
+from identity_cli import ContactRequest, IdentityService, errors
 from identity_cli.graph import core
 from identity_cli.graph.verify import verify
 from identity_cli.http import service as http_service
@@ -22,7 +23,7 @@ from identity_cli.postgres.embedded import EmbeddedServer
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from identity_cli.graph.core import ConsolidatedContact, ContactCounts, Outcome
@@ -244,32 +245,60 @@ def test_small_pool_sends_each_request_alone(database_url: str) -> None:
     assert names(found) == ["created"] * 20
 
 
-def test_batches_are_on_disk_when_they_are_answered(
-    identity_home: Path, batches: list[int]
-) -> None:
-    """A server that crashes at the next moment has every contact."""
+@pytest.fixture
+def slow_disk(identity_home: Path) -> EmbeddedServer:
+    """A server that writes commits to the disk only for those who wait for it."""
     server = EmbeddedServer(identity_home)
     server.start()
-    target = Database(server.connection_parameters(), embedded=False)
-    schema.upgrade(target)
-    with psycopg.connect(**server.connection_parameters(), autocommit=True) as connection:  # type: ignore[arg-type]
-        # Nobody else writes to the disk meanwhile.
+    schema.upgrade(Database(server.connection_parameters(), embedded=False))
+    with connected(server) as connection:
         connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         connection.execute("SELECT pg_reload_conf()")
+    return server
 
+
+def connected(server: EmbeddedServer) -> Connection:
+    return psycopg.connect(**server.connection_parameters(), autocommit=True)  # type: ignore[arg-type]
+
+
+def crash(server: EmbeddedServer) -> None:
+    """End the server without a checkpoint, start it again, and so let it recover."""
+    postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().splitlines()[0]))
+    postmaster.send_signal(signal.SIGQUIT)
+    postmaster.wait(30)
+    server.start()
+
+
+def test_batches_are_on_disk_when_they_are_answered(
+    slow_disk: EmbeddedServer, batches: list[int]
+) -> None:
     async def run() -> list[Answer]:
+        target = Database(slow_disk.connection_parameters(), embedded=False)
         async with AsyncIdentityService.open(target) as service:
             await service.identify(FIRST)
             await asyncio.sleep(0.5)
             found: list[Answer] = list(await asyncio.gather(*map(service.identify, people(16))))
-            postmaster = psutil.Process(
-                int((server.data / "postmaster.pid").read_text().splitlines()[0])
-            )
-            postmaster.send_signal(signal.SIGQUIT)  # no checkpoint: the next start recovers
-            postmaster.wait(30)
+            crash(slow_disk)
             return found
 
     assert names(asyncio.run(run())) == ["created"] * 16
-    server.start()
-    with psycopg.connect(**server.connection_parameters()) as connection:  # type: ignore[arg-type]
+    with connected(slow_disk) as connection:
         assert connection.execute("SELECT count(*) FROM contact").fetchone() == (17,)
+
+
+@pytest.mark.parametrize("identify", [IdentityService.identify, IdentityService.reconcile])
+def test_known_request_is_on_disk_when_it_is_answered(
+    slow_disk: EmbeddedServer, identify: Callable[[IdentityService, ContactRequest], object]
+) -> None:
+    """Another session has stored it, and does not wait for the disk."""
+    with connected(slow_disk) as importing, connected(slow_disk) as connection:
+        first = IdentityService(importing)
+        first.identify(FIRST)
+        importing.execute("SET synchronous_commit = off")
+        time.sleep(0.5)
+        first.identify(ContactRequest("second@x.org", "1"))
+        service = IdentityService(connection, profile=first.profile)
+        identify(service, ContactRequest("second@x.org", "1"))
+        crash(slow_disk)
+    with connected(slow_disk) as connection:
+        assert connection.execute("SELECT count(*) FROM contact").fetchone() == (2,)

@@ -13,8 +13,7 @@
 -- was not done is to be sent alone, with identify(). Where partners are counted, any request may make a hub and rework
 -- a large identity: then outcomes is null, and nothing was done.
 --
--- The session commits without waiting for the disk. The last commit waits, as identity.durable_commit says: for all of
--- them, and for what other sessions had committed in the same way when these requests read it.
+-- The session commits without waiting for the disk; the last commit waits for all of them.
 CREATE OR REPLACE PROCEDURE identify_batch(
     email_list text,
     phone_list text,
@@ -60,9 +59,5 @@ BEGIN
     INTO member_places, member_ids, member_emails, member_phones, member_links
     FROM unnest((SELECT primary_ids)) WITH ORDINALITY AS identity (root, place),
         LATERAL members(root, identify_batch.at_most) AS member;
-    IF pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' THEN
-        PERFORM set_config('synchronous_commit', current_setting('identity.durable_commit'), true);
-        -- A transaction that has written nothing does not wait: this message has no reader.
-        PERFORM pg_logical_emit_message(true, 'identity', '');
-    END IF;
+    PERFORM wait_for_disk();
 END $$;

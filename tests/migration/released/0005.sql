@@ -591,6 +591,9 @@ BEGIN
     ELSE
         result := reconcile_request(emails, phones);
     END IF;
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        PERFORM wait_for_disk();
+    END IF;
     IF result.primary_id IS NULL THEN
         RETURN QUERY SELECT NULL::bigint, NULL, NULL, NULL::bigint, result.*;
         RETURN;
@@ -633,11 +636,7 @@ BEGIN
     INTO member_places, member_ids, member_emails, member_phones, member_links
     FROM unnest((SELECT primary_ids)) WITH ORDINALITY AS identity (root, place),
         LATERAL members(root, identify_batch.at_most) AS member;
-    IF pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' THEN
-        PERFORM set_config('synchronous_commit', current_setting('identity.durable_commit'), true);
-        -- A transaction that has written nothing does not wait: this message has no reader.
-        PERFORM pg_logical_emit_message(true, 'identity', '');
-    END IF;
+    PERFORM wait_for_disk();
 END $$;
 
 
@@ -2515,6 +2514,20 @@ CREATE FUNCTION public.values_over_limit() RETURNS SETOF text
     WHERE partners > CASE WHEN strpos(value, '@') > 0 THEN email_limit ELSE phone_limit END
         AND NOT EXISTS (SELECT FROM hub_exemption AS h WHERE h.value = p.value)
 $$;
+
+
+
+CREATE FUNCTION public.wait_for_disk() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' THEN
+        PERFORM set_config('synchronous_commit', commit, true)
+        FROM current_setting('identity.durable_commit', true) AS commit WHERE commit <> '';
+        -- A message that nobody has to read: only a transaction that has written something waits.
+        PERFORM pg_logical_emit_message(true, 'identity', '');
+    END IF;
+END $$;
 
 
 
