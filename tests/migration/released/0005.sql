@@ -1232,6 +1232,7 @@ DECLARE
     -- What a request needs: 0 nothing, 1 a contact of a new identity, 2 a contact of a known one, 3 a merge, 4 reconcile(),
     -- 5 reconcile_steered().
     needs smallint[];
+    needed smallint;          -- what the request at hand needs
     email_ids bigint[];       -- the contacts that anchor the values
     phone_ids bigint[];
     roots bigint[];           -- the primary that the email leads to, or else the phone number
@@ -1252,11 +1253,14 @@ DECLARE
         WHERE tgrelid IN ('contact'::regclass, 'link_evidence'::regclass) AND tgdeferrable
     );
     has_checks CONSTANT boolean := rules > 0 OR has_deferred_checks;
-    last_hub CONSTANT bigint := CASE WHEN rules >= 2 THEN (SELECT max(id) FROM steering_command) END;
+    checks_new_values CONSTANT boolean := rules % 2 = 1;
+    counts_partners CONSTANT boolean := rules >= 2;
+    last_hub CONSTANT bigint := CASE WHEN counts_partners THEN (SELECT max(id) FROM steering_command) END;
     last_decided integer;     -- the last request that the look-up decides
     last_evidence bigint := (SELECT coalesce(max(id), 0) FROM link_evidence);
     gone_root bigint;
     kept_root bigint;
+    makes_hub boolean;
     failed_request integer;
     failures integer;
     first_failure timestamptz;
@@ -1265,7 +1269,7 @@ BEGIN
     -- use while the tables grow.
     SELECT array_agg(CASE
                -- A value that may become a hub within this batch.
-               WHEN rules >= 2 AND need IN (2, 3) AND (
+               WHEN counts_partners AND need IN (2, 3) AND (
                    email_root IS NOT NULL
                    AND coalesce((SELECT partners FROM partner_count WHERE value = email), email_partner::integer)
                        + email_requests > rules / 2
@@ -1340,7 +1344,8 @@ BEGIN
 
     -- An expression costs about half a microsecond after each COMMIT, so a request that goes well evaluates few of them.
     FOR i IN 1 .. cardinality(needs) LOOP
-        IF needs[i] = 0 THEN
+        needed := needs[i];
+        IF needed = 0 THEN
             IF commit_each THEN
                 COMMIT;
             END IF;
@@ -1348,36 +1353,38 @@ BEGIN
         END IF;
         LOOP
             BEGIN
-                IF rules % 2 = 1 AND needs[i] < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
-                    emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
-                    needs[i] := 4;
+                IF checks_new_values THEN
+                    IF needed < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
+                        emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
+                        needed := 4;
+                    END IF;
                 END IF;
-                IF needs[i] = 1 THEN
+                IF needed = 1 THEN
                     INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
                                          run_id, line, created_at, updated_at)
                     VALUES (emails[i], phones[i], 'primary', new_emails[i], new_phones[i],
                             run, lines[i], times[i], times[i])
                     RETURNING id INTO new_id;
-                ELSIF needs[i] = 2 THEN
+                ELSIF needed = 2 THEN
                     INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
                                          anchors_email, anchors_phone, run_id, line, created_at, updated_at)
                     VALUES (emails[i], phones[i], roots[i], roots[i], 'secondary',
                             new_emails[i], new_phones[i], run, lines[i], created[i], created[i])
                     RETURNING id INTO new_id;
-                ELSIF needs[i] = 3 AND roots[i] <> other_roots[i] THEN
+                ELSIF needed = 3 AND roots[i] <> other_roots[i] THEN
                     gone_root := merge_identities(emails[i], phones[i], email_ids[i], phone_ids[i],
                                                   roots[i], other_roots[i], times[i], run, lines[i]);
                     IF gone_root > 0 IS NOT TRUE THEN
                         RAISE EXCEPTION 'the identities have changed' USING ERRCODE = 'serialization_failure';
                     END IF;
-                ELSIF needs[i] = 5 THEN
+                ELSIF needed = 5 THEN
                     result := reconcile_steered(emails[i], phones[i], email_ids[i], phone_ids[i], times[i], run, lines[i],
                                                 false, false);
                     IF result.outcome IS NULL THEN
                         RAISE EXCEPTION 'a rule has gone' USING ERRCODE = 'serialization_failure';
                     END IF;
                 ELSE
-                    needs[i] := 4;
+                    needed := 4;
                     IF profile_version IS NOT NULL THEN
                         PERFORM claim_profile(profile_version, profile_region);
                     END IF;
@@ -1392,19 +1399,33 @@ BEGIN
                     END IF;
                 END IF;
                 IF has_checks OR rules_in_force() > 0 THEN
-                    -- After the INSERT, which keeps commands from changing rules until the COMMIT.
-                    IF needs[i] < 4 AND (
-                        rules_in_force() <> rules
-                        OR rules % 2 = 1 AND num_nonnulls(VARIADIC rules_for_new_values(
-                            emails[i], phones[i], new_emails[i], new_phones[i])) > 0
-                        OR rules >= 2 AND CASE needs[i]
-                            WHEN 2 THEN CASE WHEN new_emails[i] THEN count_partner(phones[i], phone_partners[i])
-                                             ELSE count_partner(emails[i], email_partners[i]) END
-                                AND new_hubs(ARRAY[emails[i], phones[i]]) IS NOT NULL
-                            WHEN 3 THEN count_pair(emails[i], email_partners[i], phones[i], phone_partners[i]) IS NOT NULL
-                        END
-                    ) THEN
-                        RAISE EXCEPTION 'a rule concerns the request' USING ERRCODE = 'serialization_failure';
+                    -- After the INSERT, which keeps commands from changing rules until the COMMIT. Short conditions: each
+                    -- costs by its length, also the part of it that is not reached.
+                    IF rules_in_force() <> rules AND needed < 4 THEN
+                        RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
+                    END IF;
+                    IF checks_new_values THEN
+                        IF needed < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
+                            emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
+                            RAISE EXCEPTION 'a rule concerns the request' USING ERRCODE = 'serialization_failure';
+                        END IF;
+                    END IF;
+                    IF counts_partners THEN
+                        IF needed = 2 THEN
+                            IF new_emails[i] THEN
+                                makes_hub := count_partner(phones[i], phone_partners[i]);
+                            ELSE
+                                makes_hub := count_partner(emails[i], email_partners[i]);
+                            END IF;
+                            makes_hub := makes_hub AND new_hubs(ARRAY[emails[i], phones[i]]) IS NOT NULL;
+                        ELSIF needed = 3 THEN
+                            makes_hub := count_pair(emails[i], email_partners[i], phones[i], phone_partners[i]) IS NOT NULL;
+                        ELSE
+                            makes_hub := false;
+                        END IF;
+                        IF makes_hub THEN
+                            RAISE EXCEPTION 'the request makes a hub' USING ERRCODE = 'serialization_failure';
+                        END IF;
                     END IF;
                     IF has_deferred_checks THEN
                         SET CONSTRAINTS ALL IMMEDIATE;
@@ -1416,8 +1437,8 @@ BEGIN
                 WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
                     OR lock_not_available OR SQLSTATE '23G01' THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
-                    IF needs[i] <> 4 THEN
-                        needs[i] := 4;
+                    IF needed <> 4 THEN
+                        needed := 4;
                     ELSE
                         IF failed_request IS DISTINCT FROM i THEN
                             failed_request := i;
@@ -1436,7 +1457,7 @@ BEGIN
                         RAISE;
                     END IF;
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
-                    needs[i] := 4;
+                    needed := 4;
                     EXIT;
             END;
         END LOOP;
@@ -1444,10 +1465,10 @@ BEGIN
         IF commit_each THEN
             COMMIT;
         END IF;
-        IF needs[i] < 3 THEN
+        IF needed < 3 THEN
             new_ids[i] := new_id;
             CONTINUE;
-        ELSIF needs[i] = 3 THEN
+        ELSIF needed = 3 THEN
             kept_root := CASE WHEN gone_root = roots[i] THEN other_roots[i] ELSE roots[i] END;
             roots[i] := kept_root;
             other_roots[i] := kept_root;
@@ -1457,8 +1478,9 @@ BEGIN
             END IF;
             CONTINUE;
         END IF;
+        needs[i] := 4;
         results[i] := result;
-        IF rules >= 2 THEN
+        IF counts_partners THEN
             IF last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
                 -- Identities were worked out again, and which ones is not known here.
                 needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
@@ -2979,101 +3001,101 @@ INSERT INTO public.alembic_version VALUES ('0005');
 
 
 
-INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-30 12:44:48.383451+00', '2026-11-30 12:44:48.383451+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456', '30162366');
-INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-30 12:44:48.383452+00', '2026-11-30 12:44:48.383452+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456', '30162368');
-INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-30 12:44:48.383453+00', '2026-11-30 12:44:48.383453+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191', '30162370');
-INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-30 12:44:48.383454+00', '2026-11-30 12:44:48.383455+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171', '30162372');
-INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-30 12:44:48.383456+00', '2026-11-30 12:44:48.383456+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188', '30162376');
-INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-30 12:44:48.383457+00', '2026-11-30 12:44:48.383457+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141', '30162378');
-INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-30 12:44:48.383458+00', '2026-11-30 12:44:48.383458+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137', '30162380');
-INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-30 12:44:48.383459+00', '2026-11-30 12:44:48.383459+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159', '30162382');
-INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-30 12:44:48.38346+00', '2026-11-30 12:44:48.38346+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158', '30162384');
-INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-30 12:44:48.383462+00', '2026-11-30 12:44:48.383462+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100', '30162388');
-INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-30 12:44:48.383464+00', '2026-11-30 12:44:48.383464+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183', '30162392');
-INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-30 12:44:48.383465+00', '2026-11-30 12:44:48.383465+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116', '30162394');
-INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-30 12:44:48.38347+00', '2026-11-30 12:44:48.38347+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185', '30162404');
-INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-30 12:44:48.383471+00', '2026-11-30 12:44:48.383471+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137', '30162406');
-INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-30 12:44:48.383472+00', '2026-11-30 12:44:48.383472+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194', '30162408');
-INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-30 12:44:48.383473+00', '2026-11-30 12:44:48.383473+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137', '30162410');
-INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-30 12:44:48.383474+00', '2026-11-30 12:44:48.383474+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138', '30162412');
-INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-30 12:44:48.383475+00', '2026-11-30 12:44:48.383475+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142', '30162414');
-INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-30 12:44:48.383476+00', '2026-11-30 12:44:48.383476+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103', '30162416');
-INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-30 12:44:48.383477+00', '2026-11-30 12:44:48.383477+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199', '30162418');
-INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-30 12:44:48.383478+00', '2026-11-30 12:44:48.383478+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109', '30162420');
-INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-30 12:44:48.38348+00', '2026-11-30 12:44:48.38348+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL, '30162424');
-INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-30 12:44:48.383482+00', '2026-11-30 12:44:48.383482+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168', '30162428');
-INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-30 12:44:48.383483+00', '2026-11-30 12:44:48.383483+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175', '30162430');
-INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-30 12:44:48.383484+00', '2026-11-30 12:44:48.383484+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123', '30162432');
-INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-30 12:44:48.383467+00', '2026-11-30 12:44:48.383485+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186', '30162398');
-INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-30 12:44:48.383468+00', '2026-11-30 12:44:48.383485+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186', '30162400');
-INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-30 12:44:48.383469+00', '2026-11-30 12:44:48.383485+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186', '30162402');
-INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-30 12:44:48.383481+00', '2026-11-30 12:44:48.383485+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186', '30162426');
-INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-30 12:44:48.383486+00', '2026-11-30 12:44:48.383486+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137', '30162436');
-INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-30 12:44:48.383487+00', '2026-11-30 12:44:48.383487+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167', '30162438');
-INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-30 12:44:48.383488+00', '2026-11-30 12:44:48.383488+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141', '30162440');
-INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-30 12:44:48.383489+00', '2026-11-30 12:44:48.383489+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114', '30162442');
-INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-30 12:44:48.38349+00', '2026-11-30 12:44:48.38349+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135', '30162444');
-INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-30 12:44:48.383491+00', '2026-11-30 12:44:48.383491+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185', '30162446');
-INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-30 12:44:48.383492+00', '2026-11-30 12:44:48.383492+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121', '30162448');
-INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-30 12:44:48.383493+00', '2026-11-30 12:44:48.383493+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189', '30162450');
-INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-30 12:44:48.383494+00', '2026-11-30 12:44:48.383494+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154', '30162452');
-INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-30 12:44:48.383495+00', '2026-11-30 12:44:48.383495+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109', '30162454');
-INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-30 12:44:48.383479+00', '2026-11-30 12:44:48.383496+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137', '30162422');
-INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-30 12:44:48.383497+00', '2026-11-30 12:44:48.383497+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107', '30162458');
-INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-30 12:44:48.383498+00', '2026-11-30 12:44:48.383498+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167', '30162460');
-INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-30 12:44:48.383499+00', '2026-11-30 12:44:48.383499+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171', '30162462');
-INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-30 12:44:48.3835+00', '2026-11-30 12:44:48.3835+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130', '30162464');
-INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-30 12:44:48.383501+00', '2026-11-30 12:44:48.383501+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178', '30162466');
-INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-30 12:44:48.383466+00', '2026-11-30 12:44:48.383502+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136', '30162396');
-INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-30 12:44:48.383506+00', '2026-11-30 12:44:48.383506+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178', '30162476');
-INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-30 12:44:48.383507+00', '2026-11-30 12:44:48.383507+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151', '30162478');
-INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-30 12:44:48.383509+00', '2026-11-30 12:44:48.383509+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106', '30162482');
-INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-30 12:44:48.383511+00', '2026-11-30 12:44:48.383511+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107', '30162486');
-INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-30 12:44:48.383512+00', '2026-11-30 12:44:48.383512+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134', '30162488');
-INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-30 12:44:48.383514+00', '2026-11-30 12:44:48.383514+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL, '30162492');
-INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-30 12:44:48.383515+00', '2026-11-30 12:44:48.383515+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136', '30162494');
-INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-30 12:44:48.383516+00', '2026-11-30 12:44:48.383516+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189', '30162496');
-INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-30 12:44:48.383517+00', '2026-11-30 12:44:48.383517+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152', '30162498');
-INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-30 12:44:48.383518+00', '2026-11-30 12:44:48.383518+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130', '30162500');
-INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-30 12:44:48.383504+00', '2026-11-30 12:44:48.38352+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145', '30162472');
-INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-30 12:44:48.383521+00', '2026-11-30 12:44:48.383521+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122', '30162506');
-INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-30 12:44:48.383522+00', '2026-11-30 12:44:48.383522+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120', '30162508');
-INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-30 12:44:48.383525+00', '2026-11-30 12:44:48.383525+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153', '30162514');
-INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-30 12:44:48.383526+00', '2026-11-30 12:44:48.383526+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133', '30162516');
-INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-30 12:44:48.383527+00', '2026-11-30 12:44:48.383527+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111', '30162518');
-INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-30 12:44:48.383528+00', '2026-11-30 12:44:48.383528+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138', '30162520');
-INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-30 12:44:48.383529+00', '2026-11-30 12:44:48.383529+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144', '30162522');
-INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-30 12:44:48.38353+00', '2026-11-30 12:44:48.38353+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104', '30162524');
-INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-30 12:44:48.383503+00', '2026-11-30 12:44:48.383531+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145', '30162470');
-INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-30 12:44:48.383508+00', '2026-11-30 12:44:48.383531+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125', '30162480');
-INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-30 12:44:48.38351+00', '2026-11-30 12:44:48.383531+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121', '30162484');
-INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-30 12:44:48.383532+00', '2026-11-30 12:44:48.383532+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101', '30162528');
-INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-30 12:44:48.383533+00', '2026-11-30 12:44:48.383533+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139', '30162530');
-INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-30 12:44:48.383534+00', '2026-11-30 12:44:48.383534+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154', '30162532');
-INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-30 12:44:48.383535+00', '2026-11-30 12:44:48.383535+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136', '30162534');
-INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-30 12:44:48.383536+00', '2026-11-30 12:44:48.383536+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177', '30162536');
-INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-30 12:44:48.383537+00', '2026-11-30 12:44:48.383537+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186', '30162538');
-INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-30 12:44:48.383538+00', '2026-11-30 12:44:48.383538+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193', '30162540');
-INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-30 12:44:48.383539+00', '2026-11-30 12:44:48.383539+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152', '30162542');
-INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-30 12:44:48.383542+00', '2026-11-30 12:44:48.383542+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160', '30162548');
-INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-30 12:44:48.383543+00', '2026-11-30 12:44:48.383543+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131', '30162550');
-INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-30 12:44:48.383544+00', '2026-11-30 12:44:48.383544+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192', '30162552');
-INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-30 12:44:48.383545+00', '2026-11-30 12:44:48.383545+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146', '30162554');
-INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-30 12:44:48.383546+00', '2026-11-30 12:44:48.383546+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171', '30162556');
-INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-30 12:44:48.383547+00', '2026-11-30 12:44:48.383547+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105', '30162558');
-INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-30 12:44:48.383548+00', '2026-11-30 12:44:48.383548+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108', '30162560');
-INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-30 12:44:48.383549+00', '2026-11-30 12:44:48.383549+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137', '30162562');
-INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-30 12:44:48.38355+00', '2026-11-30 12:44:48.38355+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188', '30162564');
-INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-30 12:44:48.383552+00', '2026-11-30 12:44:48.383552+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107', '30162568');
-INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-30 12:44:48.383553+00', '2026-11-30 12:44:48.383553+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118', '30162570');
-INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-30 12:44:48.383554+00', '2026-11-30 12:44:48.383554+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125', '30162572');
-INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-30 12:44:48.383555+00', '2026-11-30 12:44:48.383555+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190', '30162574');
-INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-30 12:44:48.383556+00', '2026-11-30 12:44:48.383556+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104', '30162576');
-INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-30 12:44:48.383557+00', '2026-11-30 12:44:48.383557+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108', '30162578');
-INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-30 12:44:48.383558+00', '2026-11-30 12:44:48.383558+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114', '30162580');
-INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-30 12:44:48.383559+00', '2026-11-30 12:44:48.383559+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166', '30162582');
-INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-30 12:44:48.38356+00', '2026-11-30 12:44:48.38356+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137', '30162584');
-INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 12:44:48.383562+00', '2026-11-30 12:44:48.383562+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153', '30162588');
+INSERT INTO public.contact VALUES (1, NULL, NULL, 1, 2, '2026-11-30 12:58:32.030308+00', '2026-11-30 12:58:32.030308+00', NULL, 'primary', DEFAULT, true, true, 'lorraine@hillvalley.edu', '123456', '30171280');
+INSERT INTO public.contact VALUES (2, 1, 1, 1, 3, '2026-11-30 12:58:32.030309+00', '2026-11-30 12:58:32.030309+00', NULL, 'secondary', DEFAULT, true, false, 'mcfly@hillvalley.edu', '123456', '30171282');
+INSERT INTO public.contact VALUES (3, NULL, NULL, 1, 4, '2026-11-30 12:58:32.03031+00', '2026-11-30 12:58:32.03031+00', NULL, 'primary', DEFAULT, true, true, 'george@hillvalley.edu', '919191', '30171284');
+INSERT INTO public.contact VALUES (4, 3, NULL, 1, 5, '2026-11-30 12:58:32.030311+00', '2026-11-30 12:58:32.030312+00', NULL, 'secondary', DEFAULT, true, true, 'biffsucks@hillvalley.edu', '717171', '30171286');
+INSERT INTO public.contact VALUES (5, NULL, NULL, 1, 7, '2026-11-30 12:58:32.030313+00', '2026-11-30 12:58:32.030313+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.wilson@enchantment.example', '5305550188', '30171290');
+INSERT INTO public.contact VALUES (6, NULL, NULL, 1, 8, '2026-11-30 12:58:32.030314+00', '2026-11-30 12:58:32.030314+00', NULL, 'primary', DEFAULT, true, true, 'jennifer.brown@twinpines.example', '2095550141', '30171292');
+INSERT INTO public.contact VALUES (7, NULL, NULL, 1, 9, '2026-11-30 12:58:32.030315+00', '2026-11-30 12:58:32.030315+00', NULL, 'primary', DEFAULT, true, true, 'seamus.clayton@twinpines.example', '2095550137', '30171294');
+INSERT INTO public.contact VALUES (8, NULL, NULL, 1, 10, '2026-11-30 12:58:32.030316+00', '2026-11-30 12:58:32.030316+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@twinpines.example', '5305550159', '30171296');
+INSERT INTO public.contact VALUES (9, NULL, NULL, 1, 11, '2026-11-30 12:58:32.030317+00', '2026-11-30 12:58:32.030317+00', NULL, 'primary', DEFAULT, true, true, 'marty.mcfly@enchantment.example', '5305550158', '30171298');
+INSERT INTO public.contact VALUES (10, NULL, NULL, 1, 13, '2026-11-30 12:58:32.030319+00', '2026-11-30 12:58:32.030319+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@enchantment.example', '5305550100', '30171302');
+INSERT INTO public.contact VALUES (11, NULL, NULL, 1, 15, '2026-11-30 12:58:32.030321+00', '2026-11-30 12:58:32.030321+00', NULL, 'primary', DEFAULT, true, true, 'otis.peabody@twinpines.example', '2095550183', '30171306');
+INSERT INTO public.contact VALUES (12, NULL, NULL, 1, 16, '2026-11-30 12:58:32.030322+00', '2026-11-30 12:58:32.030322+00', NULL, 'primary', DEFAULT, true, true, 'marty.tannen@hillvalley.edu', '2095550116', '30171308');
+INSERT INTO public.contact VALUES (17, NULL, NULL, 1, 21, '2026-11-30 12:58:32.030327+00', '2026-11-30 12:58:32.030327+00', NULL, 'primary', DEFAULT, true, true, 'lou.parker@hillvalley.edu', '2095550185', '30171318');
+INSERT INTO public.contact VALUES (18, 7, 7, 1, 22, '2026-11-30 12:58:32.030328+00', '2026-11-30 12:58:32.030328+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.parker@twinpines.example', '2095550137', '30171320');
+INSERT INTO public.contact VALUES (19, 7, 7, 1, 23, '2026-11-30 12:58:32.030329+00', '2026-11-30 12:58:32.030329+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '2095550194', '30171322');
+INSERT INTO public.contact VALUES (20, 7, 7, 1, 24, '2026-11-30 12:58:32.03033+00', '2026-11-30 12:58:32.03033+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.peabody@twinpines.example', '2095550137', '30171324');
+INSERT INTO public.contact VALUES (21, NULL, NULL, 1, 25, '2026-11-30 12:58:32.030331+00', '2026-11-30 12:58:32.030331+00', NULL, 'primary', DEFAULT, true, true, 'griff.brown@enchantment.example', '2095550138', '30171326');
+INSERT INTO public.contact VALUES (22, NULL, NULL, 1, 26, '2026-11-30 12:58:32.030332+00', '2026-11-30 12:58:32.030332+00', NULL, 'primary', DEFAULT, true, true, 'needles.tannen@lyon-estates.example', '2095550142', '30171328');
+INSERT INTO public.contact VALUES (23, NULL, NULL, 1, 27, '2026-11-30 12:58:32.030333+00', '2026-11-30 12:58:32.030333+00', NULL, 'primary', DEFAULT, true, true, 'clara.strickland@lyon-estates.example', '5305550103', '30171330');
+INSERT INTO public.contact VALUES (24, NULL, NULL, 1, 28, '2026-11-30 12:58:32.030334+00', '2026-11-30 12:58:32.030334+00', NULL, 'primary', DEFAULT, true, true, 'otis.baines@hillvalley.edu', '5305550199', '30171332');
+INSERT INTO public.contact VALUES (25, 21, 21, 1, 29, '2026-11-30 12:58:32.030335+00', '2026-11-30 12:58:32.030335+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550109', '30171334');
+INSERT INTO public.contact VALUES (27, NULL, NULL, 1, 31, '2026-11-30 12:58:32.030337+00', '2026-11-30 12:58:32.030337+00', NULL, 'primary', DEFAULT, true, false, 'griff.baines@hillvalley.example', NULL, '30171338');
+INSERT INTO public.contact VALUES (29, NULL, NULL, 1, 33, '2026-11-30 12:58:32.030339+00', '2026-11-30 12:58:32.030339+00', NULL, 'primary', DEFAULT, true, true, 'copernicus.clayton@enchantment.example', '2095550168', '30171342');
+INSERT INTO public.contact VALUES (30, 17, 17, 1, 34, '2026-11-30 12:58:32.03034+00', '2026-11-30 12:58:32.03034+00', NULL, 'secondary', DEFAULT, false, true, 'lou.parker@hillvalley.edu', '2095550175', '30171344');
+INSERT INTO public.contact VALUES (31, NULL, NULL, 1, 35, '2026-11-30 12:58:32.030341+00', '2026-11-30 12:58:32.030341+00', NULL, 'primary', DEFAULT, true, true, 'threedee.baines@hillvalley.example', '5305550123', '30171346');
+INSERT INTO public.contact VALUES (14, 10, NULL, 1, 18, '2026-11-30 12:58:32.030324+00', '2026-11-30 12:58:32.030342+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.strickland@hillvalley.example', '2095550186', '30171312');
+INSERT INTO public.contact VALUES (15, 10, 14, 1, 19, '2026-11-30 12:58:32.030325+00', '2026-11-30 12:58:32.030342+00', NULL, 'secondary', DEFAULT, true, false, 'stella.strickland@hillvalley.edu', '2095550186', '30171314');
+INSERT INTO public.contact VALUES (16, 10, 14, 1, 20, '2026-11-30 12:58:32.030326+00', '2026-11-30 12:58:32.030342+00', NULL, 'secondary', DEFAULT, true, false, 'doc.baines@hillvalley.edu', '2095550186', '30171316');
+INSERT INTO public.contact VALUES (28, 10, 14, 1, 32, '2026-11-30 12:58:32.030338+00', '2026-11-30 12:58:32.030342+00', NULL, 'secondary', DEFAULT, true, false, 'linda.strickland@twinpines.example', '2095550186', '30171340');
+INSERT INTO public.contact VALUES (32, 7, 7, 1, 37, '2026-11-30 12:58:32.030343+00', '2026-11-30 12:58:32.030343+00', NULL, 'secondary', DEFAULT, true, false, 'gale.tannen@hillvalley.edu', '2095550137', '30171350');
+INSERT INTO public.contact VALUES (33, NULL, NULL, 1, 38, '2026-11-30 12:58:32.030344+00', '2026-11-30 12:58:32.030344+00', NULL, 'primary', DEFAULT, true, true, 'lester.parker@hillvalley.edu', '2095550167', '30171352');
+INSERT INTO public.contact VALUES (34, NULL, NULL, 1, 39, '2026-11-30 12:58:32.030345+00', '2026-11-30 12:58:32.030345+00', NULL, 'primary', DEFAULT, true, true, 'milton.parker@hillvalley.example', '5305550141', '30171354');
+INSERT INTO public.contact VALUES (35, NULL, NULL, 1, 40, '2026-11-30 12:58:32.030346+00', '2026-11-30 12:58:32.030346+00', NULL, 'primary', DEFAULT, true, true, 'lou.mcfly@twinpines.example', '5305550114', '30171356');
+INSERT INTO public.contact VALUES (36, NULL, NULL, 1, 41, '2026-11-30 12:58:32.030347+00', '2026-11-30 12:58:32.030347+00', NULL, 'primary', DEFAULT, true, true, 'einstein.mcfly@hillvalley.example', '2095550135', '30171358');
+INSERT INTO public.contact VALUES (37, NULL, NULL, 1, 42, '2026-11-30 12:58:32.030348+00', '2026-11-30 12:58:32.030348+00', NULL, 'primary', DEFAULT, true, true, 'marty.clayton@twinpines.example', '5305550185', '30171360');
+INSERT INTO public.contact VALUES (38, 10, 10, 1, 43, '2026-11-30 12:58:32.030349+00', '2026-11-30 12:58:32.030349+00', NULL, 'secondary', DEFAULT, false, true, 'clara.wilson@enchantment.example', '5305550121', '30171362');
+INSERT INTO public.contact VALUES (39, NULL, NULL, 1, 44, '2026-11-30 12:58:32.03035+00', '2026-11-30 12:58:32.03035+00', NULL, 'primary', DEFAULT, true, true, 'lester.carruthers@lyon-estates.example', '2095550189', '30171364');
+INSERT INTO public.contact VALUES (40, NULL, NULL, 1, 45, '2026-11-30 12:58:32.030351+00', '2026-11-30 12:58:32.030351+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550154', '30171366');
+INSERT INTO public.contact VALUES (41, NULL, NULL, 1, 46, '2026-11-30 12:58:32.030352+00', '2026-11-30 12:58:32.030352+00', NULL, 'primary', DEFAULT, true, true, 'emmett.carruthers@hillvalley.example', '5305550109', '30171368');
+INSERT INTO public.contact VALUES (26, 22, NULL, 1, 30, '2026-11-30 12:58:32.030336+00', '2026-11-30 12:58:32.030353+00', NULL, 'secondary', DEFAULT, true, true, 'copernicus.tannen@enchantment.example', '5305550137', '30171336');
+INSERT INTO public.contact VALUES (42, NULL, NULL, 1, 48, '2026-11-30 12:58:32.030354+00', '2026-11-30 12:58:32.030354+00', NULL, 'primary', DEFAULT, true, true, 'doc.clayton@hillvalley.edu', '2095550107', '30171372');
+INSERT INTO public.contact VALUES (43, 33, 33, 1, 49, '2026-11-30 12:58:32.030355+00', '2026-11-30 12:58:32.030355+00', NULL, 'secondary', DEFAULT, true, false, 'dave.parker@hillvalley.edu', '2095550167', '30171374');
+INSERT INTO public.contact VALUES (44, 21, 21, 1, 50, '2026-11-30 12:58:32.030356+00', '2026-11-30 12:58:32.030356+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '5305550171', '30171376');
+INSERT INTO public.contact VALUES (45, 39, 39, 1, 51, '2026-11-30 12:58:32.030357+00', '2026-11-30 12:58:32.030357+00', NULL, 'secondary', DEFAULT, false, true, 'lester.carruthers@lyon-estates.example', '5305550130', '30171378');
+INSERT INTO public.contact VALUES (46, NULL, NULL, 1, 52, '2026-11-30 12:58:32.030358+00', '2026-11-30 12:58:32.030358+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@twinpines.example', '2095550178', '30171380');
+INSERT INTO public.contact VALUES (13, 11, NULL, 1, 17, '2026-11-30 12:58:32.030323+00', '2026-11-30 12:58:32.030359+00', NULL, 'secondary', DEFAULT, true, true, 'jennifer.clayton@enchantment.example', '2095550136', '30171310');
+INSERT INTO public.contact VALUES (49, NULL, NULL, 1, 57, '2026-11-30 12:58:32.030363+00', '2026-11-30 12:58:32.030363+00', NULL, 'primary', DEFAULT, true, true, 'sally.wilson@hillvalley.edu', '5305550178', '30171390');
+INSERT INTO public.contact VALUES (50, 7, 7, 1, 58, '2026-11-30 12:58:32.030364+00', '2026-11-30 12:58:32.030364+00', NULL, 'secondary', DEFAULT, false, true, 'copernicus.parker@twinpines.example', '5305550151', '30171392');
+INSERT INTO public.contact VALUES (52, NULL, NULL, 1, 60, '2026-11-30 12:58:32.030366+00', '2026-11-30 12:58:32.030366+00', NULL, 'primary', DEFAULT, false, true, NULL, '5305550106', '30171396');
+INSERT INTO public.contact VALUES (54, 42, 42, 1, 62, '2026-11-30 12:58:32.030368+00', '2026-11-30 12:58:32.030368+00', NULL, 'secondary', DEFAULT, true, false, 'gale.baines@twinpines.example', '2095550107', '30171400');
+INSERT INTO public.contact VALUES (55, 49, 49, 1, 63, '2026-11-30 12:58:32.030369+00', '2026-11-30 12:58:32.030369+00', NULL, 'secondary', DEFAULT, false, true, 'sally.wilson@hillvalley.edu', '5305550134', '30171402');
+INSERT INTO public.contact VALUES (56, NULL, NULL, 1, 65, '2026-11-30 12:58:32.030371+00', '2026-11-30 12:58:32.030371+00', NULL, 'primary', DEFAULT, true, false, 'threedee.carruthers@lyon-estates.example', NULL, '30171406');
+INSERT INTO public.contact VALUES (57, 11, 11, 1, 66, '2026-11-30 12:58:32.030372+00', '2026-11-30 12:58:32.030372+00', NULL, 'secondary', DEFAULT, true, false, 'sally.mcfly@enchantment.example', '2095550136', '30171408');
+INSERT INTO public.contact VALUES (58, NULL, NULL, 1, 67, '2026-11-30 12:58:32.030373+00', '2026-11-30 12:58:32.030373+00', NULL, 'primary', DEFAULT, true, true, 'biff.clayton@enchantment.example', '5305550189', '30171410');
+INSERT INTO public.contact VALUES (59, 33, 33, 1, 68, '2026-11-30 12:58:32.030374+00', '2026-11-30 12:58:32.030374+00', NULL, 'secondary', DEFAULT, false, true, 'dave.parker@hillvalley.edu', '5305550152', '30171412');
+INSERT INTO public.contact VALUES (60, NULL, NULL, 1, 69, '2026-11-30 12:58:32.030375+00', '2026-11-30 12:58:32.030375+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550130', '30171414');
+INSERT INTO public.contact VALUES (48, 22, NULL, 1, 55, '2026-11-30 12:58:32.030361+00', '2026-11-30 12:58:32.030377+00', NULL, 'secondary', DEFAULT, true, true, 'buford.carruthers@hillvalley.edu', '5305550145', '30171386');
+INSERT INTO public.contact VALUES (61, NULL, NULL, 1, 72, '2026-11-30 12:58:32.030378+00', '2026-11-30 12:58:32.030378+00', NULL, 'primary', DEFAULT, true, true, 'goldie.baines@hillvalley.edu', '5305550122', '30171420');
+INSERT INTO public.contact VALUES (62, NULL, NULL, 1, 73, '2026-11-30 12:58:32.030379+00', '2026-11-30 12:58:32.030379+00', NULL, 'primary', DEFAULT, true, true, 'strickland.tannen@twinpines.example', '2095550120', '30171422');
+INSERT INTO public.contact VALUES (63, NULL, NULL, 1, 76, '2026-11-30 12:58:32.030382+00', '2026-11-30 12:58:32.030382+00', NULL, 'primary', DEFAULT, true, true, 'wilbur.tannen@lyon-estates.example', '5305550153', '30171428');
+INSERT INTO public.contact VALUES (64, 21, 21, 1, 77, '2026-11-30 12:58:32.030383+00', '2026-11-30 12:58:32.030383+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550133', '30171430');
+INSERT INTO public.contact VALUES (65, NULL, NULL, 1, 78, '2026-11-30 12:58:32.030384+00', '2026-11-30 12:58:32.030384+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550111', '30171432');
+INSERT INTO public.contact VALUES (66, 21, 21, 1, 79, '2026-11-30 12:58:32.030385+00', '2026-11-30 12:58:32.030385+00', NULL, 'secondary', DEFAULT, true, false, 'marvin.tannen@twinpines.example', '2095550138', '30171434');
+INSERT INTO public.contact VALUES (67, NULL, NULL, 1, 80, '2026-11-30 12:58:32.030386+00', '2026-11-30 12:58:32.030386+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550144', '30171436');
+INSERT INTO public.contact VALUES (68, NULL, NULL, 1, 81, '2026-11-30 12:58:32.030387+00', '2026-11-30 12:58:32.030387+00', NULL, 'primary', DEFAULT, true, true, 'marty.baines@hillvalley.example', '5305550104', '30171438');
+INSERT INTO public.contact VALUES (47, 17, NULL, 1, 54, '2026-11-30 12:58:32.03036+00', '2026-11-30 12:58:32.030388+00', NULL, 'secondary', DEFAULT, true, true, 'marty.wilson@enchantment.example', '2095550145', '30171384');
+INSERT INTO public.contact VALUES (51, 17, 47, 1, 59, '2026-11-30 12:58:32.030365+00', '2026-11-30 12:58:32.030388+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '5305550125', '30171394');
+INSERT INTO public.contact VALUES (53, 17, 47, 1, 61, '2026-11-30 12:58:32.030367+00', '2026-11-30 12:58:32.030388+00', NULL, 'secondary', DEFAULT, false, true, 'marty.wilson@enchantment.example', '2095550121', '30171398');
+INSERT INTO public.contact VALUES (69, NULL, NULL, 1, 83, '2026-11-30 12:58:32.030389+00', '2026-11-30 12:58:32.030389+00', NULL, 'primary', DEFAULT, true, true, 'einstein.baines@twinpines.example', '2095550101', '30171442');
+INSERT INTO public.contact VALUES (70, NULL, NULL, 1, 84, '2026-11-30 12:58:32.03039+00', '2026-11-30 12:58:32.03039+00', NULL, 'primary', DEFAULT, true, true, 'clara.wilson@twinpines.example', '5305550139', '30171444');
+INSERT INTO public.contact VALUES (71, NULL, NULL, 1, 85, '2026-11-30 12:58:32.030391+00', '2026-11-30 12:58:32.030391+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@lyon-estates.example', '5305550154', '30171446');
+INSERT INTO public.contact VALUES (72, NULL, NULL, 1, 86, '2026-11-30 12:58:32.030392+00', '2026-11-30 12:58:32.030392+00', NULL, 'primary', DEFAULT, true, true, 'marlene.tannen@hillvalley.example', '5305550136', '30171448');
+INSERT INTO public.contact VALUES (73, NULL, NULL, 1, 87, '2026-11-30 12:58:32.030393+00', '2026-11-30 12:58:32.030393+00', NULL, 'primary', DEFAULT, true, true, 'doc.parker@twinpines.example', '5305550177', '30171450');
+INSERT INTO public.contact VALUES (74, NULL, NULL, 1, 88, '2026-11-30 12:58:32.030394+00', '2026-11-30 12:58:32.030394+00', NULL, 'primary', DEFAULT, true, true, 'doc.carruthers@enchantment.example', '5305550186', '30171452');
+INSERT INTO public.contact VALUES (75, NULL, NULL, 1, 89, '2026-11-30 12:58:32.030395+00', '2026-11-30 12:58:32.030395+00', NULL, 'primary', DEFAULT, true, true, 'match.baines@hillvalley.edu', '5305550193', '30171454');
+INSERT INTO public.contact VALUES (76, 33, 33, 1, 90, '2026-11-30 12:58:32.030396+00', '2026-11-30 12:58:32.030396+00', NULL, 'secondary', DEFAULT, true, false, 'otis.clayton@hillvalley.edu', '5305550152', '30171456');
+INSERT INTO public.contact VALUES (77, NULL, NULL, 1, 93, '2026-11-30 12:58:32.030399+00', '2026-11-30 12:58:32.030399+00', NULL, 'primary', DEFAULT, true, true, 'gale.mcfly@enchantment.example', '2095550160', '30171462');
+INSERT INTO public.contact VALUES (78, NULL, NULL, 1, 94, '2026-11-30 12:58:32.0304+00', '2026-11-30 12:58:32.0304+00', NULL, 'primary', DEFAULT, false, true, NULL, '2095550131', '30171464');
+INSERT INTO public.contact VALUES (79, NULL, NULL, 1, 95, '2026-11-30 12:58:32.030401+00', '2026-11-30 12:58:32.030401+00', NULL, 'primary', DEFAULT, true, true, 'lester.strickland@enchantment.example', '2095550192', '30171466');
+INSERT INTO public.contact VALUES (80, NULL, NULL, 1, 96, '2026-11-30 12:58:32.030402+00', '2026-11-30 12:58:32.030402+00', NULL, 'primary', DEFAULT, true, true, 'skinhead.parker@hillvalley.edu', '5305550146', '30171468');
+INSERT INTO public.contact VALUES (81, NULL, NULL, 1, 97, '2026-11-30 12:58:32.030403+00', '2026-11-30 12:58:32.030403+00', NULL, 'primary', DEFAULT, true, true, 'match.peabody@lyon-estates.example', '2095550171', '30171470');
+INSERT INTO public.contact VALUES (82, NULL, NULL, 1, 98, '2026-11-30 12:58:32.030404+00', '2026-11-30 12:58:32.030404+00', NULL, 'primary', DEFAULT, true, true, 'milton.mcfly@hillvalley.example', '2095550105', '30171472');
+INSERT INTO public.contact VALUES (83, NULL, NULL, 1, 99, '2026-11-30 12:58:32.030405+00', '2026-11-30 12:58:32.030405+00', NULL, 'primary', DEFAULT, true, true, 'marlene.peabody@enchantment.example', '5305550108', '30171474');
+INSERT INTO public.contact VALUES (84, 22, 22, 1, 100, '2026-11-30 12:58:32.030406+00', '2026-11-30 12:58:32.030406+00', NULL, 'secondary', DEFAULT, true, false, 'marty.carruthers@lyon-estates.example', '5305550137', '30171476');
+INSERT INTO public.contact VALUES (85, 21, 21, 1, 101, '2026-11-30 12:58:32.030407+00', '2026-11-30 12:58:32.030407+00', NULL, 'secondary', DEFAULT, false, true, 'griff.brown@enchantment.example', '2095550188', '30171478');
+INSERT INTO public.contact VALUES (86, NULL, NULL, 1, 103, '2026-11-30 12:58:32.030409+00', '2026-11-30 12:58:32.030409+00', NULL, 'primary', DEFAULT, true, true, 'strickland.clayton@lyon-estates.example', '5305550107', '30171482');
+INSERT INTO public.contact VALUES (87, NULL, NULL, 1, 104, '2026-11-30 12:58:32.03041+00', '2026-11-30 12:58:32.03041+00', NULL, 'primary', DEFAULT, true, true, 'marvin.brown@twinpines.example', '5305550118', '30171484');
+INSERT INTO public.contact VALUES (88, 17, 17, 1, 105, '2026-11-30 12:58:32.030411+00', '2026-11-30 12:58:32.030411+00', NULL, 'secondary', DEFAULT, true, false, 'marlene.parker@hillvalley.example', '5305550125', '30171486');
+INSERT INTO public.contact VALUES (89, NULL, NULL, 1, 106, '2026-11-30 12:58:32.030412+00', '2026-11-30 12:58:32.030412+00', NULL, 'primary', DEFAULT, true, true, 'marlene.mcfly@lyon-estates.example', '2095550190', '30171488');
+INSERT INTO public.contact VALUES (90, NULL, NULL, 1, 107, '2026-11-30 12:58:32.030413+00', '2026-11-30 12:58:32.030413+00', NULL, 'primary', DEFAULT, true, true, 'emmett.parker@lyon-estates.example', '2095550104', '30171490');
+INSERT INTO public.contact VALUES (91, 83, 83, 1, 108, '2026-11-30 12:58:32.030414+00', '2026-11-30 12:58:32.030414+00', NULL, 'secondary', DEFAULT, true, false, 'copernicus.brown@hillvalley.example', '5305550108', '30171492');
+INSERT INTO public.contact VALUES (92, NULL, NULL, 1, 109, '2026-11-30 12:58:32.030415+00', '2026-11-30 12:58:32.030415+00', NULL, 'primary', DEFAULT, true, true, 'buford.baines@lyon-estates.example', '2095550114', '30171494');
+INSERT INTO public.contact VALUES (93, 11, 11, 1, 110, '2026-11-30 12:58:32.030416+00', '2026-11-30 12:58:32.030416+00', NULL, 'secondary', DEFAULT, false, true, 'otis.peabody@twinpines.example', '5305550166', '30171496');
+INSERT INTO public.contact VALUES (94, 7, 7, 1, 111, '2026-11-30 12:58:32.030417+00', '2026-11-30 12:58:32.030417+00', NULL, 'secondary', DEFAULT, true, false, 'griff.wilson@hillvalley.example', '2095550137', '30171498');
+INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 12:58:32.030419+00', '2026-11-30 12:58:32.030419+00', NULL, 'primary', DEFAULT, true, true, 'hubert.strickland@lyon-estates.example', '2095550153', '30171502');
 
 
 
@@ -3095,16 +3117,16 @@ INSERT INTO public.contact VALUES (95, NULL, NULL, 1, 113, '2026-11-30 12:44:48.
 
 
 
-INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.08483078699646285, "version": 3, "outcomes": null, "segments": [[1, 1796042688383450], [114, 1796042688467793]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.08483078699646285, '2026-11-30 12:44:48.388211+00', '2026-11-30 12:44:48.474216+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL, '7713890538004419793-1-696320-696332 30162365:30162365:', '7713890538004419793-1-696320-696332 30162591:30162591:');
+INSERT INTO public.import_run OVERRIDING SYSTEM VALUE VALUES (1, 'finished', '[{"path": "samples/contacts.csv", "size": 4842, "sha256": "dccc59e633bc2bed071163750aa2aeb0a4727049dffa4407d059fb92e2aa339b", "first_line": 0}]', 'a3d001bd1b7b6ac2b026519e8ab88dbfb817ef449d36a70045de9c78b1681f33', -6216169975113036020, '{"codes": {}, "marks": [95, 6], "counts": {"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}, "rejects": {}, "retries": 0, "seconds": 0.14230635599960806, "version": 3, "outcomes": null, "segments": [[1, 1796043512030307], [114, 1796043512168928]], "milestones": [[112, "d4f2128f0f4119f3239f094e8a4471d5c088d4ca15233c187c6547acfae65479"]], "first_marks": [0, 0], "input_codes": {}, "local_phones": 110}', '{"read": 112, "linked": 30, "merged": 6, "blocked": 0, "created": 65, "partial": 0, "rejected": 0, "unchanged": 11}', 0.14230635599960806, '2026-11-30 12:58:32.03518+00', '2026-11-30 12:58:32.183303+00', '{"key": null, "sheet": null, "escape": null, "header": true, "region": null, "strict": false, "mapping": [], "encoding": null, "delimiter": null, "null_words": [], "skip_lines": null, "input_format": null, "region_column": null}', NULL, '7713890538004419793-1-705950-705964 30171277:30171279:30171277', '7713890538004419793-1-705950-705964 30171277:30171505:30171277');
 
 
 
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-30 12:44:48.383455+00', 'george@hillvalley.edu', '717171', false, '30162374');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-30 12:44:48.383485+00', 'clara.wilson@enchantment.example', '2095550186', false, '30162434');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-30 12:44:48.383496+00', 'copernicus.tannen@enchantment.example', '2095550142', false, '30162456');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-30 12:44:48.383502+00', 'otis.peabody@twinpines.example', '2095550136', false, '30162468');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-30 12:44:48.38352+00', 'needles.tannen@lyon-estates.example', '5305550145', false, '30162504');
-INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-30 12:44:48.383531+00', 'lou.parker@hillvalley.edu', '2095550121', false, '30162526');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (1, 3, 4, 1, 6, '2026-11-30 12:58:32.030312+00', 'george@hillvalley.edu', '717171', false, '30171288');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (2, 10, 14, 1, 36, '2026-11-30 12:58:32.030342+00', 'clara.wilson@enchantment.example', '2095550186', false, '30171348');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (3, 22, 26, 1, 47, '2026-11-30 12:58:32.030353+00', 'copernicus.tannen@enchantment.example', '2095550142', false, '30171370');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (4, 11, 13, 1, 53, '2026-11-30 12:58:32.030359+00', 'otis.peabody@twinpines.example', '2095550136', false, '30171382');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (5, 22, 48, 1, 71, '2026-11-30 12:58:32.030377+00', 'needles.tannen@lyon-estates.example', '5305550145', false, '30171418');
+INSERT INTO public.link_evidence OVERRIDING SYSTEM VALUE VALUES (6, 17, 47, 1, 82, '2026-11-30 12:58:32.030388+00', 'lou.parker@hillvalley.edu', '2095550121', false, '30171440');
 
 
 
