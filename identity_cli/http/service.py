@@ -59,7 +59,7 @@ POOL_SIZE = 16
 POOL_SECONDS = 5.0
 # Of the pool's connections, so many are for batches, and none of a pool that is smaller than this.
 LANES = 2
-SMALLEST_POOL = 4
+SMALLEST_POOL = 8
 # A batch that gets no connection in this time is given up: its requests go alone.
 BATCH_POOL_SECONDS = 0.05
 READY_SECONDS = 2.0
@@ -182,10 +182,11 @@ class AsyncIdentityService:
             self._claim.succeed()
             outcome.require_primary()  # outside of the transaction, which is kept
             return outcome, counted
+        attempts = Attempts(seconds=REQUEST_SECONDS)
         answer = None
         if self._claim.stored and len(request.emails) <= 1 and len(request.phones) <= 1:
             answer = await self._batches.answer(request)
-        outcome, rows, is_complete = answer or await self._identify_alone(request)
+        outcome, rows, is_complete = answer or await self._identify_alone(request, attempts)
         primary_id = outcome.require_primary()  # outside of the transaction, which is kept
         if is_complete:
             return outcome, await _consolidated(rows)
@@ -242,9 +243,13 @@ class AsyncIdentityService:
             await self._run(lambda: core.read(primary_id, at_most=self.contact_limit))
         )
 
-    async def _identify_alone(self, request: ContactRequest) -> BatchAnswer:
+    async def _identify_alone(
+        self, request: ContactRequest, attempts: Attempts | None = None
+    ) -> BatchAnswer:
         answer = await self._run(
-            lambda: core.identify(request, at_most=self.contact_limit), writes=True
+            lambda: core.identify(request, at_most=self.contact_limit),
+            attempts=attempts,
+            writes=True,
         )
         self._claim.succeed()
         return BatchAnswer(*answer)
@@ -282,10 +287,11 @@ class AsyncIdentityService:
         steps: Callable[[], Steps[_T]],
         *,
         seconds: float = REQUEST_SECONDS,
+        attempts: Attempts | None = None,
         writes: bool = False,
         keeps: bool = True,
     ) -> _T:
-        attempts = Attempts(seconds=seconds)
+        attempts = attempts or Attempts(seconds=seconds)
         while True:
             try:
                 connection = await self.pool.getconn(min(POOL_SECONDS, attempts.remaining()))

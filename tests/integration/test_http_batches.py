@@ -232,6 +232,22 @@ def test_lost_connection_of_a_batch_loses_no_request(
     assert cut
 
 
+def test_time_of_a_batch_is_time_of_its_requests(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = http_service._drive
+
+    async def slow_batches(target: Any, steps: Any) -> Any:
+        if steps.gi_code is core.identify_batch.__code__:
+            await asyncio.sleep(2.1)
+            raise psycopg.OperationalError
+        return await drive(target, steps)
+
+    monkeypatch.setattr(http_service, "_drive", slow_batches)
+    monkeypatch.setattr(http_service, "REQUEST_SECONDS", 2.0)
+    assert names(answers(database_url, people(6))) == ["DatabaseUnreachableError"] * 6
+
+
 def test_small_pool_sends_each_request_alone(database_url: str) -> None:
     async def run() -> tuple[int, list[Answer]]:
         small = http_service.SMALLEST_POOL - 1

@@ -35,6 +35,9 @@ END $$;
 CREATE OR REPLACE FUNCTION wait_for_disk() RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN; -- a standby has only what is on the disk of its primary
+    END IF;
     IF pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' THEN
         PERFORM set_config('synchronous_commit', commit, true)
         FROM current_setting('identity.durable_commit', true) AS commit WHERE commit <> '';
