@@ -1,4 +1,4 @@
-"""Computed rows on their way from Parquet files into PostgreSQL's COPY."""
+"""Computed rows on their way from Parquet files into PostgreSQL's COPY, in binary format."""
 
 from __future__ import annotations
 
@@ -96,6 +96,8 @@ class RowCopier:
         """Copy the rows of `result/NAME.parquet` with a COPY statement."""
         import pyarrow.parquet as pq
 
+        from identity_cli.backfill import binary
+
         with (
             translated(),
             pq.ParquetFile(self._work.result(name)) as file,
@@ -104,31 +106,29 @@ class RowCopier:
             cursor.copy(statement) as copy,
         ):
             meter.expect(file.metadata.num_rows, "rows")
-            batches = self._texts(name, file)
+            batches = self._batches(name, file)
+            copy.write(binary.BEGINNING)
             # The server takes a batch while the next one is prepared.
             upcoming = other_thread.submit(next, batches, None)
             while (batch := upcoming.result()) is not None:
                 upcoming = other_thread.submit(next, batches, None)
                 self._switch.check()
-                rows, text = batch
-                copy.write(text)
-                meter.advance(rows)
+                count, rows = batch
+                copy.write(rows)
+                meter.advance(count)
+            copy.write(binary.END)
 
-    def _texts(self, name: str, file: Any) -> Iterator[tuple[int, memoryview]]:
-        """Yield the rows of a file as CSV, each batch with their number."""
-        import pyarrow as pa
-        import pyarrow.csv as pc
+    def _batches(self, name: str, file: Any) -> Iterator[tuple[int, memoryview]]:
+        """Yield the rows of a file, each batch with their number."""
+        from identity_cli.backfill import binary
 
         if not file.metadata.num_rows:  # older releases of pyarrow cannot iterate over nothing
             return
-        options = pc.WriteOptions(include_header=False)
         for batch in file.iter_batches(_BATCH_ROWS):
-            text = pa.BufferOutputStream()
-            pc.write_csv(self._as_stored(name, batch), text, options)
-            yield batch.num_rows, memoryview(text.getvalue())
+            yield batch.num_rows, binary.rows(self._as_stored(name, batch))
 
-    def _as_stored(self, name: str, batch: Any) -> Any:
-        """Return rows with the columns that the COPY takes."""
+    def _as_stored(self, name: str, batch: Any) -> list[Any]:
+        """Return the columns that the COPY takes."""
         import pyarrow as pa
 
         columns = []
@@ -144,13 +144,15 @@ class RowCopier:
                     columns.append(_precedences(batch.column("linked_id")))
                 case _:
                     columns.append(self._as_id(name, column, batch.column(column)))
-        return pa.Table.from_arrays(columns, names=list(_COLUMNS[name]))
+        return columns
 
     def _as_times(self, lines: Any) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        return pc.add(lines.cast(pa.int64()), self._base_us).cast(pa.timestamp("us"))
+        from identity_cli.backfill.binary import EPOCH_US
+
+        return pc.add(lines.cast(pa.int64()), self._base_us - EPOCH_US)
 
     def _as_id(self, name: str, column: str, values: Any) -> Any:
         import pyarrow.compute as pc
