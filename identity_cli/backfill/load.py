@@ -19,7 +19,8 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from identity_cli.backfill.aside import has_rules, hold, release_placeholders, taken_ids
 from identity_cli.backfill.rows import RowCopier, row_count
-from identity_cli.backfill.target import TABLES, refuse_hub_limits
+from identity_cli.backfill.split_load import has_limits, store_splits
+from identity_cli.backfill.target import TABLES
 from identity_cli.errors import DatabaseError, RetryableError, TargetUnsuitableError
 from identity_cli.graph.profile import (
     CLAIM_PROFILE,
@@ -180,7 +181,6 @@ class Load:
         """
         self._execute("BEGIN")
         self._lock(_LOCK_RULES, _LOCK_WRITERS)
-        refuse_hub_limits(self._connection)
         _, profile = schema.read_state(self._connection)
         check_profile(profile, region)
         if self._row(_NEWER_RUN, run=run_id) != (False,):
@@ -212,6 +212,8 @@ class Load:
                 self._move(copier, rows["moved"])
                 if is_ruled:
                     hold(self._execute, copier)
+                if has_limits(self._work):
+                    store_splits(self._execute, copier)
                 self._check()
         else:
             self._say(
@@ -228,6 +230,8 @@ class Load:
                 self._move(copier, rows["moved"])
                 if is_ruled:
                     hold(self._execute, copier)
+                if has_limits(self._work):
+                    store_splits(self._execute, copier)
             self._check()
         contact_ids = taken_ids(self._work) if is_ruled else rows["contact"]
         last = (marks[0] + contact_ids, marks[1] + rows["link_evidence"])

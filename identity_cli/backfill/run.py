@@ -17,7 +17,13 @@ from identity_cli.backfill.forgotten import check_forgotten, digest_of, read_for
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.objects import read_versions
 from identity_cli.backfill.tally import Tally
-from identity_cli.backfill.target import check_target, is_held, read_state, write_held
+from identity_cli.backfill.target import (
+    check_target,
+    is_held,
+    read_state,
+    refuse_limits_on_spark,
+    write_held,
+)
 from identity_cli.backfill.work import WorkDirectory, open_work
 from identity_cli.errors import (
     IdentityError,
@@ -205,6 +211,8 @@ class Backfill:
         connection, profile = schema.connect(database, application=_APPLICATION, session=STEER)
         try:
             check_target(connection)
+            if self.plan.cluster is not None:
+                refuse_limits_on_spark(connection)
             self._forgotten = read_forgotten(connection)
             region = effective_region(self._tally.reading.region, profile)
             check_profile(profile, region)
