@@ -50,7 +50,8 @@ _BLOCKED = "SELECT value, command_id, pattern_id, is_hub FROM blocked_value ORDE
 _RESTATED = "SELECT value, other_value, run_id, line FROM restatement ORDER BY 1, 2"
 _COMMANDS = "SELECT id, verb, detail, reason, run_id, role_name FROM steering_command ORDER BY id"
 _MOVES = """
-    SELECT command_id, contact_id, from_primary_id, to_primary_id FROM contact_move ORDER BY 1, 2
+    SELECT command_id, contact_id, from_primary_id, to_primary_id FROM contact_move
+    ORDER BY 1, 2, 3, 4
 """
 _FORMER_CONTACTS = """
     SELECT command_id, contact_id, primary_id, next_primary_id, contact_mark, evidence_mark,
@@ -251,5 +252,7 @@ def compare(
             )
     for expected, found in zip(*results, strict=True):
         for name, rows in expected.items():
-            assert found[name] == rows, (seed, name)
+            missing = [row for row in rows if row not in found[name]]
+            more = [row for row in found[name] if row not in rows]
+            assert found[name] == rows, (seed, name, missing, more)
     return happened

@@ -233,6 +233,19 @@ ROOTS = (
         """,
         last_use_of=("first_email", "first_phone"),
     ),
+    # When a pattern blocks a value, the identities of what it is unlinked from are worked out again.
+    # That changes none of their contacts, but gives values rows in partner_count.
+    Statement(
+        "beside_blocked",
+        """
+        SELECT f.turn, u.other_value AS value FROM unlinked AS u
+            JOIN first_blocked AS f ON u.value = f.value
+        WHERE u.value IN (SELECT value FROM matched)
+        UNION ALL
+        SELECT f.turn, u.value FROM unlinked AS u JOIN first_blocked AS f ON u.other_value = f.value
+        WHERE u.other_value IN (SELECT value FROM matched)
+        """,
+    ),
     # Those that have a hub, or that are worked out again together with one.
     Statement(
         "split_seed",
@@ -243,6 +256,7 @@ ROOTS = (
             UNION ALL SELECT n.right_value FROM new_pair AS n JOIN hub_at AS h ON n.turn = h.turn
             UNION ALL SELECT u.other_value FROM unlinked AS u JOIN hub_at AS h ON u.value = h.value
             UNION ALL SELECT u.value FROM unlinked AS u JOIN hub_at AS h ON u.other_value = h.value
+            UNION ALL SELECT value FROM beside_blocked
         ) AS touched ON v.value = touched.value
         """,
     ),
@@ -298,6 +312,7 @@ STATED = (
 )
 # For readers of the tables: the order in which it happens, and what the rules are for it.
 STATEMENTS = "SELECT turn, left_value, right_value FROM split_statement ORDER BY turn"
+BESIDE_BLOCKED = "SELECT turn, value FROM beside_blocked ORDER BY turn DESC"
 HUBS = "SELECT value, turn FROM hub_at"
 BLOCKED = """
     SELECT r.value, coalesce(f.turn, CAST(9223372036854775807 AS BIGINT))

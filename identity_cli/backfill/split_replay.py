@@ -79,6 +79,12 @@ class SplitReplay:
             return self._state_value(value).outcome
         return self._state_pair(left, right).outcome
 
+    def count(self, value: str) -> None:
+        """Give the values of its identity rows in `partner_count`, as a command does."""
+        contact = self.graph.anchor(value)
+        if contact is not None:
+            self._rework.count(self.graph.members(contact.root))
+
     # The rules.
 
     def _is_off(self, value: str) -> bool:

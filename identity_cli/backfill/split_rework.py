@@ -95,9 +95,7 @@ class Rework:
             if one.value == value or one.is_held
         }
         labels = self._labels(area, facts, list(pairs.values()))
-        for member in members:
-            if member.email is not None and member.phone is not None:
-                graph.counted.update(member.anchored)
+        self.count(members)
         for fact in facts:
             self._show(fact, labels)
         anchors = _anchors(facts)
@@ -110,6 +108,12 @@ class Rework:
         self._replace(facts, rows, made, command, moment)
         self._set_aside(facts)
         self._hold(pairs.values(), labels, command)
+
+    def count(self, members: Iterable[Contact]) -> None:
+        """Give values rows in `partner_count`: the contacts beside which they are may change."""
+        for member in members:
+            if member.email is not None and member.phone is not None:
+                self._graph.counted.update(member.anchored)
 
     def _facts(self, members: list[Contact], area: set[str]) -> list[_Fact]:
         graph = self._graph

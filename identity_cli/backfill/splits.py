@@ -154,14 +154,19 @@ class _Splits:
             dict(self._rows(hubs.HUBS)),
         )
         replayed = SplitReplay(self._held_graph(), rules)
+        beside_blocked = list(self._rows(hubs.BESIDE_BLOCKED))
         outcomes = []
         for number, row in enumerate(self._rows(hubs.STATEMENTS)):
             if number % _FETCHED == 0:
                 self._switch.check()
             statement = Statement(*row)
+            while beside_blocked and beside_blocked[-1][0] <= statement.turn:
+                replayed.count(beside_blocked.pop()[1])
             strength = _STRENGTHS.get(replayed.state(statement))
             if strength is not None:
                 outcomes.append([statement.turn // 1024, strength])
+        while beside_blocked:
+            replayed.count(beside_blocked.pop()[1])
         return replayed, outcomes
 
     def _held_graph(self) -> Graph:
