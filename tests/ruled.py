@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pytest
 from backfills import stored
 from steering import EMAILS, PHONES, Player, random_script
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import pytest
     from steering import Step
 
 Clone = Callable[[], AbstractContextManager[str]]

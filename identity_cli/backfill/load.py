@@ -210,10 +210,7 @@ class Load:
                     release_placeholders(self._execute, copier)
                 self._copy(copier, freeze=False)
                 self._move(copier, rows["moved"])
-                if is_ruled:
-                    hold(self._execute, copier)
-                if has_limits(self._work):
-                    store_splits(self._execute, copier)
+                self._apply_rules(copier)
                 self._check()
         else:
             self._say(
@@ -228,10 +225,7 @@ class Load:
                     self._execute("TRUNCATE contact, link_evidence")
                 self._copy(copier, freeze=held is None)
                 self._move(copier, rows["moved"])
-                if is_ruled:
-                    hold(self._execute, copier)
-                if has_limits(self._work):
-                    store_splits(self._execute, copier)
+                self._apply_rules(copier)
             self._check()
         contact_ids = taken_ids(self._work) if is_ruled else rows["contact"]
         last = (marks[0] + contact_ids, marks[1] + rows["link_evidence"])
@@ -312,6 +306,13 @@ class Load:
             copier.copy(f"{_COPY_MOVED})", "moved", self._meter.part("evidence"))
             self._execute("ANALYZE moved_contact")
             self._execute(_MOVE)
+
+    def _apply_rules(self, copier: RowCopier) -> None:
+        """Store what does not link, and the identities that hubs have split."""
+        if has_rules(self._work):
+            hold(self._execute, copier)
+        if has_limits(self._work):
+            store_splits(self._execute, copier)
 
     def _check(self) -> None:
         self._begin_step("checks")

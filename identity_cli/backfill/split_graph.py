@@ -143,6 +143,7 @@ class Graph:
     _anchors: dict[str, int] = field(default_factory=dict)
     _members: dict[int, set[int]] = field(default_factory=dict)
     _aside_by_value: dict[str, set[int]] = field(default_factory=dict)
+    _aside_pairs: set[tuple[str | None, str | None]] = field(default_factory=set)
     _evidence_by_value: dict[str, set[Pair]] = field(default_factory=dict)
 
     def anchor(self, value: str | None) -> Contact | None:
@@ -168,10 +169,7 @@ class Graph:
 
     def is_kept(self, left: str, right: str) -> bool:
         """Return whether a pair is evidence or set aside."""
-        return (left, right) in self.evidence or any(
-            self.aside[one].email == left and self.aside[one].phone == right
-            for one in self.aside_with(left)
-        )
+        return (left, right) in self.evidence or (left, right) in self._aside_pairs
 
     def take_contact_id(self, turn: int) -> int:
         """Return the next id of a contact."""
@@ -211,6 +209,7 @@ class Graph:
     def put_aside(self, row: SetAside) -> None:
         """Set a contact aside, in place of what is set aside with its id."""
         self.aside[row.id] = row
+        self._aside_pairs.add((row.email, row.phone))
         for value in (row.email, row.phone):
             if value is not None:
                 self._aside_by_value.setdefault(value, set()).add(row.id)
@@ -218,6 +217,7 @@ class Graph:
     def show_again(self, contact_id: int) -> None:
         """Remove what is set aside of a contact."""
         row = self.aside.pop(contact_id)
+        self._aside_pairs.discard((row.email, row.phone))
         for value in (row.email, row.phone):
             if value is not None:
                 self._aside_by_value[value].discard(contact_id)

@@ -116,14 +116,14 @@ _STORE: tuple[LiteralString, ...] = (
            email, phone_number
     FROM split_former_contact_rows JOIN split_command_id USING (number)
     ORDER BY number, contact_id
-    """,
+    """,  # noqa: S608 - the expression is of this module
     f"""
     INSERT INTO former_evidence (evidence_id, replaced_at, primary_id, merged_id, run_id, line,
                                  created_at, stored_in, value, other_value, is_held)
     SELECT evidence_id, replaced_at, primary_id, merged_id, run_id, line,
            created_at, {_STORED_IN}, value, other_value, is_held
     FROM split_former_evidence_rows ORDER BY replaced_at, evidence_id
-    """,
+    """,  # noqa: S608 - the expression is of this module
     """
     INSERT INTO partner_count (value, partners) SELECT value, partners FROM partner_count_rows
     ON CONFLICT (value) DO UPDATE SET partners = excluded.partners

@@ -72,6 +72,8 @@ class SplitReplay:
 
     def state(self, statement: Statement) -> str:
         """Reconcile a statement; return its outcome, as `reconcile()` does."""
+        if statement.turn <= self._turn:
+            raise AssertionError("the statements are not in the order of their turns")
         self._turn, left, right = statement
         if left is None or right is None:
             value = left if right is None else right
@@ -156,7 +158,8 @@ class SplitReplay:
         """Keep a pair of two known values, and merge their identities if they are two."""
         graph = self.graph
         known, other = graph.anchor(left), graph.anchor(right)
-        assert known is not None and other is not None  # noqa: S101 - both are known
+        assert known is not None  # noqa: S101 - both are known
+        assert other is not None  # noqa: S101
         if known.root == other.root:
             if (
                 known.partner(left) == right

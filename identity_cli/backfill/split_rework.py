@@ -132,20 +132,20 @@ class Rework:
             facts.append(_Fact(member.id, *stored, member.initial_linked_id, member.origin, member))
         own = {member.id for member in members}
         others = {one for value in area for one in graph.aside_with(value)} - own
-        for aside in (graph.aside[one] for one in sorted(others)):
-            facts.append(
-                _Fact(
-                    aside.id,
-                    aside.email,
-                    aside.phone,
-                    aside.anchors_email,
-                    aside.anchors_phone,
-                    aside.initial_linked_id,
-                    aside.origin,
-                    None,
-                    is_elsewhere=aside.is_elsewhere or aside.id in graph.contacts,
-                )
+        facts += [
+            _Fact(
+                aside.id,
+                aside.email,
+                aside.phone,
+                aside.anchors_email,
+                aside.anchors_phone,
+                aside.initial_linked_id,
+                aside.origin,
+                None,
+                is_elsewhere=aside.is_elsewhere or aside.id in graph.contacts,
             )
+            for aside in (graph.aside[one] for one in sorted(others))
+        ]
         return facts
 
     def _labels(self, area: set[str], facts: list[_Fact], pairs: list[Evidence]) -> dict[str, str]:

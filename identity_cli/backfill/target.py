@@ -146,7 +146,8 @@ _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
     # Whole rows, as those of some identities have to be replaced.
     "contact_row": (
         f"SELECT id, {_VALUES}, linked_id, initial_linked_id, {_ORIGIN},"
-        " (extract(epoch FROM updated_at) * 1000000)::bigint, stored_in FROM contact WHERE id > 0",
+        " (extract(epoch FROM updated_at) * 1000000)::bigint, stored_in"
+        " FROM contact WHERE id > 0",  # noqa: S608 - the names are of this module
         {
             "id": "int64",
             **_VALUE_FIELDS,
@@ -159,7 +160,7 @@ _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
     ),
     "evidence_row": (
         "SELECT id, value, other_value, primary_id, merged_id, is_held,"
-        f" {_ORIGIN}, stored_in FROM link_evidence",
+        f" {_ORIGIN}, stored_in FROM link_evidence",  # noqa: S608 - the names are of this module
         {
             "id": "int64",
             "value": "string",
@@ -172,7 +173,7 @@ _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
         },
     ),
     "aside_row": (
-        f"SELECT id, {_VALUES}, initial_linked_id, {_ORIGIN} FROM set_aside_contact",
+        f"SELECT id, {_VALUES}, initial_linked_id, {_ORIGIN} FROM set_aside_contact",  # noqa: S608 - the names are of this module
         {"id": "int64", **_VALUE_FIELDS, "initial_linked_id": "int64", **_ORIGIN_FIELDS},
     ),
 }
