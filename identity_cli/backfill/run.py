@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from identity_cli.backfill.door import content_digest, read_inputs
-from identity_cli.backfill.engine import compute_rows
+from identity_cli.backfill.engine import compute_rows, limits_on_spark
 from identity_cli.backfill.forgotten import check_forgotten, digest_of, read_forgotten
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.objects import read_versions
@@ -20,9 +20,9 @@ from identity_cli.backfill.record import APPLICATION, end_run, last_ids, note_sn
 from identity_cli.backfill.tally import Tally
 from identity_cli.backfill.target import (
     check_target,
+    has_limits,
     is_held,
     read_state,
-    refuse_limits_on_spark,
     write_held,
 )
 from identity_cli.backfill.work import WorkDirectory, open_work
@@ -193,8 +193,8 @@ class Backfill:
         connection, profile = schema.connect(database, application=APPLICATION, session=STEER)
         try:
             check_target(connection)
-            if self.plan.cluster is not None:
-                refuse_limits_on_spark(connection)
+            if self.plan.cluster is not None and has_limits(connection):
+                raise limits_on_spark()
             self._forgotten = read_forgotten(connection)
             region = effective_region(self._tally.reading.region, profile)
             check_profile(profile, region)

@@ -145,9 +145,9 @@ _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
     ),
     # Whole rows, as those of some identities have to be replaced.
     "contact_row": (
-        f"SELECT id, {_VALUES}, linked_id, initial_linked_id, {_ORIGIN},"
+        f"SELECT id, {_VALUES}, linked_id, initial_linked_id, {_ORIGIN},"  # noqa: S608 - of this module
         " (extract(epoch FROM updated_at) * 1000000)::bigint, stored_in"
-        " FROM contact WHERE id > 0",  # noqa: S608 - the names are of this module
+        " FROM contact WHERE id > 0",
         {
             "id": "int64",
             **_VALUE_FIELDS,
@@ -159,8 +159,8 @@ _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
         },
     ),
     "evidence_row": (
-        "SELECT id, value, other_value, primary_id, merged_id, is_held,"
-        f" {_ORIGIN}, stored_in FROM link_evidence",  # noqa: S608 - the names are of this module
+        f"SELECT id, value, other_value, primary_id, merged_id, is_held, {_ORIGIN},"  # noqa: S608 - of this module
+        " stored_in FROM link_evidence",
         {
             "id": "int64",
             "value": "string",
@@ -208,15 +208,6 @@ def has_limits(connection: psycopg.Connection[Any]) -> bool:
     with translated():
         row = connection.execute(_HAS_LIMITS).fetchone()
     return row == (True,)
-
-
-def refuse_limits_on_spark(connection: psycopg.Connection[Any]) -> None:
-    """Raise `TargetUnsuitableError` if there are hub limits, which Spark does not apply."""
-    if has_limits(connection):
-        raise TargetUnsuitableError(
-            "the database has hub limits, which a backfill on Spark does not apply",
-            hint="use --engine duckdb, or identity import",
-        )
 
 
 def has_rules(connection: psycopg.Connection[Any]) -> bool:
