@@ -43,7 +43,7 @@ def show(*figures: Figure) -> None:
     width = max(len(figure.name) for figure in figures) + 2
     print(
         f"{'':{width}}{'measured':>12}{'reference':>12}  {'':12}{'ratio':>8}"
-        f"{'spread':>14}{'goal':>9}  reached"
+        f"{'spread':>17}{'goal':>9}  reached"
     )
     for figure in figures:
         measured = median(pair[0] for pair in figure.pairs)
@@ -51,7 +51,7 @@ def show(*figures: Figure) -> None:
         goal = f"{'≤' if figure.at_most else '≥'} {figure.goal:g}"
         print(
             f"{figure.name:{width}}{_short(measured):>12}{_short(reference):>12}  {figure.unit:12}"
-            f"{_short(figure.ratio):>8}{figure.spread:>14}{goal:>9}"
+            f"{_short(figure.ratio):>8}{figure.spread:>17}{goal:>9}"
             f"  {'yes' if figure.reached else 'no'}",
             flush=True,
         )

@@ -85,10 +85,15 @@ END $$;
 
 -- Whether the contact that anchors a value shows another one beside it.
 CREATE OR REPLACE FUNCTION has_partner(of_value text) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT EXISTS (SELECT FROM contact WHERE email = of_value AND anchors_email AND phone_number IS NOT NULL)
-        OR EXISTS (SELECT FROM contact WHERE phone_number = of_value AND anchors_phone AND email IS NOT NULL)
-$$;
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF strpos(of_value, '@') > 0 THEN
+        PERFORM FROM contact WHERE email = of_value AND anchors_email AND phone_number IS NOT NULL;
+    ELSE
+        PERFORM FROM contact WHERE phone_number = of_value AND anchors_phone AND email IS NOT NULL;
+    END IF;
+    RETURN FOUND;
+END $$;
 
 -- The answer to a request whose pair made hubs of values: that after these have stopped linking.
 CREATE OR REPLACE FUNCTION answer_after_hubs(

@@ -42,8 +42,10 @@ DECLARE
     phones CONSTANT text[] := string_to_array(phone_list, E'\n', '');
     lines CONSTANT bigint[] := string_to_array(line_list, ',')::bigint[];
     times timestamptz[];
-    -- What a request needs: 0 nothing, 1 a contact of a new identity, 2 a contact of a known one, 3 a merge, 4 reconcile().
+    -- What a request needs: 0 nothing, 1 a contact of a new identity, 2 a contact of a known one, 3 a merge, 4 reconcile(),
+    -- 5 reconcile_steered().
     needs smallint[];
+    needed smallint;          -- what the request at hand needs
     email_ids bigint[];       -- the contacts that anchor the values
     phone_ids bigint[];
     roots bigint[];           -- the primary that the email leads to, or else the phone number
@@ -64,11 +66,14 @@ DECLARE
         WHERE tgrelid IN ('contact'::regclass, 'link_evidence'::regclass) AND tgdeferrable
     );
     has_checks CONSTANT boolean := rules > 0 OR has_deferred_checks;
-    last_hub CONSTANT bigint := CASE WHEN rules >= 2 THEN (SELECT max(id) FROM steering_command) END;
+    checks_new_values CONSTANT boolean := rules % 2 = 1;
+    counts_partners CONSTANT boolean := rules >= 2;
+    last_hub CONSTANT bigint := CASE WHEN counts_partners THEN (SELECT max(id) FROM steering_command) END;
     last_decided integer;     -- the last request that the look-up decides
     last_evidence bigint := (SELECT coalesce(max(id), 0) FROM link_evidence);
     gone_root bigint;
     kept_root bigint;
+    makes_hub boolean;
     failed_request integer;
     failures integer;
     first_failure timestamptz;
@@ -77,7 +82,7 @@ BEGIN
     -- use while the tables grow.
     SELECT array_agg(CASE
                -- A value that may become a hub within this batch.
-               WHEN rules >= 2 AND need IN (2, 3) AND (
+               WHEN counts_partners AND need IN (2, 3) AND (
                    email_root IS NOT NULL
                    AND coalesce((SELECT partners FROM partner_count WHERE value = email), email_partner::integer)
                        + email_requests > rules / 2
@@ -106,11 +111,12 @@ BEGIN
                greatest(r.at, e.created_at, p.created_at) AS created_at,
                e.phone_number IS NOT NULL AS email_partner, p.email IS NOT NULL AS phone_partner,
                CASE
-                   WHEN e.root < 0 OR p.root < 0 OR strpos(concat(r.email, r.phone), E'\x1f') > 0 THEN 4
+                   WHEN strpos(concat(r.email, r.phone), E'\x1f') > 0 THEN 4
                    WHEN r.email IS NOT NULL AND e.root IS NULL
                            AND (email_place > 1 OR r.email IN (SELECT value FROM one_of_several))
                        OR r.phone IS NOT NULL AND p.root IS NULL
                            AND (phone_place > 1 OR r.phone IN (SELECT value FROM one_of_several)) THEN 4
+                   WHEN e.root < 0 OR p.root < 0 THEN 5
                    WHEN e.root IS NULL AND p.root IS NULL THEN 1
                    WHEN r.email IS NOT NULL AND e.root IS NULL OR r.phone IS NOT NULL AND p.root IS NULL THEN 2
                    WHEN e.root <> p.root THEN 3
@@ -151,7 +157,8 @@ BEGIN
 
     -- An expression costs about half a microsecond after each COMMIT, so a request that goes well evaluates few of them.
     FOR i IN 1 .. cardinality(needs) LOOP
-        IF needs[i] = 0 THEN
+        needed := needs[i];
+        IF needed = 0 THEN
             IF commit_each THEN
                 COMMIT;
             END IF;
@@ -159,30 +166,38 @@ BEGIN
         END IF;
         LOOP
             BEGIN
-                IF rules % 2 = 1 AND needs[i] < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
-                    emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
-                    needs[i] := 4;
+                IF checks_new_values THEN
+                    IF needed < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
+                        emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
+                        needed := 4;
+                    END IF;
                 END IF;
-                IF needs[i] = 1 THEN
+                IF needed = 1 THEN
                     INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
                                          run_id, line, created_at, updated_at)
                     VALUES (emails[i], phones[i], 'primary', new_emails[i], new_phones[i],
                             run, lines[i], times[i], times[i])
                     RETURNING id INTO new_id;
-                ELSIF needs[i] = 2 THEN
+                ELSIF needed = 2 THEN
                     INSERT INTO contact (email, phone_number, linked_id, initial_linked_id, link_precedence,
                                          anchors_email, anchors_phone, run_id, line, created_at, updated_at)
                     VALUES (emails[i], phones[i], roots[i], roots[i], 'secondary',
                             new_emails[i], new_phones[i], run, lines[i], created[i], created[i])
                     RETURNING id INTO new_id;
-                ELSIF needs[i] = 3 AND roots[i] <> other_roots[i] THEN
+                ELSIF needed = 3 AND roots[i] <> other_roots[i] THEN
                     gone_root := merge_identities(emails[i], phones[i], email_ids[i], phone_ids[i],
                                                   roots[i], other_roots[i], times[i], run, lines[i]);
                     IF gone_root > 0 IS NOT TRUE THEN
                         RAISE EXCEPTION 'the identities have changed' USING ERRCODE = 'serialization_failure';
                     END IF;
+                ELSIF needed = 5 THEN
+                    result := reconcile_steered(emails[i], phones[i], email_ids[i], phone_ids[i], times[i], run, lines[i],
+                                                false, false);
+                    IF result.outcome IS NULL THEN
+                        RAISE EXCEPTION 'a rule has gone' USING ERRCODE = 'serialization_failure';
+                    END IF;
                 ELSE
-                    needs[i] := 4;
+                    needed := 4;
                     IF profile_version IS NOT NULL THEN
                         PERFORM claim_profile(profile_version, profile_region);
                     END IF;
@@ -197,19 +212,33 @@ BEGIN
                     END IF;
                 END IF;
                 IF has_checks OR rules_in_force() > 0 THEN
-                    -- After the INSERT, which keeps commands from changing rules until the COMMIT.
-                    IF needs[i] < 4 AND (
-                        rules_in_force() <> rules
-                        OR rules % 2 = 1 AND num_nonnulls(VARIADIC rules_for_new_values(
-                            emails[i], phones[i], new_emails[i], new_phones[i])) > 0
-                        OR rules >= 2 AND CASE needs[i]
-                            WHEN 2 THEN CASE WHEN new_emails[i] THEN count_partner(phones[i], phone_partners[i])
-                                             ELSE count_partner(emails[i], email_partners[i]) END
-                                AND new_hubs(ARRAY[emails[i], phones[i]]) IS NOT NULL
-                            WHEN 3 THEN count_pair(emails[i], email_partners[i], phones[i], phone_partners[i]) IS NOT NULL
-                        END
-                    ) THEN
-                        RAISE EXCEPTION 'a rule concerns the request' USING ERRCODE = 'serialization_failure';
+                    -- After the INSERT, which keeps commands from changing rules until the COMMIT. Short conditions: each
+                    -- costs by its length, also the part of it that is not reached.
+                    IF rules_in_force() <> rules AND needed < 4 THEN
+                        RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
+                    END IF;
+                    IF checks_new_values THEN
+                        IF needed < 4 AND num_nonnulls(VARIADIC rules_for_new_values(
+                            emails[i], phones[i], new_emails[i], new_phones[i])) > 0 THEN
+                            RAISE EXCEPTION 'a rule concerns the request' USING ERRCODE = 'serialization_failure';
+                        END IF;
+                    END IF;
+                    IF counts_partners THEN
+                        IF needed = 2 THEN
+                            IF new_emails[i] THEN
+                                makes_hub := count_partner(phones[i], phone_partners[i]);
+                            ELSE
+                                makes_hub := count_partner(emails[i], email_partners[i]);
+                            END IF;
+                            makes_hub := makes_hub AND new_hubs(ARRAY[emails[i], phones[i]]) IS NOT NULL;
+                        ELSIF needed = 3 THEN
+                            makes_hub := count_pair(emails[i], email_partners[i], phones[i], phone_partners[i]) IS NOT NULL;
+                        ELSE
+                            makes_hub := false;
+                        END IF;
+                        IF makes_hub THEN
+                            RAISE EXCEPTION 'the request makes a hub' USING ERRCODE = 'serialization_failure';
+                        END IF;
                     END IF;
                     IF has_deferred_checks THEN
                         SET CONSTRAINTS ALL IMMEDIATE;
@@ -221,8 +250,8 @@ BEGIN
                 WHEN deadlock_detected OR serialization_failure OR foreign_key_violation OR unique_violation
                     OR lock_not_available OR SQLSTATE '23G01' THEN
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
-                    IF needs[i] < 4 THEN
-                        needs[i] := 4;
+                    IF needed <> 4 THEN
+                        needed := 4;
                     ELSE
                         IF failed_request IS DISTINCT FROM i THEN
                             failed_request := i;
@@ -241,7 +270,7 @@ BEGIN
                         RAISE;
                     END IF;
                     result := ('refused ' || SQLSTATE, NULL, NULL, NULL);
-                    needs[i] := 4;
+                    needed := 4;
                     EXIT;
             END;
         END LOOP;
@@ -249,10 +278,10 @@ BEGIN
         IF commit_each THEN
             COMMIT;
         END IF;
-        IF needs[i] < 3 THEN
+        IF needed < 3 THEN
             new_ids[i] := new_id;
             CONTINUE;
-        ELSIF needs[i] = 3 THEN
+        ELSIF needed = 3 THEN
             kept_root := CASE WHEN gone_root = roots[i] THEN other_roots[i] ELSE roots[i] END;
             roots[i] := kept_root;
             other_roots[i] := kept_root;
@@ -262,8 +291,9 @@ BEGIN
             END IF;
             CONTINUE;
         END IF;
+        needs[i] := 4;
         results[i] := result;
-        IF rules >= 2 THEN
+        IF counts_partners THEN
             IF last_hub IS DISTINCT FROM (SELECT max(id) FROM steering_command) THEN
                 -- Identities were worked out again, and which ones is not known here.
                 needs := needs[:i] || array_fill(4::smallint, ARRAY[cardinality(needs) - i]);
@@ -287,7 +317,7 @@ BEGIN
     SELECT string_agg(CASE need WHEN 0 THEN 'u' WHEN 1 THEN 'c' WHEN 2 THEN 'l' WHEN 3 THEN 'm'
                            ELSE left(answer.outcome, 1) END, ''
                       ORDER BY place),
-           string_agg(coalesce(CASE need WHEN 1 THEN stored WHEN 4 THEN answer.primary_id ELSE root END::text, ''), ','
+           string_agg(coalesce(CASE WHEN need = 1 THEN stored WHEN need < 4 THEN root ELSE answer.primary_id END::text, ''), ','
                       ORDER BY place),
            string_agg(coalesce(stored::text, array_to_string(answer.contact_ids, ' '), answer.contact_id::text, ''), ','
                       ORDER BY place),

@@ -80,10 +80,10 @@ BEGIN
     -- Each value by itself; what the pair says is held.
     result := ('blocked', NULL, NULL, NULL);
     IF NOT is_right_blocked THEN
-        result := reconcile_value(right_value, request_at, request_run, request_line);
+        result := reconcile_value(right_value, right_id, request_at, request_run, request_line);
     END IF;
     IF NOT is_left_blocked THEN
-        step := reconcile_value(left_value, request_at, request_run, request_line);
+        step := reconcile_value(left_value, left_id, request_at, request_run, request_line);
         -- A pattern may have blocked it just now: then the answer is that of the other value.
         IF step.outcome <> 'blocked' THEN
             IF step.contact_id IS NOT NULL AND result.contact_id IS NOT NULL THEN
@@ -98,15 +98,39 @@ BEGIN
     RETURN hold_pair(result, left_value, right_value, request_at, request_run, request_line);
 END $$;
 
+-- Reconcile a value by itself. anchor_id is the contact that anchored it when the caller looked, null if there was none.
+-- What follows from it with certainty is stored as reconcile() would store it.
 CREATE OR REPLACE FUNCTION reconcile_value(
-    of_value text, request_at timestamptz, request_run bigint, request_line bigint
+    of_value text, anchor_id bigint, request_at timestamptz, request_run bigint, request_line bigint
 ) RETURNS reconciliation
 LANGUAGE plpgsql AS $$
+DECLARE
+    result reconciliation;
+    is_email boolean := strpos(of_value, '@') > 0;
 BEGIN
-    IF strpos(of_value, '@') > 0 THEN
-        RETURN reconcile(of_value, NULL, request_at, request_run, request_line);
+    IF anchor_id > 0 THEN
+        -- Stated by a run that cannot be undone before this one.
+        SELECT 'unchanged', coalesce(linked_id, id) INTO result.outcome, result.primary_id FROM contact
+        WHERE id = anchor_id AND coalesce(run_id, 0) <= coalesce(request_run, 0)
+            AND CASE WHEN is_email THEN email = of_value AND anchors_email
+                     ELSE phone_number = of_value AND anchors_phone END;
+    ELSIF anchor_id IS NULL AND rules_in_force() % 2 = 0 THEN
+        INSERT INTO contact (email, phone_number, link_precedence, anchors_email, anchors_phone,
+                             run_id, line, created_at, updated_at)
+        VALUES (CASE WHEN is_email THEN of_value END, CASE WHEN NOT is_email THEN of_value END, 'primary',
+                is_email, NOT is_email, request_run, request_line, request_at, request_at)
+        ON CONFLICT DO NOTHING
+        RETURNING 'created', id, id, NULL::bigint[] INTO result;
+        -- After the INSERT, which keeps commands from changing rules until the COMMIT.
+        IF rules_in_force() % 2 = 1 THEN
+            RAISE EXCEPTION 'the rules have changed' USING ERRCODE = 'serialization_failure';
+        END IF;
     END IF;
-    RETURN reconcile(NULL, of_value, request_at, request_run, request_line);
+    IF result.outcome IS NULL THEN
+        result := reconcile(CASE WHEN is_email THEN of_value END, CASE WHEN NOT is_email THEN of_value END,
+                            request_at, request_run, request_line);
+    END IF;
+    RETURN result;
 END $$;
 
 -- The rules for two values, of which one may be null: only a new value can be forgotten, or match a pattern without
@@ -138,9 +162,9 @@ BEGIN
         PERFORM block_by_pattern(ARRAY[CASE WHEN rules[1] IS NOT NULL THEN left_value END,
                                        CASE WHEN rules[2] IS NOT NULL THEN right_value END]);
     ELSIF left_value IS NOT NULL AND rules[1] IS DISTINCT FROM 'forgotten' THEN
-        RETURN reconcile_value(left_value, request_at, request_run, request_line);
+        RETURN reconcile_value(left_value, 0, request_at, request_run, request_line);
     ELSIF right_value IS NOT NULL AND rules[2] IS DISTINCT FROM 'forgotten' THEN
-        RETURN reconcile_value(right_value, request_at, request_run, request_line);
+        RETURN reconcile_value(right_value, 0, request_at, request_run, request_line);
     ELSE
         result.outcome := 'forgotten';
     END IF;
