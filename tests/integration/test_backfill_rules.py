@@ -10,9 +10,8 @@ import psycopg
 import pytest
 from ruled import (
     Clone,
-    backfill,
+    both_ways,
     compare,
-    everything,
     take_rejects,
     target,
 )
@@ -25,7 +24,6 @@ from identity_cli.backfill.door import read_inputs
 from identity_cli.backfill.run import Backfill
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
-from identity_cli.importer.run import Importer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,33 +51,6 @@ def test_rules_apply_as_in_an_import_in_many_scripts(
 ) -> None:
     for seed in range(100, 100 + 300 // SCRIPTS_TOGETHER):
         compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
-
-
-def both_ways(clone: Clone, file: Path, *steps: tuple[str, str]) -> dict[str, list[Any]]:
-    """Import and backfill a file into databases with nothing but rules; return what they hold.
-
-    The rejects files and the counts are compared, too.
-    """
-    found = []
-    for way in ("import", "backfill"):
-        with clone() as url:
-            with psycopg.connect(url, autocommit=True) as connection:
-                for name, arguments in steps:
-                    player = Player(connection)
-                    call = getattr(player, name)
-                    call([arguments]) if name in ("block", "forget") else call(*arguments.split())
-            if way == "import":
-                done: Importer | Backfill = Importer(ImportPlan((str(file),), jobs=1))
-                done.run(target(url))
-            else:
-                done = backfill(url, file, None)
-            report = done.report(0)
-            found.append(everything(url))
-            found[-1]["rejects"] = [*take_rejects(file.parent).items()]
-            found[-1]["rows"] = [*report.rows.items()]
-            found[-1]["codes"] = [*report.rejected_by_code.items(), *report.first_rejects]
-    assert found[0] == found[1]
-    return found[1]
 
 
 @pytest.mark.parametrize("pattern", [r"info@.*", r"\minfo\M.*|1\d+"])
