@@ -241,18 +241,17 @@ def _results() -> tuple[Statement, ...]:
 # The turns of what is replayed.
 _IS_SPLIT = "SELECT turn FROM split_turn"
 _LINE = plan.line_of("turn")
+_MET_LINES = f"SELECT {_LINE} AS line FROM parted UNION SELECT {_LINE} FROM hub_at"  # noqa: S608 - the expression is of the plan
 # Requests at whose end all of their values are blocked.
 _BLOCKED_LINES = f"""
-    SELECT m.line FROM (
-        SELECT {_LINE} AS line FROM parted UNION SELECT {_LINE} FROM hub_at
-    ) AS m LEFT JOIN (
+    SELECT m.line FROM ({_MET_LINES}) AS m LEFT JOIN (
         SELECT DISTINCT s.line FROM (
             SELECT {_LINE} AS line, email AS value FROM pair
             UNION ALL SELECT {_LINE}, phone FROM pair
             UNION ALL SELECT {_LINE}, left_value FROM alike
             UNION ALL SELECT {_LINE}, right_value FROM alike
         ) AS s LEFT JOIN hub_at AS h ON s.value = h.value AND h.turn < 1024 * (s.line + 1)
-        WHERE s.value IS NOT NULL AND h.value IS NULL
+        WHERE s.value IS NOT NULL AND h.value IS NULL AND s.line IN ({_MET_LINES})
     ) AS linking ON m.line = linking.line
     WHERE linking.line IS NULL
 """  # noqa: S608 - the expressions are of this module
