@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from identity_cli.backfill.split_graph import OWN
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ _CONTACT_IDS = (
     *("contact_id", "from_primary_id", "to_primary_id", "next_primary_id"),
 )
 _EVIDENCE_IDS = (("link_evidence", "id"), ("split_former_evidence", "evidence_id"))
-# The last ids given out by some moment.
 # Tables of ids that are no new ones.
 _HELD_IDS = ("moved", "released", "blocked_value", "split_gone", "split_aside_gone")
+# The last ids given out by some moment.
 _MARKS = ("contact_mark", "evidence_mark")
 _VALUES = ("email", "phone_number", "anchors_email", "anchors_phone")
 _ORIGIN = ("run_id", "line", "created_line")
-# In the order of the COPY: a column of the result, "created_line" and "updated_line" as times.
+# In the order of the COPY: a column of the result, those of lines as times.
 _COLUMNS = {
     "contact": (
         "id",
@@ -190,14 +191,14 @@ class RowCopier:
         return times.cast(pa.timestamp("us"))
 
     def _runs(self, batch: Any) -> Any:
-        """Return the runs of rows: this one, which rows from before it have as -1."""
+        """Return the runs of rows: this one, unless they come from runs before it."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if "run_id" not in batch.schema.names:
             return pa.repeat(self._run_id, batch.num_rows)
         runs = batch.column("run_id")
-        return pc.if_else(pc.equal(runs, -1), self._run_id, runs)
+        return pc.if_else(pc.equal(runs, OWN), self._run_id, runs)
 
     def _as_id(self, name: str, column: str, values: Any) -> Any:
         import pyarrow.compute as pc
