@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -46,7 +47,10 @@ SESSION_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """An import that ran to its end: its summary, and the peak of its memory in bytes."""
+    """An import that ran to its end: its summary, and the peak of its memory in bytes.
+
+    The memory is that of all its processes together, without PostgreSQL.
+    """
 
     summary: dict[str, Any]
     seconds: float
@@ -131,20 +135,29 @@ def import_files(database: Database, *paths: Path, jobs: int | None = 1) -> Impo
     return _run("import", database, *([] if jobs is None else ["--jobs", jobs]), *paths)
 
 
-def backfill_files(database: Database, *paths: Path, memory: str = "2GB") -> Imported:
-    """The same of a backfill; the peak is that of its main process, which computes."""
+def backfill_files(database: Database, *paths: Path, memory: str) -> Imported:
+    """The same of a backfill."""
     return _run("backfill", database, "--memory", memory, *paths)
 
 
-def _run(name: str, database: Database, *arguments: object) -> Imported:
+def compute_files(work: Path, *paths: Path, memory: str) -> Imported:
+    """The computation of a backfill of an empty database, in a work directory."""
+    return _run("backfill", None, "compute", "--work", work, "--memory", memory, *paths)
+
+
+def _run(name: str, database: Database | None, *arguments: object) -> Imported:
     command = [sys.executable, "-m", "identity_cli", name]
     start = time.perf_counter()
-    with subprocess.Popen(
-        [*command, *map(str, arguments), "--json", "-q"],
-        stdout=subprocess.PIPE,
-        env=environment(database),
-    ) as process:
+    with (
+        subprocess.Popen(
+            [*command, *map(str, arguments), "--json", "-q"],
+            stdout=subprocess.PIPE,
+            env=environment(database),
+        ) as process,
+        ThreadPoolExecutor(1) as other_thread,
+    ):
         assert process.stdout is not None
+        watched = other_thread.submit(_watch_memory, process.pid)
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -152,13 +165,41 @@ def _run(name: str, database: Database, *arguments: object) -> Imported:
     if process.returncode != 0:
         raise RuntimeError(f"the {name} ended with code {process.returncode}")
     kibibytes = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
-    return Imported(json.loads(output), seconds, kibibytes * 1024)
+    return Imported(json.loads(output), seconds, max(kibibytes * 1024, watched.result()))
 
 
-def environment(database: Database) -> dict[str, str]:
+def _watch_memory(pid: int) -> int:
+    """The most memory that a process and its children have had together, until it ended.
+
+    0 where there is no /proc.
+    """
+    peak = 0
+    while memory := _memory(pid):
+        peak = max(peak, memory)
+        time.sleep(0.05)
+    return peak
+
+
+def _memory(pid: int) -> int:
+    folder = Path("/proc", str(pid))
+    try:
+        pages = int((folder / "statm").read_text().split()[1])
+        tasks = list((folder / "task").iterdir())
+        children = [child for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return 0
+    own = pages * os.sysconf("SC_PAGE_SIZE")
+    return own + sum(_memory(int(child)) for child in children) if own else 0
+
+
+def environment(database: Database | None) -> dict[str, str]:
     """What a command sees; nothing of the caller's that would change what is measured."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return kept | {"DATABASE_URL": database.url}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PG") and name != "DATABASE_URL"
+    }
+    return kept if database is None else kept | {"DATABASE_URL": database.url}
 
 
 def pgbench(

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 _COPY_SET_ASIDE = (
     "COPY set_aside_contact (id, email, phone_number, anchors_email, anchors_phone, line,"
-    " created_at, run_id) FROM STDIN (FORMAT csv)"
+    " created_at, run_id) FROM STDIN (FORMAT binary)"
 )
 _RELEASED = "CREATE TEMPORARY TABLE released_placeholder (id bigint) ON COMMIT DROP"
-_COPY_RELEASED = "COPY released_placeholder (id) FROM STDIN (FORMAT csv)"
+_COPY_RELEASED = "COPY released_placeholder (id) FROM STDIN (FORMAT binary)"
 _RELEASE = "DELETE FROM contact USING released_placeholder AS r WHERE contact.id = r.id"
 _MATCHED = (
     "CREATE TEMPORARY TABLE matched_value (id bigint, value text, pattern_id bigint) ON COMMIT DROP"
 )
-_COPY_MATCHED = "COPY matched_value (id, value, pattern_id) FROM STDIN (FORMAT csv)"
+_COPY_MATCHED = "COPY matched_value (id, value, pattern_id) FROM STDIN (FORMAT binary)"
 _BLOCK = "INSERT INTO blocked_value (value, pattern_id) SELECT value, pattern_id FROM matched_value"
 # As keep_placeholders().
 _KEEP_PLACEHOLDERS = """

@@ -1,38 +1,24 @@
 """The door: inputs become Parquet files of normalised requests, several inputs side by side.
 
-Processes read one input each at a time, by the readers of the import. A row becomes the request,
-the reject or both that it becomes there.
+Processes read one input each at a time.
 """
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import multiprocessing
 import os
 import signal
-import time
 import traceback
-from collections import Counter
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.backfill.forgotten import digest_of
-from identity_cli.backfill.parts import PartFile
-from identity_cli.backfill.work import InputReport
-from identity_cli.errors import IdentityError, InputUnreadableError, RequestForgottenError
+from identity_cli.backfill.reading import SECONDS_BETWEEN_REPORTS, InputTask, read
+from identity_cli.errors import IdentityError
 from identity_cli.files import writing
-from identity_cli.graph.normalize import Normalizer
-from identity_cli.importer.digest import InputDigest
-from identity_cli.importer.formats import open_reader
-from identity_cli.importer.rejects import RejectsWriter
-from identity_cli.importer.report import RejectedRow
-from identity_cli.importer.results import ResultFile
-from identity_cli.importer.row_requests import read_values
-from identity_cli.importer.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,33 +27,9 @@ if TYPE_CHECKING:
 
     from identity_cli.backfill.forgotten import ForgottenValues
     from identity_cli.backfill.objects import StoredObject
-    from identity_cli.backfill.work import WorkDirectory
-    from identity_cli.errors import InvalidRequestError
-    from identity_cli.importer.formats import InputOptions, Reader, Row
+    from identity_cli.backfill.work import InputReport, WorkDirectory
     from identity_cli.importer.plan import ImportPlan
     from identity_cli.importer.stop import StopSwitch
-
-# Rows between two looks at the text read so far.
-_FEW_ROWS = 512
-_FIRST_REJECTS = 5
-_SECONDS_BETWEEN_REPORTS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """An input to read, and where its requests and its rejected rows go.
-
-    `stored` is None for a file. `forgotten` values are those of the process: they are sent once.
-    """
-
-    path: str
-    stored: StoredObject | None
-    options: InputOptions
-    reading_options: dict[str, Any]
-    region: str | None
-    part: Path
-    rejects: Path
-    forgotten: ForgottenValues | None = None
 
 
 def read_inputs(
@@ -133,7 +95,7 @@ class _Pool:
             for pipe in self._children.keys() - self._reading.keys():
                 if waiting:
                     self._begin(pipe, waiting.pop())
-            for ready in wait(list(self._reading), timeout=_SECONDS_BETWEEN_REPORTS):
+            for ready in wait(list(self._reading), timeout=SECONDS_BETWEEN_REPORTS):
                 if isinstance(ready, Connection):
                     self._receive(ready)
             if self._failures:
@@ -176,7 +138,7 @@ class _Pool:
         self._reading[pipe] = index
         with suppress(BrokenPipeError):  # that it has ended is noticed next
             pipe.send(
-                _Task(
+                InputTask(
                     plan.paths[index],
                     self._objects.get(plan.paths[index]),
                     plan.options,
@@ -243,7 +205,7 @@ def _read_for(pipe: Connection, forgotten: ForgottenValues | None) -> None:
         while True:
             task = replace(pipe.recv(), forgotten=forgotten)
             try:
-                pipe.send(("done", _read(task, lambda *read: pipe.send(("read", read)))))
+                pipe.send(("done", read(task, lambda *read: pipe.send(("read", read)))))
             except IdentityError as error:
                 pipe.send(("failed", (type(error), str(error), error.__dict__)))
             except BrokenPipeError:
@@ -258,146 +220,3 @@ def _rebuilt(kind: type[IdentityError], message: str, state: dict[str, Any]) -> 
     Exception.__init__(error, message)
     error.__dict__.update(state)
     return error
-
-
-def _read(task: _Task, report: Callable[[int, int], None]) -> InputReport:
-    if task.stored is None:
-        return _read_file(task, report)
-    with task.stored.open() as file:
-        reading = _read_source(task, Source(task.path, file=file), report)
-        version = file.version
-    with task.stored.open() as file:
-        if file.version != version:
-            raise InputUnreadableError(
-                task.path,
-                "the object has changed while it was read",
-                hint="run the same command again when nobody writes to it",
-            )
-    return reading.report(version)
-
-
-def _read_source(task: _Task, source: Source, report: Callable[[int, int], None]) -> _Reading:
-    with closing(source):
-        reading = _Reading(task, open_reader(source, task.options))
-        with writing(str(task.part)):
-            reading.run(lambda rows: report(source.offset, rows))
-    return reading
-
-
-def _read_file(task: _Task, report: Callable[[int, int], None]) -> InputReport:
-    before = os.stat(task.path)
-    content = content_digest(task.path)
-    reading = _read_source(task, Source(task.path), report)
-    after = os.stat(task.path)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise InputUnreadableError(
-            task.path,
-            "the file has changed while it was read",
-            hint="run the same command again when nobody writes to it",
-        )
-    return reading.report(content)
-
-
-def content_digest(path: str) -> str:
-    """Return the SHA-256 of a whole file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _Reading:
-    """One input on its way into a Parquet file."""
-
-    def __init__(self, task: _Task, reader: Reader) -> None:
-        self._task = task
-        self._reader = reader
-        self._normalizer = Normalizer(task.region, null_words=task.options.null_words)
-        self._digest = InputDigest(task.reading_options)
-        self._digest.begin_input()
-        self._requests = PartFile(task.part)
-        self._rejects: RejectsWriter | None = None
-        self._rows = self._rejected = self._partial = self._local_phones = 0
-        self._codes: Counter[str] = Counter()
-        self._first_rejects: list[RejectedRow] = []
-
-    def run(self, report: Callable[[int], None]) -> None:
-        """Read to the end of the input, and call `report` with the rows so far now and then."""
-        strict = self._task.options.strict
-        normalizer, requests = self._normalizer, self._requests
-        forgotten = self._task.forgotten
-        has_region = normalizer.region is not None
-        report_at = time.monotonic()
-        try:
-            for row in self._reader.rows():
-                emails, phones, problem = read_values(row, normalizer, strict=strict)
-                is_request = bool(emails or phones)
-                if is_request:
-                    if not has_region and not all(phone[0] == "+" for phone in phones):
-                        self._local_phones += 1
-                    if forgotten is None:
-                        requests.append(row.line, emails, phones)
-                    elif not self._append_rest(row.line, emails, phones, forgotten):
-                        is_request, problem = False, RequestForgottenError()
-                if problem is not None:
-                    self._reject(row, problem, is_partial=is_request)
-                self._rows += 1
-                if self._rows % _FEW_ROWS == 0:
-                    self._digest.update(self._reader.take_digest_input())
-                    if time.monotonic() >= report_at:
-                        report(self._rows)
-                        report_at = time.monotonic() + _SECONDS_BETWEEN_REPORTS
-            self._digest.update(self._reader.take_digest_input())
-            requests.finish()
-            if self._rejects is not None:
-                self._rejects.file.sync()
-            report(self._rows)
-        finally:
-            requests.close()
-            if self._rejects is not None:
-                self._rejects.file.close()
-
-    def _append_rest(
-        self,
-        line: int,
-        emails: Sequence[str],
-        phones: Sequence[str],
-        forgotten: ForgottenValues,
-    ) -> bool:
-        """Add a request without its forgotten values; return False if it has no others."""
-        rest_emails, rest_phones = forgotten.left_out(emails), forgotten.left_out(phones)
-        if not any(rest_emails) and not any(rest_phones):
-            return False
-        self._requests.append(line, rest_emails, rest_phones)
-        return True
-
-    def report(self, content: str) -> InputReport:
-        """Return what was read; `content` is the digest of the file, or the object's version."""
-        return InputReport(
-            content=content,
-            digest=self._digest.hexdigest(),
-            lines=self._reader.line,
-            rows=self._rows,
-            rejected=self._rejected,
-            partial=self._partial,
-            local_phones=self._local_phones,
-            codes=dict(self._codes),
-            first_rejects=tuple(self._first_rejects),
-            column_report=self._reader.column_report,
-            notes=tuple(self._reader.notes),
-            missing_keys=tuple(self._reader.unseen_keys),
-            forgotten=digest_of(self._task.forgotten),
-        )
-
-    def _reject(self, row: Row, problem: InvalidRequestError, *, is_partial: bool) -> None:
-        if is_partial:
-            self._partial += 1
-        else:
-            self._rejected += 1
-        self._codes[problem.code] += 1
-        if self._rejects is None:
-            file = ResultFile(str(self._task.rejects))
-            self._rejects = RejectsWriter(file, self._reader.layout)
-        self._rejects.write(row, problem.code, problem.reason)
-        if len(self._first_rejects) < _FIRST_REJECTS:
-            self._first_rejects.append(
-                RejectedRow(self._task.path, row.line, problem.code, problem.reason)
-            )

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from identity_cli.meter import Meter
 
 _BATCH_EVENTS = 1 << 17
+# Ids rise, and values occur once: differences are small, and a dictionary would only take time.
+_RESULT_FORMAT = "FORMAT parquet, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 1"
 
 
 def compute(
@@ -190,7 +192,7 @@ class _Computation:
         with replaced(path) as temporary, order_preserved(self._connection):
             self._interruptibly(
                 self._connection.execute,
-                f"COPY ({statement.query}) TO ? (FORMAT parquet)",
+                f"COPY ({statement.query}) TO ? ({_RESULT_FORMAT})",
                 [str(temporary)],
             )
 
@@ -201,6 +203,10 @@ class _Computation:
 
 
 def _make(statement: Statement, writer: duckdb.DuckDBPyConnection) -> None:
+    # Compressing texts takes longer than the table is read for; integers are small work.
+    columns = writer.execute(f"DESCRIBE {statement.query}").fetchall()
+    has_texts = any(kind == "VARCHAR" for _, kind, *_ in columns)
+    writer.execute(f"SET force_compression = '{'uncompressed' if has_texts else 'auto'}'")
     writer.execute(f"CREATE TABLE {statement.table} AS {statement.query}")
     for table in statement.last_use_of:
         writer.execute(f"DROP TABLE {table}")

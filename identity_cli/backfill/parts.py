@@ -27,7 +27,10 @@ class PartFile:
         texts = pa.list_(pa.string())
         self._schema = pa.schema([("line", pa.int64()), ("emails", texts), ("phones", texts)])
         self._file = open(path, "wb", opener=open_private)  # noqa: SIM115 - closed by `close`
-        self._writer = pq.ParquetWriter(self._file, self._schema)
+        # Most values occur once or twice: a dictionary would only take time.
+        self._writer = pq.ParquetWriter(self._file, self._schema, use_dictionary=False)
+        self._batches: list[Any] = []
+        self._batched_rows = 0
         self._begin_group()
 
     def _begin_group(self) -> None:
@@ -47,10 +50,20 @@ class PartFile:
         if len(self._lines) >= _ROW_GROUP:
             self._write_group()
 
+    def append_columns(self, lines: Any, emails: Any, phones: Any) -> None:
+        """Add requests as columns of Arrow, in no order with those that are added one by one."""
+        batch = self._pa.RecordBatch.from_arrays([lines, emails, phones], schema=self._schema)
+        self._batches.append(batch)
+        self._batched_rows += batch.num_rows
+        if self._batched_rows >= _ROW_GROUP:
+            self._write_batches()
+
     def finish(self) -> None:
         """Write what is left; the file is on disk when this returns."""
         if self._lines:
             self._write_group()
+        if self._batches:
+            self._write_batches()
         self._writer.close()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -70,6 +83,11 @@ class PartFile:
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         self._begin_group()
+
+    def _write_batches(self) -> None:
+        self._writer.write_table(self._pa.Table.from_batches(self._batches))
+        self._batches.clear()
+        self._batched_rows = 0
 
     def _lists(self, ends: list[int], values: list[str | None]) -> Any:
         pa = self._pa

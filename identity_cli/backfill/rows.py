@@ -1,4 +1,4 @@
-"""Computed rows on their way from Parquet files into PostgreSQL's COPY."""
+"""Computed rows on their way from Parquet files into PostgreSQL's COPY, in binary format."""
 
 from __future__ import annotations
 
@@ -129,6 +129,8 @@ class RowCopier:
         """Copy the rows of `result/NAME.parquet` with a COPY statement."""
         import pyarrow.parquet as pq
 
+        from identity_cli.backfill import binary
+
         with (
             translated(),
             pq.ParquetFile(self._work.result(name)) as file,
@@ -137,32 +139,29 @@ class RowCopier:
             cursor.copy(statement) as copy,
         ):
             meter.expect(file.metadata.num_rows, "rows")
-            batches = self._texts(name, file)
+            batches = self._batches(name, file)
+            copy.write(binary.BEGINNING)
             # The server takes a batch while the next one is prepared.
             upcoming = other_thread.submit(next, batches, None)
             while (batch := upcoming.result()) is not None:
                 upcoming = other_thread.submit(next, batches, None)
                 self._switch.check()
-                rows, text = batch
-                copy.write(text)
-                meter.advance(rows)
+                count, rows = batch
+                copy.write(rows)
+                meter.advance(count)
+            copy.write(binary.END)
 
-    def _texts(self, name: str, file: Any) -> Iterator[tuple[int, memoryview]]:
-        """Yield the rows of a file as CSV, each batch with their number."""
-        import pyarrow as pa
-        import pyarrow.csv as pc
+    def _batches(self, name: str, file: Any) -> Iterator[tuple[int, memoryview]]:
+        """Yield the rows of a file, each batch with their number."""
+        from identity_cli.backfill import binary
 
         if not file.metadata.num_rows:  # older releases of pyarrow cannot iterate over nothing
             return
-        options = pc.WriteOptions(include_header=False)
         for batch in file.iter_batches(_BATCH_ROWS):
-            text = pa.BufferOutputStream()
-            pc.write_csv(self._as_stored(name, batch), text, options)
-            yield batch.num_rows, memoryview(text.getvalue())
+            yield batch.num_rows, binary.rows(self._as_stored(name, batch))
 
-    def _as_stored(self, name: str, batch: Any) -> Any:
-        """Return rows with the columns that the COPY takes."""
-        import pyarrow as pa
+    def _as_stored(self, name: str, batch: Any) -> list[Any]:
+        """Return the columns that the COPY takes."""
 
         columns = []
         for column in _COLUMNS[name]:
@@ -175,12 +174,14 @@ class RowCopier:
                     columns.append(_precedences(batch.column("linked_id")))
                 case _:
                     columns.append(self._as_id(name, column, batch.column(column)))
-        return pa.Table.from_arrays(columns, names=list(_COLUMNS[name]))
+        return columns
 
     def _times(self, batch: Any, column: str) -> Any:
         """Return the times of lines of this run, or those that rows from before it have."""
         import pyarrow as pa
         import pyarrow.compute as pc
+
+        from identity_cli.backfill.binary import EPOCH_US
 
         names = batch.schema.names
         lines = batch.column(column if column in names else "line")
@@ -188,7 +189,7 @@ class RowCopier:
         earlier = column.replace("_line", "_us")
         if earlier in names:
             times = pc.coalesce(batch.column(earlier), times)
-        return times.cast(pa.timestamp("us"))
+        return pc.subtract(times, EPOCH_US)
 
     def _runs(self, batch: Any) -> Any:
         """Return the runs of rows: this one, unless they come from runs before it."""

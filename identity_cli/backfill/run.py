@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from identity_cli.backfill.door import content_digest, read_inputs
+from identity_cli.backfill.door import read_inputs
 from identity_cli.backfill.engine import compute_rows, limits_on_spark
 from identity_cli.backfill.forgotten import check_forgotten, digest_of, read_forgotten
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.objects import read_versions
+from identity_cli.backfill.reading import content_digest
 from identity_cli.backfill.record import APPLICATION, end_run, last_ids, note_snapshot
 from identity_cli.backfill.tally import Tally
 from identity_cli.backfill.target import (
@@ -364,7 +365,7 @@ class Backfill:
             load.cancel()
             raise
         with suppress(psycopg.Error, IdentityError):  # remarks: the rows are stored without them
-            self._hubs = find_hubs(connection, loaded.first_marks)
+            self._hubs = find_hubs(connection, loaded.first_marks, reads_all=True)
             earlier = journal.same_rows_as(checkpoint)
             if earlier is not None:
                 self._say(f"run {earlier} has imported the same rows before")

@@ -37,7 +37,7 @@ _STAGED: dict[str, LiteralString] = {
     "split_former_evidence": "evidence_id bigint, replaced_at timestamptz, primary_id bigint,"
     " merged_id bigint, value text, other_value text, is_held boolean, stored_in bigint,"
     f" {_ORIGIN}",
-    "partner_count": "value text, partners integer",
+    "partner_count": "value text, partners bigint",
 }
 # -1 is the transaction of the load.
 _STORED_IN = """
@@ -140,7 +140,7 @@ def store_splits(execute: Callable[[LiteralString], None], copier: RowCopier) ->
     """Store the identities that hubs have split, and what partners were counted."""
     for name, columns in _STAGED.items():
         execute(f"CREATE TEMPORARY TABLE {name}_rows ({columns}) ON COMMIT DROP")
-        copier.copy(f"COPY {name}_rows FROM STDIN (FORMAT csv)", name, SILENT)
+        copier.copy(f"COPY {name}_rows FROM STDIN (FORMAT binary)", name, SILENT)
         execute(f"ANALYZE {name}_rows")
     for statement in _STORE:
         execute(statement)

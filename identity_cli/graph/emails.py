@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 EMAIL_MAX = 320
 
 # What most rows hold already: it only has to be looked at. A leading apostrophe is a wrapping.
-is_plain_email = re.compile(
-    r"[a-z0-9!#$%&*+/=?^_{|}~.-][a-z0-9!#$%&'*+/=?^_`{|}~.-]*@[a-z0-9-]+(?:\.[a-z0-9-]+)*"
-).fullmatch
+PLAIN_EMAIL = r"[a-z0-9!#$%&*+/=?^_{|}~.-][a-z0-9!#$%&'*+/=?^_`{|}~.-]*@[a-z0-9-]+(?:\.[a-z0-9-]+)*"
+is_plain_email = re.compile(PLAIN_EMAIL).fullmatch
 
 _domain = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*").fullmatch
 _quoted_text = re.compile(r'"(?:[^"\\]|\\.)+"').fullmatch

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import LiteralString
+
     import psycopg
 
 # With how many others a value may occur before it is a hub.
@@ -15,8 +17,8 @@ _MOST_NAMED = 100
 # Only identities that have grown since the marks are looked at, and of these only the large ones: a
 # contact has two values at most, so a hub's identity has half as many contacts as the hub partners.
 # All of a hub's partners are in its identity, so the evidence is found by the identity's values.
-_HUBS = """
-    WITH grown AS (
+_LARGE = """
+    grown AS (
         SELECT linked_id AS root FROM contact WHERE id > %(contact_id)s AND linked_id IS NOT NULL
         UNION
         SELECT coalesce(c.linked_id, c.id)
@@ -26,7 +28,28 @@ _HUBS = """
     large AS MATERIALIZED (
         SELECT root FROM grown
         WHERE EXISTS (SELECT FROM contact WHERE linked_id = root OFFSET %(most)s / 2 - 1)
-    ),
+    )
+"""
+# The same by reading all contacts once: faster if most of them are new.
+_LARGE_OF_ALL = """
+    large AS MATERIALIZED (
+        SELECT root FROM (
+            SELECT linked_id AS root, max(id) AS newest FROM contact WHERE linked_id IS NOT NULL
+            GROUP BY linked_id HAVING count(*) >= %(most)s / 2
+        ) AS identity
+        WHERE newest > %(contact_id)s OR root IN (
+            SELECT coalesce(c.linked_id, c.id)
+            FROM link_evidence e JOIN contact c ON c.id = e.primary_id
+            WHERE e.id > %(evidence_id)s AND NOT e.is_held
+        )
+    )
+"""
+_MORE_MEMORY = """
+    SELECT set_config('work_mem', '64MB', true)
+    WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB')
+"""
+_HUBS = """
+    WITH {large},
     member AS MATERIALIZED (
         SELECT root, email, phone_number FROM large JOIN contact ON id = root
         UNION ALL
@@ -89,22 +112,26 @@ class Hubs:
         return document
 
 
-def find_hubs(connection: psycopg.Connection[Any], marks: tuple[int, int]) -> Hubs:
+def find_hubs(
+    connection: psycopg.Connection[Any], marks: tuple[int, int], *, reads_all: bool = False
+) -> Hubs:
     """Return the hubs of the identities that have grown since ids of contacts and evidence.
 
-    Costs the size of what was stored since, and of the large identities among that. Raises driver
-    errors as they are.
+    Costs the size of what was stored since, and of the large identities among that. If it
+    `reads_all`, it costs the number of all contacts, but much less for each. Raises driver errors
+    as they are.
     """
-    contact_id, evidence_id = marks
-    row = connection.execute(
-        _HUBS,
-        {
-            "contact_id": contact_id,
-            "evidence_id": evidence_id,
-            "most": MOST_PARTNERS,
-            "named": _MOST_NAMED,
-        },
-    ).fetchone()
+    large: LiteralString = _LARGE_OF_ALL if reads_all else _LARGE
+    parameters = {
+        "contact_id": marks[0],
+        "evidence_id": marks[1],
+        "most": MOST_PARTNERS,
+        "named": _MOST_NAMED,
+    }
+    with connection.transaction():
+        if reads_all:
+            connection.execute(_MORE_MEMORY)
+        row = connection.execute(_HUBS.replace("{large}", large), parameters).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM returns one row
     count, largest, values, partners = row
     return Hubs(count, largest or 0, tuple(map(Hub, values, partners)))

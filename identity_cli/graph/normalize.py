@@ -149,6 +149,11 @@ class Normalizer:
         """The region of phone numbers in rows without a region of their own."""
         return self._region
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """The words that are absent values, in lower case."""
+        return self._absent
+
     def request(
         self, emails: Sequence[object], phones: Sequence[object], *, region: object = None
     ) -> ContactRequest:

@@ -43,7 +43,8 @@ _extension = re.compile(
 # The zero that is dialled only inside the country: +44 (0)20 …
 _trunk_zero = re.compile(r"(\(?(?:\+|\uff0b|00)[0-9]{1,3}\)?[\s.-]?)\(0\)").match
 
-is_plain_phone = re.compile(r"\+?[0-9]+").fullmatch
+PLAIN_PHONE = r"\+?[0-9]+"
+is_plain_phone = re.compile(PLAIN_PHONE).fullmatch
 
 # Typed into a form that demands a number, as is one digit all along.
 _SEQUENCES = ("0123456789", "1234567890", "9876543210", "0987654321")

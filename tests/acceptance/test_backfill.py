@@ -134,6 +134,26 @@ def test_the_messy_sample_has_the_same_rejects(
     assert stored(database_url) == stored(imported_url)
 
 
+@pytest.mark.parametrize("strict", [[], ["--strict"]])
+def test_values_that_are_normal_beside_others_in_one_file(
+    run_identity: Run, database_url: str, imported_url: str, tmp_path: Path, strict: list[str]
+) -> None:
+    """Files that are read in blocks, with and without quotes; of one, all rows are read alone."""
+    rows = [(email, phone) for email, _, phone, _ in messy_rows(17, 900)]
+    files = []
+    for number, (quoting, end) in enumerate(
+        [(csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\n"), (csv.QUOTE_MINIMAL, "\n\n")]
+    ):
+        files.append(f"{number}.csv")
+        with open(tmp_path / files[-1], "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, quoting=quoting, lineterminator=end)
+            writer.writerows([("Email", "Phone"), *rows[number * 300 : number * 300 + 300]])
+    imported, _ = both(run_identity, imported_url, tmp_path, *files, *strict, code=3)
+    assert imported["rows"]["read"] == 900
+    assert imported["rows"]["rejected"] > 20
+    assert stored(database_url) == stored(imported_url)
+
+
 def test_real_files_of_many_programs(
     run_identity: Run, database_url: str, imported_url: str, tmp_path: Path
 ) -> None:

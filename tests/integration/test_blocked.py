@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -112,6 +113,27 @@ def test_held_evidence_makes_no_hub(connection: psycopg.Connection[Any]) -> None
     assert [hub.value for hub in find_hubs(connection, (0, 0)).named] == ["1111111", "a@x.org"]
     player.block(["1111111"])
     assert [hub.value for hub in find_hubs(connection, (0, 0)).named] == ["a@x.org"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hubs_are_the_same_if_all_contacts_are_read(
+    connection: psycopg.Connection[Any], seed: int
+) -> None:
+    draw = random.Random(seed).randrange
+    player = Player(connection)
+    marks = [(0, 0)]
+    for _ in range(6):
+        for _ in range(30):
+            emails = [f"{draw(120)}@x.org" if draw(3) else f"{draw(2)}@hub.org"]
+            player.request(emails, [f"555{draw(120):04}" if draw(4) else f"10000{draw(2):02}"])
+        marks.append(
+            connection.execute(
+                "SELECT (SELECT max(id) FROM contact), (SELECT max(id) FROM link_evidence)"
+            ).fetchone()  # type: ignore[arg-type]
+        )
+    found = [find_hubs(connection, mark) for mark in marks]
+    assert found[0].named
+    assert [find_hubs(connection, mark, reads_all=True) for mark in marks] == found
 
 
 def test_rules_alone_do_not_bind_the_profile(connection: psycopg.Connection[Any]) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from identity_cli.backfill import objects
 from identity_cli.backfill.assignment import expand_patterns
-from identity_cli.backfill.door import _read, _Task
 from identity_cli.backfill.objects import ObjectFile, find_objects, object_name
+from identity_cli.backfill.reading import InputTask, read
 from identity_cli.errors import InputNotFoundError, InputUnreadableError, UsageError
 from identity_cli.importer.plan import ImportPlan
 from identity_cli.importer.source import Source
@@ -147,7 +147,7 @@ class _Rewritten:
 def test_an_object_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     stored: Any = _Rewritten()
     plan = ImportPlan(("s3://bucket/a",))
-    task = _Task(
+    task = InputTask(
         "s3://bucket/a",
         stored,
         plan.options,
@@ -157,7 +157,7 @@ def test_an_object_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> 
         tmp_path / "rejects",
     )
     with pytest.raises(InputUnreadableError, match="changed while it was read"):
-        _read(task, lambda *_read_so_far: None)
+        read(task, lambda *_read_so_far: None)
 
 
 def test_a_client_of_azure_that_aborts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

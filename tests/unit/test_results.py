@@ -169,6 +169,18 @@ def test_the_encoding_stays(tmp_path: Path, name: str, encoding: str, bom: bytes
     assert len(again) == len(found)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_bytes_that_are_no_text_between_wide_characters_are_replaced(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "a.csv"
+    header, rest = "email,note\nbad,".encode(encoding), ("\n" * 2).encode(encoding)[-2:]
+    path.write_bytes(header + b"\xd8\xd8" * 4 + rest[: len(rest) // 2])
+    found, good = rejects_of(path, InputOptions(encoding=encoding))
+    assert good == []
+    assert "bad,\ufffd" in found.decode(encoding)
+
+
 def test_a_byte_that_is_no_text_stays_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"email,note\na\x81@x.org,\x8f\n")

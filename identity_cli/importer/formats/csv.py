@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from identity_cli.errors import InputUnreadableError, InvalidRequestError
+from identity_cli.importer.formats.blocks import Block, LinesAhead, split_cells
 from identity_cli.importer.formats.columns import choose, kind_of, none_recognised
 from identity_cli.importer.formats.detection import likely_encoding
 from identity_cli.importer.formats.dialect import find_dialect, is_header_of_rejects
@@ -19,7 +20,8 @@ from identity_cli.importer.formats.rows import Layout, Row
 from identity_cli.importer.formats.text import BOM, LINE_MAX, open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from _csv import Reader as Records
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from identity_cli.importer.formats.detection import Detected
     from identity_cli.importer.formats.rows import ColumnReport, InputOptions
@@ -52,19 +54,13 @@ class CsvReader:
         self._untaken: list[str] = []
         self._complete = 0
         csv.field_size_limit(LINE_MAX)
-        delimiter = self._dialect.delimiter
-        self._records = csv.reader(
-            self._lines(),
-            delimiter=delimiter,
-            escapechar=options.escape,
-            strict=True,
-            # Spaces before a quoted cell are not part of it: else its quotes would be.
-            skipinitialspace=delimiter != " ",
-        )
+        self._records = self._records_of(self._lines())
         # Without a header, the first row is read before its columns can be numbered.
         self._first_rows: list[list[str]] = []
         columns = self._read_columns(options, detected.encoding)
-        self.layout = Layout("csv", detected.encoding, columns, delimiter, options.escape)
+        self.layout = Layout(
+            "csv", detected.encoding, columns, self._dialect.delimiter, options.escape
+        )
         self._choice = choose(columns, options)
         if not self._choice.emails and not self._choice.phones:
             raise none_recognised(f"{self._name}:{self.line}", columns)
@@ -91,8 +87,79 @@ class CsvReader:
             digest = sha256(text.encode("utf-8", "surrogatepass"))
             self._untaken[self._complete :] = [digest.hexdigest()]
 
-    def rows(self) -> Iterator[Row]:
-        records, width = self._records, len(self.layout.columns)
+    def rows(self, take: Callable[[Block], bool] | None = None) -> Iterator[Row]:
+        """Yield the rows, without those of the blocks that were taken.
+
+        `take` is called with blocks of lines where this is possible, and returns whether it has
+        taken all of them. With it, an error may be raised before the last rows in front of it.
+        """
+        if take is None or not self._may_have_blocks():
+            yield from self._rows(chain(self._first_rows, self._records), self._records, 0)
+            return
+        yield from self._rows(self._first_rows, self._records, 0)
+        while (ahead := self._lines_ahead()).text:
+            block = self._block(ahead.text)
+            if block is not None and take(block):
+                self._untaken.append(ahead.text)
+                self._complete = len(self._untaken)
+                self.characters += len(ahead.text)
+                self.line += block.count
+                continue
+            records = self._records_of(self._kept(ahead.readline))
+            yield from self._rows(_until_read(records, ahead), records, self.line)
+
+    def _lines_ahead(self) -> LinesAhead:
+        try:
+            return LinesAhead(self._text)
+        except UnicodeError as error:
+            raise self._unreadable(self.line + 1, error) from error
+
+    def _may_have_blocks(self) -> bool:
+        choice = self._choice
+        return (
+            self._escape is None
+            and choice.region is None
+            and len(choice.emails) <= 1
+            and len(choice.phones) <= 1
+            # A line of spaces is blank, or a row, if there is one column.
+            and len(self.layout.columns) > 1
+            and self._dialect.delimiter.isascii()
+        )
+
+    def _block(self, text: str) -> Block | None:
+        """Return lines as a block; None if they cannot be read as one."""
+        emails, phones = self._choice.emails, self._choice.phones
+        split = split_cells(text, self._dialect.delimiter)
+        if split is None:
+            return None
+        lines, separator = split
+        return Block(
+            lines,
+            separator,
+            separator != self._dialect.delimiter.encode(),
+            self.line + 1,
+            lines.count(b"\n"),
+            len(self.layout.columns),
+            emails[0] if emails else None,
+            phones[0] if phones else None,
+        )
+
+    def _records_of(self, lines: Iterator[str]) -> Records:
+        delimiter = self._dialect.delimiter
+        return csv.reader(
+            lines,
+            delimiter=delimiter,
+            escapechar=self._escape,
+            strict=True,
+            # Spaces before a quoted cell are not part of it: else its quotes would be.
+            skipinitialspace=delimiter != " ",
+        )
+
+    def _rows(
+        self, found: Iterable[list[str]], records: Records, lines_before: int
+    ) -> Iterator[Row]:
+        """Yield the rows of records that were found; `lines_before` are those before `records`."""
+        width = len(self.layout.columns)
         choice = self._choice
         emails_of, phones_of = _picker(choice.emails), _picker(choice.phones)
         region, key = choice.region, choice.key
@@ -103,8 +170,8 @@ class CsvReader:
         new = partial(tuple.__new__, Row)
         before = self.line
         try:
-            for cells in chain(self._first_rows, records):
-                line, before = before + 1, records.line_num
+            for cells in found:
+                line, before = before + 1, lines_before + records.line_num
                 problem = None
                 if len(cells) != width or width == 1:
                     if not cells or (len(cells) == 1 and self._is_blank(cells[0])):
@@ -157,6 +224,15 @@ class CsvReader:
                 line = null.sub("", line)
             yield line
             line = readline(LINE_MAX)
+
+    def _kept(self, readline: Callable[[int], str]) -> Iterator[str]:
+        """Yield lines behind the header of a file without an escape."""
+        while line := readline(LINE_MAX):
+            self._untaken.append(line)
+            if len(line) == LINE_MAX and line[-1] not in "\r\n":
+                raise _LineTooLongError
+            self.characters += len(line)
+            yield line
 
     def _read_columns(self, options: InputOptions, encoding: str) -> list[str]:
         cells = self._first_record()
@@ -238,6 +314,15 @@ def _picker(indexes: Sequence[int]) -> Callable[[list[str]], Sequence[str]]:
     if len(indexes) > 1:
         return itemgetter(*indexes)
     return itemgetter(slice(indexes[0], indexes[0] + 1) if indexes else slice(0))
+
+
+def _until_read(records: Records, ahead: LinesAhead) -> Iterator[list[str]]:
+    """Yield the records of lines, the last of which may continue behind them."""
+    while not ahead.is_read:
+        cells = next(records, None)
+        if cells is None:
+            return
+        yield cells
 
 
 def _decode_kept(encoding: str, match: re.Match[str]) -> str:

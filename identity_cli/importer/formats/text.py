@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ def _keep_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
         raise error
     kept = [ord(character) - 0xDC00 for character in error.object[error.start : error.end]]
     # A single byte does not fit between the wide units of UTF-16 and UTF-32.
-    if error.encoding.startswith(("utf-16", "utf-32")) or not all(0 <= byte < 256 for byte in kept):
+    if error.encoding.startswith(("utf-16", "utf-32")):
+        family, _, order = error.encoding.partition("-")[2].partition("-")
+        order = order or ("le" if sys.byteorder == "little" else "be")
+        # These encoders take bytes, but no text that is not ASCII.
+        return ("\ufffd" * len(kept)).encode(f"utf-{family}-{order}"), error.end
+    if not all(0 <= byte < 256 for byte in kept):
         return "\ufffd" * len(kept), error.end
     return bytes(kept), error.end
 
