@@ -30,7 +30,7 @@ from identity_cli.graph.profile import (
     wanted_profile,
 )
 from identity_cli.postgres import schema, sqlstates
-from identity_cli.postgres.database import is_connection_lost, is_retryable, translate
+from identity_cli.postgres.database import is_conflict, is_connection_lost, is_retryable, translate
 from identity_cli.postgres.schema import Profile
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ IDENTIFY = (
 )
 # The same for one value of each kind, or NULL: psycopg takes longest for lists.
 IDENTIFY_PAIR = IDENTIFY.replace("%s::text[]", "ARRAY[%s::text]")
+# For a request that stored nothing; identify() and identify_batch() do it themselves.
+_WAIT_FOR_DISK = "SELECT wait_for_disk()"
+# Many of these requests, each in a transaction of its own, and the contacts of their identities.
+IDENTIFY_BATCH = "CALL identify_batch(%s, %s, %s)"
+# An identity of more contacts is read by itself.
+_BATCH_CONTACTS = 100
 # Each value of an identity has one anchor in it, so counting the anchors counts distinct values.
 COUNTS = """
     SELECT count(email) FILTER (WHERE anchors_email),
@@ -233,7 +239,10 @@ class ProfileClaim:
 def reconcile(request: ContactRequest) -> Steps[Outcome]:
     """Reconcile one request. Raises `RequestForgottenError`; nothing is stored then."""
     [row] = yield Query(RECONCILE, _lists(request))
-    return _outcome(*row)
+    outcome = _outcome(*row)
+    if outcome.contact_id is None:
+        yield Query(_WAIT_FOR_DISK)
+    return outcome
 
 
 def identify(
@@ -254,6 +263,58 @@ def identify(
     if rows[0][3] is not None:  # a merge has moved the identity, as in `read`
         return outcome, (yield from read(rows[0][3], at_most=at_most))
     return outcome, _limited(rows, at_most)
+
+
+class BatchAnswer(NamedTuple):
+    """The answer to a request of a batch; without all `rows` they have to be read by themselves."""
+
+    outcome: Outcome
+    rows: Rows | None
+    is_complete: bool = True
+
+
+class BatchAnswers(NamedTuple):
+    """The answers to a batch, None for each request that has to be sent alone.
+
+    `conflicts` is the number of these that met a concurrent transaction.
+    """
+
+    answers: list[BatchAnswer | None]
+    conflicts: int
+
+
+def identify_batch(
+    requests: Sequence[ContactRequest], *, at_most: int
+) -> Steps[BatchAnswers | None]:
+    """Reconcile requests, each in a transaction of its own, and read their identities.
+
+    A request has at most one value of each kind. Rows are None if there are more than `at_most`.
+    Returns None if the database takes no batches.
+    """
+    emails = "\n".join([request.email or "" for request in requests])
+    phones = "\n".join([request.phone or "" for request in requests])
+    [row] = yield Query(IDENTIFY_BATCH, (emails, phones, _BATCH_CONTACTS + 1))
+    outcomes, primary_ids, contact_ids, sqlstates, *members = row
+    if outcomes is None:
+        return None
+    rows: list[list[tuple[Any, ...]]] = [[] for _ in requests]
+    for place, *contact in zip(*(column or () for column in members), strict=True):
+        rows[place - 1].append(tuple(contact))
+    # The batch may have ended before its last request.
+    answers: list[BatchAnswer | None] = [None] * len(requests)
+    for i, (name, primary_id, stored) in enumerate(
+        zip(outcomes, primary_ids, contact_ids, strict=True)
+    ):
+        if name is None or name == "forgotten":
+            continue
+        ids = [int(contact_id) for contact_id in stored.split()] if stored else []
+        outcome = _outcome(name, primary_id, ids[0] if ids else None, ids if ids[1:] else None)
+        # The first row has a linked_id if a merge has moved the identity meanwhile.
+        is_complete = primary_id is None or (
+            0 < len(rows[i]) <= _BATCH_CONTACTS and rows[i][0][3] is None
+        )
+        answers[i] = BatchAnswer(outcome, _limited(rows[i], at_most), is_complete)
+    return BatchAnswers(answers, sum(map(is_conflict, sqlstates or ())))
 
 
 def identify_counts(request: ContactRequest) -> Steps[tuple[Outcome, ContactCounts | None]]:

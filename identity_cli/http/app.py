@@ -75,7 +75,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[_State]:
 async def _watch(service: AsyncIdentityService) -> None:
     parent = multiprocessing.parent_process()
     while True:
-        metrics.observe_pool(service.pool.get_stats())
+        metrics.observe_pool(service.pool_figures())
         if parent is not None and not parent.is_alive():
             # `identity serve` was killed: without it its workers would keep the port forever.
             os.kill(os.getpid(), signal.SIGTERM)
@@ -205,7 +205,7 @@ async def ready(request: Request) -> Response:
 )
 async def read_metrics(request: Request) -> Response:
     """Return the metrics in Prometheus' text format."""
-    metrics.observe_pool(service_of(request).pool.get_stats())
+    metrics.observe_pool(service_of(request).pool_figures())
     return Response(
         await asyncio.to_thread(metrics.exposition), headers={"Content-Type": metrics.CONTENT_TYPE}
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,7 @@ from identity_cli.errors import (
 from identity_cli.graph import core
 from identity_cli.graph.core import (
     Attempts,
+    BatchAnswer,
     ConsolidatedContact,
     ContactCounts,
     Outcome,
@@ -30,24 +32,36 @@ from identity_cli.graph.core import (
 )
 from identity_cli.graph.profile import check_profile, effective_region
 from identity_cli.http import metrics
+from identity_cli.http.batches import Batches
 from identity_cli.http.readers import Readers
 from identity_cli.postgres import schema
 from identity_cli.postgres.database import is_connection_lost, translated
 from identity_cli.postgres.schema import Profile
-from identity_cli.postgres.session import SERVE, forget_key_query, libpq_parameters
+from identity_cli.postgres.session import (
+    SERVE,
+    SERVE_BATCH,
+    forget_key_query,
+    libpq_parameters,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from typing import Self
 
     from identity_cli.graph.normalize import ContactRequest
     from identity_cli.postgres.database import Database
+    from identity_cli.postgres.session import SessionSettings
     from identity_cli.postgres.snapshot import Snapshot
 
     Pool = AsyncConnectionPool["Connection"]
 
 POOL_SIZE = 16
 POOL_SECONDS = 5.0
+# Of the pool's connections, so many are for batches, and none of a pool that is smaller than this.
+LANES = 2
+SMALLEST_POOL = 8
+# A batch that gets no connection in this time is given up: its requests go alone.
+BATCH_POOL_SECONDS = 0.05
 READY_SECONDS = 2.0
 # A request is answered within this time and one attempt's time, also when a lock is held for long
 # or the network swallows packets.
@@ -88,6 +102,7 @@ class AsyncIdentityService:
         self,
         database: Database,
         pool: Pool,
+        batch_pool: Pool | None = None,
         *,
         profile: Profile | None,
         region: str | None,
@@ -99,6 +114,10 @@ class AsyncIdentityService:
         self._database = database
         self._readers = Readers(database)
         self._claim = ProfileClaim(profile, region)
+        self._batch_pool = batch_pool
+        self._batches = Batches(
+            self._identify_batch, lanes=batch_pool.max_size if batch_pool else 0
+        )
         self._reviving: asyncio.Task[None] | None = None
 
     @classmethod
@@ -120,20 +139,30 @@ class AsyncIdentityService:
             **libpq_parameters(database.parameters, application="identity http"),
             "autocommit": True,
         }
-        pool: Pool = AsyncConnectionPool(
+        lanes = LANES if pool_size >= SMALLEST_POOL else 0
+        new_pool = partial(
+            AsyncConnectionPool,
             connection_class=Connection,
             kwargs=parameters,
-            min_size=pool_size,
             timeout=POOL_SECONDS,
             # The pauses between its attempts double; after this time the next request starts anew.
             reconnect_timeout=POOL_SECONDS,
-            configure=partial(_configure, forget_key=database.forget_key),
             open=False,
         )
-        async with pool:
+        configure = partial(_configure, forget_key=database.forget_key)
+        async with AsyncExitStack() as stack:
+            pool: Pool = new_pool(
+                min_size=pool_size - lanes, configure=partial(configure, _SESSION)
+            )
+            await stack.enter_async_context(pool)
+            batch_pool: Pool | None = None
+            if lanes:
+                batch_pool = new_pool(min_size=lanes, configure=partial(configure, SERVE_BATCH))
+                await stack.enter_async_context(batch_pool)
             yield cls(
                 database,
                 pool,
+                batch_pool,
                 profile=profile,
                 region=effective_region(region, profile),
                 contact_limit=contact_limit,
@@ -153,12 +182,15 @@ class AsyncIdentityService:
             self._claim.succeed()
             outcome.require_primary()  # outside of the transaction, which is kept
             return outcome, counted
-        outcome, rows = await self._run(
-            lambda: core.identify(request, at_most=self.contact_limit), writes=True
-        )
-        self._claim.succeed()
-        outcome.require_primary()  # outside of the transaction, which is kept
-        return outcome, await _consolidated(rows)
+        attempts = Attempts(seconds=REQUEST_SECONDS)
+        answer = None
+        if self._claim.stored and len(request.emails) <= 1 and len(request.phones) <= 1:
+            answer = await self._batches.answer(request)
+        outcome, rows, is_complete = answer or await self._identify_alone(request, attempts)
+        primary_id = outcome.require_primary()  # outside of the transaction, which is kept
+        if is_complete:
+            return outcome, await _consolidated(rows)
+        return outcome, await self._read(primary_id)
 
     async def find(
         self,
@@ -206,15 +238,60 @@ class AsyncIdentityService:
             # Another session may hold the profile, such as a dry run: requests would wait for it.
             await self._run(lambda: _probe(claim), seconds=READY_SECONDS, keeps=False)
 
+    async def _read(self, primary_id: int) -> ConsolidatedContact | None:
+        return await _consolidated(
+            await self._run(lambda: core.read(primary_id, at_most=self.contact_limit))
+        )
+
+    async def _identify_alone(
+        self, request: ContactRequest, attempts: Attempts | None = None
+    ) -> BatchAnswer:
+        answer = await self._run(
+            lambda: core.identify(request, at_most=self.contact_limit),
+            attempts=attempts,
+            writes=True,
+        )
+        self._claim.succeed()
+        return BatchAnswer(*answer)
+
+    async def _identify_batch(
+        self, requests: Sequence[ContactRequest]
+    ) -> Sequence[BatchAnswer | None] | None:
+        alone = [None] * len(requests)
+        if len(requests) == 1 or self._batch_pool is None:
+            return [await self._identify_alone(request) for request in requests]
+        try:
+            async with self._batch_pool.connection(BATCH_POOL_SECONDS) as connection:
+                batch = await _drive(
+                    connection, core.identify_batch(requests, at_most=self.contact_limit)
+                )
+        except (PoolTimeout, PoolClosed, TooManyRequests):
+            return alone
+        except psycopg.Error as error:  # if it does not end, each request meets it by itself
+            metrics.RETRIES.inc(len(requests))
+            return alone if is_connection_lost(error) else None
+        if batch is None:
+            return None
+        metrics.RETRIES.inc(batch.conflicts)
+        return batch.answers
+
+    def pool_figures(self) -> dict[str, int]:
+        """Return the figures of psycopg_pool over all connections."""
+        figures = Counter(self.pool.get_stats())
+        if self._batch_pool is not None:
+            figures.update(self._batch_pool.get_stats())
+        return figures
+
     async def _run(
         self,
         steps: Callable[[], Steps[_T]],
         *,
         seconds: float = REQUEST_SECONDS,
+        attempts: Attempts | None = None,
         writes: bool = False,
         keeps: bool = True,
     ) -> _T:
-        attempts = Attempts(seconds=seconds)
+        attempts = attempts or Attempts(seconds=seconds)
         while True:
             try:
                 connection = await self.pool.getconn(min(POOL_SECONDS, attempts.remaining()))
@@ -279,9 +356,11 @@ def prepare(database: Database, region: str | None) -> Profile | None:
     return profile
 
 
-async def _configure(connection: Connection, *, forget_key: str | None) -> None:
+async def _configure(
+    session: SessionSettings, connection: Connection, *, forget_key: str | None
+) -> None:
     with translated():
-        await connection.execute(_SESSION.statement)
+        await connection.execute(session.statement)
         if forget_key is not None:
             await connection.execute(*forget_key_query(forget_key))
 

@@ -234,7 +234,14 @@ def is_retryable(error: psycopg.Error) -> bool:
 
     The guard is violated where a command has moved a value since it was looked up.
     """
-    return isinstance(error, _RETRYABLE) or error.sqlstate == sqlstates.GUARD_VIOLATION
+    return error.sqlstate is not None and is_conflict(error.sqlstate)
+
+
+def is_conflict(sqlstate: str) -> bool:
+    """Return whether errors with this SQLSTATE are retryable."""
+    return sqlstate == sqlstates.GUARD_VIOLATION or any(
+        sqlstate == error.sqlstate for error in _RETRYABLE
+    )
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:

@@ -5,7 +5,7 @@ Both the synchronous connections and the pool of the HTTP service use it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
@@ -61,6 +61,9 @@ class SessionSettings:
     enable_seqscan: str = "on"
     # The contacts that a merge may move at most, for `reconcile`; empty: any number.
     merge_limit: str = ""
+    # Commits do not wait for the disk, except those that set synchronous_commit to the value that
+    # identity.durable_commit keeps.
+    commits_later: bool = False
 
     @property
     def statement(self) -> str:
@@ -76,7 +79,7 @@ class SessionSettings:
             **_FIXED,
         }
         applied = (f"set_config('{name}', '{value}', false)" for name, value in values.items())
-        return ", ".join((_ADJUSTED, *applied))
+        return ", ".join((_ADJUSTED, *applied, *((_COMMIT_LATER,) if self.commits_later else ())))
 
 
 # Settings that keep some values: the server process triggers and foreign
@@ -92,6 +95,12 @@ _ADJUSTED = """
             THEN set_config('transaction_timeout', '0', false) END
 """
 
+# In this order: a SELECT evaluates its list from left to right.
+_COMMIT_LATER = """
+        set_config('identity.durable_commit', current_setting('synchronous_commit'), false),
+        set_config('synchronous_commit', 'off', false)
+"""
+
 # Reading a graph as a whole takes as long as it takes.
 READ = SessionSettings()
 # Plans are made while the tables are small and kept while they grow: never a sequential scan.
@@ -102,6 +111,8 @@ IMPORT = SessionSettings(enable_seqscan="off")
 LOOK_UP = SessionSettings(enable_seqscan="off")
 # An HTTP client waits for the answer, also when a lock is held for long.
 SERVE = SessionSettings(statement_timeout="15s", enable_seqscan="off")
+# What takes long would keep the other requests of a batch waiting, so it is given up.
+SERVE_BATCH = replace(SERVE, lock_timeout="50ms", merge_limit="100", commits_later=True)
 # A command works whole identities out again, however long that takes.
 STEER = SessionSettings()
 # A second upgrade waits for the first one, however long that takes.

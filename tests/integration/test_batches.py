@@ -12,8 +12,14 @@ from steered import Everything, Request
 from steering import Player, Step, empty, play, random_request, random_rule
 
 from identity_cli import ContactRequest, IdentityService
+from identity_cli.errors import RequestForgottenError
+from identity_cli.graph import core
 from identity_cli.graph.batches import Refusal, RunRequest
+from identity_cli.graph.core import consolidate
 from identity_cli.graph.verify import verify
+from identity_cli.postgres.database import Database
+from identity_cli.postgres.session import SERVE_BATCH
+from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,14 +42,20 @@ _TABLES = {
 }
 
 
-def stored(connection: Connection) -> dict[str, list[Any]]:
+def stored(connection: Connection, *, times: bool = True) -> dict[str, list[Any]]:
     """All rows that requests write, without the times of statements."""
+    if not times:
+        tables = {
+            table: columns.replace(" created_at", " NULL") for table, columns in _TABLES.items()
+        }
+    else:
+        tables = _TABLES
     return {
         table: sorted(
             connection.execute(f"SELECT {columns} FROM {table} WHERE {_where(table)}").fetchall(),  # type: ignore[arg-type]
             key=str,
         )
-        for table, columns in _TABLES.items()
+        for table, columns in tables.items()
     }
 
 
@@ -115,6 +127,72 @@ def test_batches_store_what_single_requests_store(
         ]
         assert answers == expected, seed
         assert stored(connection) == rows, seed
+
+
+def run(connection: Connection, steps: core.Steps[Any]) -> Any:
+    try:
+        query = next(steps)
+        while True:
+            query = steps.send(connection.execute(*query).fetchall())  # type: ignore[arg-type]
+    except StopIteration as stop:
+        return stop.value
+
+
+def identified(connection: Connection, request: ContactRequest) -> tuple[Any, ...]:
+    """The outcome of a request that goes alone, and the consolidated contact."""
+    try:
+        outcome, rows = run(connection, core.identify(request))
+    except RequestForgottenError:
+        return ("forgotten",)
+    return (*outcome, consolidate(rows) if rows else None)
+
+
+@pytest.mark.parametrize("has_rules", [False, True])
+@pytest.mark.parametrize(
+    "seeds", [range(15), pytest.param(range(100, 130), marks=pytest.mark.slow)]
+)
+def test_requests_identified_together_store_what_single_ones_store(
+    database_url: str, connection: Connection, seeds: range, has_rules: bool
+) -> None:
+    """The answer to each of them holds the contacts of its identity when the batch ends."""
+    database = Database(connection_parameters(database_url), embedded=False)
+    together = 0
+    with database.connect(session=SERVE_BATCH) as session:
+        for seed in seeds:
+            draw = random.Random(seed)
+            before = [random_request(draw) for _ in range(draw.choice([0, 5, 15]))]
+            rules = [random_rule(draw) for _ in range(draw.choice([1, 4]) if has_rules else 0)]
+            if has_rules and draw.random() < 0.3:
+                rules.append(("forget", ([f"e{draw.randrange(5)}@x.org"],), {}))
+            requests = [
+                ContactRequest(emails=request.emails[:1], phones=request.phones[:1])
+                for request, _, _ in requests_of(draw)
+                if request.emails or request.phones
+            ]
+            prepared(connection, rules, before)
+            expected = [identified(connection, request)[:-1] for request in requests]
+            rows = stored(connection, times=False)
+            prepared(connection, rules, before)
+            size = draw.choice([2, 7, 30])
+            found = []
+            for start in range(0, len(requests), size):
+                batch = requests[start : start + size]
+                answers = run(session, core.identify_batch(batch, at_most=1000))
+                together += len(batch) if answers else 0
+                for request, answer in zip(
+                    batch, answers.answers if answers else [None] * len(batch), strict=True
+                ):
+                    if answer is None:
+                        found.append(identified(connection, request)[:-1])
+                        continue
+                    found.append(answer.outcome)
+                    if answer.is_complete and answer.rows:
+                        primary_id = answer.outcome.primary_id
+                        contact = consolidate(run(connection, core.read(primary_id)))
+                        assert consolidate(answer.rows) == contact, seed
+            assert found == expected, seed
+            assert stored(connection, times=False) == rows, seed
+    assert together > 200
 
 
 @pytest.mark.parametrize("state", ["23505", "23503", "23G01", "40001", "40P01", "55P03"])

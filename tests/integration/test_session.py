@@ -19,7 +19,14 @@ from identity_cli.graph.verify import verify
 from identity_cli.http.service import AsyncIdentityService
 from identity_cli.postgres import database as database_module
 from identity_cli.postgres.database import Database, engine
-from identity_cli.postgres.session import IMPORT, MIGRATE, READ, RECONCILE, SERVE
+from identity_cli.postgres.session import (
+    IMPORT,
+    MIGRATE,
+    READ,
+    RECONCILE,
+    SERVE,
+    SERVE_BATCH,
+)
 from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
@@ -168,6 +175,21 @@ def test_pool_of_the_http_service_has_the_settings(
         **{name: wanted for name, (_, wanted) in SETTINGS.items()},
         "statement_timeout": "15s",
     }
+
+
+@pytest.mark.parametrize(
+    ("of_database", "durable"), [("off", "on"), ("on", "on"), ("local", "local")]
+)
+def test_session_of_batches_keeps_how_its_last_commit_waits(
+    database_url: str, connection: Connection, of_database: str, durable: str
+) -> None:
+    set_on_database(connection, "synchronous_commit", of_database)
+    with database(database_url).connect(session=SERVE_BATCH) as session:
+        found = session.execute(
+            "SELECT current_setting('synchronous_commit'),"
+            " current_setting('identity.durable_commit')"
+        ).fetchone()
+    assert found == ("off", durable)
 
 
 # The network

@@ -426,3 +426,35 @@ def test_role_that_could_reconcile_before_rules_can_reconcile_among_them(
             connection.execute(f'DROP OWNED BY "{role}"')
             connection.execute(f'DROP ROLE "{role}"')
     assert outcomes == [("created",), ("blocked",), ("blocked",)]
+
+
+def test_role_that_could_reconcile_before_batches_can_reconcile_where_functions_are_granted(
+    empty_database_url: str,
+) -> None:
+    migrate(empty_database_url, command.upgrade, "0004")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        role = f"role of {connection.info.dbname}"
+        connection.execute(f"""
+            CREATE ROLE "{role}" LOGIN PASSWORD 'x';
+            ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON ROUTINES FROM PUBLIC;
+            REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA public FROM PUBLIC;
+            GRANT EXECUTE ON ALL ROUTINES IN SCHEMA public TO "{role}";
+            GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO "{role}";
+            GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO "{role}"
+        """)
+        try:
+            migrate(empty_database_url, command.upgrade, "head")
+            connection.execute("SELECT block_values('{b@x.org}', 1, true)")
+            connection.execute(f'SET ROLE "{role}"')
+            outcomes = [
+                connection.execute("SELECT outcome FROM identify(%s, %s, NULL)", pair).fetchone()
+                for pair in ((["a@x.org"], ["1"]), (["a@x.org"], ["1"]), (["b@x.org"], []))
+            ]
+            row = connection.execute("CALL identify_batch('c@x.org', '1', 10)").fetchone()
+        finally:
+            connection.execute("RESET ROLE")
+            connection.execute(f'DROP OWNED BY "{role}"')
+            connection.execute(f'DROP ROLE "{role}"')
+    assert outcomes == [("created",), ("unchanged",), ("blocked",)]
+    assert row is not None
+    assert row[0] == ["linked"]

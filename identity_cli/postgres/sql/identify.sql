@@ -20,9 +20,28 @@ BEGIN
     ELSE
         result := reconcile_request(emails, phones);
     END IF;
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        PERFORM wait_for_disk();
+    END IF;
     IF result.primary_id IS NULL THEN
         RETURN QUERY SELECT NULL::bigint, NULL, NULL, NULL::bigint, result.*;
         RETURN;
     END IF;
     RETURN QUERY SELECT member.*, result.* FROM members(result.primary_id, at_most) AS member;
+END $$;
+
+-- Let this transaction's COMMIT wait for the disk although it has written nothing. What it has read may come from
+-- another session that commits without waiting, or from this one: then identity.durable_commit says how to wait.
+CREATE OR REPLACE FUNCTION wait_for_disk() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN; -- a standby has only what is on the disk of its primary
+    END IF;
+    IF pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() OR current_setting('synchronous_standby_names') <> '' THEN
+        PERFORM set_config('synchronous_commit', commit, true)
+        FROM current_setting('identity.durable_commit', true) AS commit WHERE commit <> '';
+        -- A message that nobody has to read: only a transaction that has written something waits.
+        PERFORM pg_logical_emit_message(true, 'identity', '');
+    END IF;
 END $$;
