@@ -20,13 +20,19 @@ Cells = tuple[str, str, str, str]
 HEADER = ("Email", "Email 2", "Phone", "Note")
 
 # Ids, values, links and lines; ages and changes by their order, as times differ.
+# A hub changes contacts at the server's time, which is no request's.
 _CONTACTS = """
     SELECT id, email, phone_number, linked_id, initial_linked_id, link_precedence::text,
            linked_precedence::text, anchors_email, anchors_phone, run_id, line, deleted_at,
            dense_rank() OVER (PARTITION BY id > 0 ORDER BY created_at),
-           dense_rank() OVER (PARTITION BY id > 0 ORDER BY updated_at),
-           updated_at = created_at
-    FROM contact ORDER BY id
+           CASE WHEN NOT by_hub
+               THEN dense_rank() OVER (PARTITION BY id > 0, by_hub ORDER BY updated_at) END,
+           CASE WHEN NOT by_hub THEN updated_at = created_at END
+    FROM (SELECT *, EXISTS (
+              SELECT FROM former_contact AS f JOIN steering_command AS c ON f.command_id = c.id
+              WHERE f.contact_id = contact.id AND c.run_id IS NOT NULL) AS by_hub
+          FROM contact) AS changed
+    ORDER BY id
 """
 _EVIDENCE = """
     SELECT id, value, other_value, primary_id, merged_id, run_id, line, is_held,

@@ -15,6 +15,7 @@ import duckdb
 from identity_cli.backfill.files import (
     HELD_CONTACTS,
     HELD_EVIDENCE,
+    HELD_LIMITS,
     HELD_RULES,
     drop_result,
     fingerprint,
@@ -86,6 +87,8 @@ _NO_EVIDENCE_HELD = """
     SELECT CAST(NULL AS VARCHAR) AS value, CAST(NULL AS VARCHAR) AS other_value WHERE false
 """
 _HELD_EVIDENCE = "SELECT value, other_value FROM read_parquet(getvariable('held_evidence'))"
+# Of the limits; the other files are read for the identities that are split.
+_COUNTED = ("policy", "exempt", "hub", "partners")
 _RULES = "SELECT * FROM read_parquet(getvariable('held_{}'))"
 _TARGET = """
     SELECT count(*) AS held, CAST(getvariable('first_contact_id') AS BIGINT) AS first_contact_id,
@@ -131,12 +134,14 @@ def inputs(connection: duckdb.DuckDBPyConnection) -> tuple[Statement, ...]:
     assert is_held is not None  # noqa: S101 - such a query returns one row
     contacts, evidence = is_held
     rules = connection.execute("SELECT getvariable('held_blocked') IS NOT NULL").fetchone()
+    limits = connection.execute("SELECT getvariable('held_policy') IS NOT NULL").fetchone()
     return (
         Statement("request_count", _COUNT),
         Statement("held", _HELD if contacts else _NONE_HELD),
         Statement("held_evidence", _HELD_EVIDENCE if evidence else _NO_EVIDENCE_HELD),
         Statement("target", _TARGET),
         *(Statement(name, _RULES.format(name)) for name in HELD_RULES if rules == (True,)),
+        *(Statement(name, _RULES.format(name)) for name in _COUNTED if limits == (True,)),
     )
 
 
@@ -204,7 +209,7 @@ def _provide(
         "parts": [str(part.path.absolute()) for part in parts],
     }
     held = {"held_contacts": HELD_CONTACTS, "held_evidence": HELD_EVIDENCE} | {
-        f"held_{name}": path for name, path in HELD_RULES.items()
+        f"held_{name}": path for name, path in (HELD_RULES | HELD_LIMITS).items()
     }
     for name, path in held.items():
         variables[name] = str(work / path) if (work / path).exists() else None

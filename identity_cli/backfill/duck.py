@@ -29,7 +29,9 @@ from identity_cli.backfill.files import (
     result_path,
     write_counts,
 )
+from identity_cli.backfill.hubs import LIMITED
 from identity_cli.backfill.replay import replay, settle
+from identity_cli.backfill.splits import split
 from identity_cli.meter import SILENT
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ class _Computation:
         self._step("settled", self._settle)
         begin("rows")
         self._make_all(self._plan.places, SILENT)
+        if self._plan is LIMITED:
+            self._step("split", self._split)
         self._write_all(meter.part("rows"))
 
     def _make_all(self, statements: Sequence[Statement], meter: Meter) -> None:
@@ -155,6 +159,9 @@ class _Computation:
                 last = settle(integers(turns), integers(primaries), integers(merged), moved)
                 _append(writer, "settled", [merged, column(last)])
 
+    def _split(self, writer: duckdb.DuckDBPyConnection) -> None:
+        split(writer, self._work, self._switch)
+
     def _read(self, query: str, *, falling: bool = False) -> Generator[list[pa.Array]]:
         with (
             order_preserved(self._reader),
@@ -173,7 +180,7 @@ class _Computation:
             if not path.exists():
                 self._write(statement, path)
             meter.advance(1)
-        created, merged, linked = self._one(plan.OUTCOMES)
+        created, merged, linked = self._one(self._plan.outcomes)
         (blocked,) = self._one(self._plan.blocked)
         (requests,) = self._one("SELECT requests FROM request_count")
         write_counts(

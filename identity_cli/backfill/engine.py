@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from identity_cli.backfill.files import counts_path
+from identity_cli.backfill.files import counts_path, plan_for
+from identity_cli.backfill.hubs import LIMITED
+from identity_cli.errors import TargetUnsuitableError
 
 if TYPE_CHECKING:
     from identity_cli.backfill.assignment import BackfillPlan
@@ -18,7 +20,8 @@ def compute_rows(plan: BackfillPlan, work: WorkDirectory, switch: StopSwitch, me
 
     It does not matter which engine has computed them.
 
-    Raises `StopRequestedError`, `OutputError`, and `UsageError` if the engine cannot be used.
+    Raises `StopRequestedError`, `OutputError`, `UsageError` if the engine cannot be used, and
+    `TargetUnsuitableError` if it does not apply a rule of the target.
     """
     manifest = work.require_manifest()
     if manifest.is_computed and counts_path(work.path).exists():
@@ -38,6 +41,8 @@ def compute_rows(plan: BackfillPlan, work: WorkDirectory, switch: StopSwitch, me
             switch=switch,
         )
         return
+    if plan_for(work.path) is LIMITED:
+        raise limits_on_spark()
     from identity_cli.backfill import spark
     from identity_cli.backfill.session import open_session
 
@@ -53,3 +58,11 @@ def compute_rows(plan: BackfillPlan, work: WorkDirectory, switch: StopSwitch, me
             meter=meter,
             switch=switch,
         )
+
+
+def limits_on_spark() -> TargetUnsuitableError:
+    """Return the error for hub limits, which only DuckDB applies."""
+    return TargetUnsuitableError(
+        "the database has hub limits, which a backfill on Spark does not apply",
+        hint="use --engine duckdb, or identity import",
+    )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from identity_cli.backfill.hubs import LIMITED
 from identity_cli.backfill.plan import PLAIN
 from identity_cli.backfill.rules import RULED
 from identity_cli.files import writing
@@ -26,6 +27,20 @@ HELD_RULES = {
     name: Path("held", f"{name}.parquet")
     for name in ("blocked", "matched", "unlinked", "placeholder", "aside")
 }
+# The same if it has hub limits, besides its rules.
+HELD_LIMITS = {
+    name: Path("held", f"{name}.parquet")
+    for name in (
+        *("policy", "exempt", "hub", "partners"),
+        *("contact_row", "evidence_row", "aside_row"),
+    )
+}
+# Files of the result that no statement makes.
+SPLIT_RESULTS = (
+    *("split_contact", "split_gone", "split_moved", "split_aside", "split_aside_gone"),
+    *("split_held", "split_hub", "split_command", "split_move"),
+    *("split_former_contact", "split_former_evidence"),
+)
 _RESULT = "result"
 # Written last: the result is complete if it exists.
 _COUNTS = "counts.json"
@@ -33,7 +48,9 @@ _COUNTS = "counts.json"
 
 def plan_for(work: Path) -> Plan:
     """Return the plan for what the target holds."""
-    return RULED if all((work / path).exists() for path in HELD_RULES.values()) else PLAIN
+    if not all((work / path).exists() for path in HELD_RULES.values()):
+        return PLAIN
+    return LIMITED if all((work / path).exists() for path in HELD_LIMITS.values()) else RULED
 
 
 def result_path(work: Path, table: str) -> Path:
@@ -50,8 +67,8 @@ def drop_result(work: Path) -> None:
     """Remove a result, the file first that says that it is complete."""
     with writing(str(work / _RESULT)):
         counts_path(work).unlink(missing_ok=True)
-        for statement in RULED.results:
-            result_path(work, statement.table).unlink(missing_ok=True)
+        for name in (*(statement.table for statement in LIMITED.results), *SPLIT_RESULTS):
+            result_path(work, name).unlink(missing_ok=True)
 
 
 def write_counts(
@@ -93,7 +110,7 @@ def fingerprint(
     `queries` are those of the engine besides the plan.
     """
     files: list[tuple[str, int, int, int]] = []
-    held_files = (HELD_CONTACTS, HELD_EVIDENCE, *HELD_RULES.values())
+    held_files = (HELD_CONTACTS, HELD_EVIDENCE, *HELD_RULES.values(), *HELD_LIMITS.values())
     held = [(work / path, 0) for path in held_files if (work / path).exists()]
     for path, first_line in [*((part.path, part.first_line) for part in parts), *held]:
         status = path.stat()

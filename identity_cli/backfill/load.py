@@ -19,7 +19,8 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from identity_cli.backfill.aside import has_rules, hold, release_placeholders, taken_ids
 from identity_cli.backfill.rows import RowCopier, row_count
-from identity_cli.backfill.target import TABLES, refuse_hub_limits
+from identity_cli.backfill.split_load import has_limits, store_splits
+from identity_cli.backfill.target import TABLES
 from identity_cli.errors import DatabaseError, RetryableError, TargetUnsuitableError
 from identity_cli.graph.profile import (
     CLAIM_PROFILE,
@@ -188,7 +189,6 @@ class Load:
         """
         self._execute("BEGIN")
         self._lock(_LOCK_RULES, _LOCK_WRITERS)
-        refuse_hub_limits(self._connection)
         _, profile = schema.read_state(self._connection)
         check_profile(profile, region)
         if self._row(_NEWER_RUN, run=run_id) != (False,):
@@ -219,8 +219,7 @@ class Load:
                     release_placeholders(self._execute, copier)
                 self._copy(copier, freeze=False)
                 self._move(copier, rows["moved"])
-                if is_ruled:
-                    hold(self._execute, copier)
+                self._apply_rules(copier)
                 self._execute(_ANALYZE)
                 self._check()
         else:
@@ -236,8 +235,7 @@ class Load:
                     self._execute("TRUNCATE contact, link_evidence")
                 self._copy(copier, freeze=held is None)
                 self._move(copier, rows["moved"])
-                if is_ruled:
-                    hold(self._execute, copier)
+                self._apply_rules(copier)
             self._check()
         contact_ids = taken_ids(self._work) if is_ruled else rows["contact"]
         last = (marks[0] + contact_ids, marks[1] + rows["link_evidence"])
@@ -318,6 +316,13 @@ class Load:
             copier.copy(f"{_COPY_MOVED})", "moved", self._meter.part("evidence"))
             self._execute("ANALYZE moved_contact")
             self._execute(_MOVE)
+
+    def _apply_rules(self, copier: RowCopier) -> None:
+        """Store what does not link, and the identities that hubs have split."""
+        if has_rules(self._work):
+            hold(self._execute, copier)
+        if has_limits(self._work):
+            store_splits(self._execute, copier)
 
     def _check(self) -> None:
         self._begin_step("checks")

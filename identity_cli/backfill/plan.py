@@ -74,7 +74,8 @@ class Statement:
 class Plan:
     """The statements from the requests to the rows to load, in the order of the phases.
 
-    `blocked` is the query that counts the requests of which no value may link.
+    `outcomes` is the query that counts the requests that do something by their outcomes, `blocked`
+    the one that counts those of which no value may link.
     """
 
     pairs: tuple[Statement, ...]
@@ -82,6 +83,7 @@ class Plan:
     events: tuple[Statement, ...]
     places: tuple[Statement, ...]
     results: tuple[Statement, ...]
+    outcomes: str
     blocked: str
 
     @property
@@ -395,5 +397,6 @@ PLAIN = Plan(
     events=EVENTS,
     places=PLACES,
     results=RESULTS,
+    outcomes=OUTCOMES,
     blocked="SELECT 0",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from identity_cli.backfill.split_graph import OWN
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:
@@ -18,8 +19,18 @@ if TYPE_CHECKING:
     from identity_cli.meter import Meter
 
 _BATCH_ROWS = 65_536
-_CONTACT_IDS = ("id", "linked_id", "initial_linked_id", "primary_id", "merged_id")
-# In the order of the COPY: a column of the result, "created_line" and "updated_line" as times.
+_CONTACT_IDS = (
+    *("id", "linked_id", "initial_linked_id", "primary_id", "merged_id"),
+    *("contact_id", "from_primary_id", "to_primary_id", "next_primary_id"),
+)
+_EVIDENCE_IDS = (("link_evidence", "id"), ("split_former_evidence", "evidence_id"))
+# Tables of ids that are no new ones.
+_HELD_IDS = ("moved", "released", "blocked_value", "split_gone", "split_aside_gone")
+# The last ids given out by some moment.
+_MARKS = ("contact_mark", "evidence_mark")
+_VALUES = ("email", "phone_number", "anchors_email", "anchors_phone")
+_ORIGIN = ("run_id", "line", "created_line")
+# In the order of the COPY: a column of the result, those of lines as times.
 _COLUMNS = {
     "contact": (
         "id",
@@ -59,6 +70,28 @@ _COLUMNS = {
     "blocked_value": ("id", "value", "pattern_id"),
     "released": ("id",),
     "moved": ("id", "linked_id", "updated_line"),
+    "split_contact": (
+        *("id", *_VALUES, "linked_id", "initial_linked_id"),
+        *(*_ORIGIN, "updated_line"),
+    ),
+    "split_gone": ("id",),
+    "split_moved": ("id", "linked_id", "updated_line"),
+    "split_aside": ("id", *_VALUES, "initial_linked_id", *_ORIGIN),
+    "split_aside_gone": ("id",),
+    "split_held": ("id", "is_held", "primary_id"),
+    "split_hub": ("value",),
+    "split_command": ("number", "created_line", "run_id"),
+    "split_move": ("contact_id", "from_primary_id", "to_primary_id", "number", "created_line"),
+    "split_former_contact": (
+        *("contact_id", "primary_id", "next_primary_id", "number", "moment_line"),
+        *("contact_mark", "evidence_mark", "initial_linked_id", *_VALUES, "stored_in"),
+        *(*_ORIGIN, "updated_line"),
+    ),
+    "split_former_evidence": (
+        *("evidence_id", "moment_line", "primary_id", "merged_id", "value", "other_value"),
+        *("is_held", "stored_in", *_ORIGIN),
+    ),
+    "partner_count": ("value", "partners"),
 }
 
 
@@ -129,42 +162,58 @@ class RowCopier:
 
     def _as_stored(self, name: str, batch: Any) -> list[Any]:
         """Return the columns that the COPY takes."""
-        import pyarrow as pa
 
         columns = []
         for column in _COLUMNS[name]:
             match column:
-                case "created_line" | "updated_line":
-                    is_dated = column in batch.schema.names
-                    lines = batch.column(column if is_dated else "line")
-                    columns.append(self._as_times(lines))
+                case "created_line" | "updated_line" | "moment_line":
+                    columns.append(self._times(batch, column))
                 case "run_id":
-                    columns.append(pa.repeat(self._run_id, batch.num_rows))
+                    columns.append(self._runs(batch))
                 case "link_precedence":
                     columns.append(_precedences(batch.column("linked_id")))
                 case _:
                     columns.append(self._as_id(name, column, batch.column(column)))
         return columns
 
-    def _as_times(self, lines: Any) -> Any:
+    def _times(self, batch: Any, column: str) -> Any:
+        """Return the times of lines of this run, or those that rows from before it have."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         from identity_cli.backfill.binary import EPOCH_US
 
-        return pc.add(lines.cast(pa.int64()), self._base_us - EPOCH_US)
+        names = batch.schema.names
+        lines = batch.column(column if column in names else "line")
+        times = pc.add(lines.cast(pa.int64()), self._base_us)
+        earlier = column.replace("_line", "_us")
+        if earlier in names:
+            times = pc.coalesce(batch.column(earlier), times)
+        return pc.subtract(times, EPOCH_US)
+
+    def _runs(self, batch: Any) -> Any:
+        """Return the runs of rows: this one, unless they come from runs before it."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if "run_id" not in batch.schema.names:
+            return pa.repeat(self._run_id, batch.num_rows)
+        runs = batch.column("run_id")
+        return pc.if_else(pc.equal(runs, OWN), self._run_id, runs)
 
     def _as_id(self, name: str, column: str, values: Any) -> Any:
         import pyarrow.compute as pc
 
-        if column not in _CONTACT_IDS or name in ("moved", "released", "blocked_value"):
+        is_mark = column in _MARKS
+        if name in _HELD_IDS or not (is_mark or column in (*_CONTACT_IDS, "evidence_id")):
             return values
-        kind = int(name == "link_evidence" and column == "id")
+        kind = int((name, column) in _EVIDENCE_IDS or column == "evidence_mark")
         first = self._work.require_manifest().first_ids[kind]
         shift = self._marks[kind] + 1 - first
         if not shift:
             return values
-        return pc.if_else(pc.greater_equal(values, first), pc.add(values, shift), values)
+        is_new = pc.greater_equal(values, first - is_mark)
+        return pc.if_else(is_new, pc.add(values, shift), values)
 
 
 def _precedences(linked_ids: Any) -> Any:

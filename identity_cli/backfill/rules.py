@@ -318,5 +318,6 @@ RULED = Plan(
     events=_events(),
     places=plan.PLACES,
     results=_RESULTS,
+    outcomes=plan.OUTCOMES,
     blocked=_BLOCKED,
 )

@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from identity_cli.backfill.door import read_inputs
-from identity_cli.backfill.engine import compute_rows
+from identity_cli.backfill.engine import compute_rows, limits_on_spark
 from identity_cli.backfill.forgotten import check_forgotten, digest_of, read_forgotten
 from identity_cli.backfill.load import Load
 from identity_cli.backfill.objects import read_versions
 from identity_cli.backfill.reading import content_digest
+from identity_cli.backfill.record import APPLICATION, end_run, last_ids, note_snapshot
 from identity_cli.backfill.tally import Tally
-from identity_cli.backfill.target import check_target, is_held, read_state, write_held
+from identity_cli.backfill.target import (
+    check_target,
+    has_limits,
+    is_held,
+    read_state,
+    write_held,
+)
 from identity_cli.backfill.work import WorkDirectory, open_work
 from identity_cli.errors import (
     IdentityError,
@@ -48,29 +55,10 @@ if TYPE_CHECKING:
     from identity_cli.graph.hubs import Hubs
     from identity_cli.postgres.database import Database
 
-_APPLICATION = "identity backfill"
 # The share of each step in the time, about.
 _READING = {"reading": 40}
 _COMPUTING = {"held rows": 4, "computing": 30}
 _LOADING = {"contacts": 12, "evidence": 6, "indexes": 14, "checks": 4, "commit": 1}
-_STATUS = "SELECT status FROM import_run WHERE id = %s FOR UPDATE"
-# A load commits its own rows together with the end of its run: what the run has stored by its end
-# includes them. What has a number and has not ended is still at work.
-_END_SNAPSHOT = """
-    UPDATE import_run SET end_snapshot = split_part(start_snapshot, ' ', 1) || ' ' || (
-        WITH seen AS (
-            SELECT now, pg_snapshot_xmin(now)::text::bigint AS oldest,
-                   pg_snapshot_xmax(now)::text::bigint AS next,
-                   pg_current_xact_id()::text::bigint AS own
-            FROM pg_current_snapshot() AS now
-        )
-        SELECT concat(oldest, ':', greatest(next, own + 1), ':', array_to_string(ARRAY(
-            SELECT xid::text::bigint FROM pg_snapshot_xip(now) AS xid WHERE xid::text::bigint <> own
-            UNION SELECT generate_series(next, own - 1)
-            ORDER BY 1), ','))
-        FROM seen)
-    WHERE id = %s
-"""
 
 
 def _ignore(_: object) -> None:
@@ -203,9 +191,11 @@ class Backfill:
 
         Raises `ForgetKeyError` if the forgotten values of the target cannot be recognised.
         """
-        connection, profile = schema.connect(database, application=_APPLICATION, session=STEER)
+        connection, profile = schema.connect(database, application=APPLICATION, session=STEER)
         try:
             check_target(connection)
+            if self.plan.cluster is not None and has_limits(connection):
+                raise limits_on_spark()
             self._forgotten = read_forgotten(connection)
             region = effective_region(self._tally.reading.region, profile)
             check_profile(profile, region)
@@ -262,14 +252,14 @@ class Backfill:
         try:
             yield journal, run_id
         except StopRequestedError:
-            _end_run(database, journal, lambda: journal.finish("stopped", nothing, []))
+            end_run(database, journal, lambda: journal.finish("stopped", nothing, []))
             raise
         except BaseException as error:
             if isinstance(error, IdentityError):
                 failure = RunError.of(error)
             else:
                 failure = RunError("unexpected", type(error).__name__, None)
-            _end_run(database, journal, lambda: journal.fail(failure.as_json()))
+            end_run(database, journal, lambda: journal.fail(failure.as_json()))
             raise
 
     def _read(self, work: WorkDirectory) -> None:
@@ -300,14 +290,14 @@ class Backfill:
 
     def _hold_snapshot(self, database: Database, work: WorkDirectory) -> HeldState | None:
         """Take what the database holds into the work directory, as one snapshot sees it."""
-        connection = database.connect(application=_APPLICATION, session=STEER)
+        connection = database.connect(application=APPLICATION, session=STEER)
         with connection:
             with translated():
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             check_forgotten(connection, self._forgotten)
             state = read_state(connection)
             if state is not None:
-                self._hold(work, state, _marks(connection), connection)
+                self._hold(work, state, last_ids(connection), connection)
             return state
 
     def _hold(
@@ -368,8 +358,7 @@ class Backfill:
 
             def finish_run() -> None:
                 journal.finish("finished", checkpoint, work.require_manifest().first_lines)
-                with translated():
-                    connection.execute(_END_SNAPSHOT, (run_id,))
+                note_snapshot(connection, run_id)
 
             load.finish(clock, loaded, self._tally.last_line, finish_run)
         except BaseException:
@@ -394,23 +383,6 @@ def _check_unchanged(work: WorkDirectory, state: HeldState | None) -> None:
     raise TargetChangedError(
         message, hint="run identity backfill compute again, with the same --work and --into URL"
     )
-
-
-def _end_run(database: Database, journal: RunJournal, end: Callable[[], None]) -> None:
-    """Note how a run ended over a connection that no statement has broken, if there is one."""
-    with suppress(psycopg.Error, IdentityError):
-        journal.connection.close()
-        with database.connect(application=_APPLICATION, session=STEER) as connection:
-            journal.connection = connection
-            # It waits for a load that is just being undone, or committed: then it has not failed.
-            found = connection.execute(_STATUS, (journal.run_id,)).fetchone()
-            if found == ("running",):
-                end()
-
-
-def _marks(connection: psycopg.Connection[Any]) -> tuple[int, int]:
-    """Return the last ids given out so far."""
-    return RunJournal(connection, [], {}).marks()
 
 
 def _cores() -> int:

@@ -281,7 +281,7 @@ class _Computation:
                 self._fetch(statement.table, path)
             self._tables.drop([statement.table])
             meter.advance(1)
-        created, merged, linked = self._tables.one(plan.OUTCOMES)
+        created, merged, linked = self._tables.one(self._plan.outcomes)
         (blocked,) = self._tables.one(self._plan.blocked)
         requests = sum(pq.read_metadata(part.path).num_rows for part in self._parts)
         write_counts(

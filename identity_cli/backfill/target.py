@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.backfill.files import HELD_RULES
+from identity_cli.backfill.files import HELD_LIMITS, HELD_RULES
 from identity_cli.backfill.matches import write_matches
 from identity_cli.backfill.work import HeldState
 from identity_cli.errors import PermissionDeniedError, TargetUnsuitableError
@@ -65,7 +65,8 @@ _HAS_LIMITS = """
 _HAS_RULES = """
     SELECT EXISTS (SELECT FROM blocked_value) OR EXISTS (SELECT FROM unlinked_pair)
         OR EXISTS (SELECT FROM block_pattern) OR EXISTS (SELECT FROM set_aside_contact)
-        OR EXISTS (SELECT FROM forgotten_value)
+        OR EXISTS (SELECT FROM forgotten_value) OR EXISTS (
+            SELECT FROM link_policy WHERE num_nonnulls(email_limit, phone_limit) > 0)
 """
 _IS_HELD = f"""
     SELECT EXISTS (SELECT FROM contact) OR EXISTS (SELECT FROM link_evidence)
@@ -75,16 +76,29 @@ _IS_HELD = f"""
 _STATE = """
     SELECT (SELECT count(*) FROM contact), (SELECT count(*) FROM link_evidence), concat_ws(':',
         (SELECT sum(hashtextextended(ROW(id, linked_id, email, phone_number, anchors_email,
-                                         anchors_phone, created_at)::text, 0)) FROM contact),
+                                         anchors_phone, created_at, initial_linked_id,
+                                         run_id, line)::text, 0)) FROM contact),
         (SELECT sum(hashtextextended(ROW(id, value, other_value, is_held)::text, 0))
          FROM link_evidence),
         (SELECT sum(hashtextextended(ROW(id, email, phone_number)::text, 0))
          FROM set_aside_contact),
-        (SELECT sum(hashtextextended(value, 0)) FROM blocked_value),
+        (SELECT sum(hashtextextended(ROW(value, is_hub)::text, 0)) FROM blocked_value),
         (SELECT sum(hashtextextended(ROW(value, other_value)::text, 0)) FROM unlinked_pair),
         (SELECT sum(hashtextextended(ROW(id, pattern)::text, 0)) FROM block_pattern),
-        (SELECT sum(hashtextextended(encode(hash, 'hex'), 0)) FROM forgotten_value))
+        (SELECT sum(hashtextextended(encode(hash, 'hex'), 0)) FROM forgotten_value),
+        (SELECT ROW(email_limit, phone_limit)::text FROM link_policy),
+        (SELECT sum(hashtextextended(value, 0)) FROM hub_exemption),
+        (SELECT sum(hashtextextended(ROW(value, partners)::text, 0)) FROM partner_count))
 """
+_VALUES = "email, phone_number, anchors_email, anchors_phone"
+_VALUE_FIELDS = {
+    "email": "string",
+    "phone_number": "string",
+    "anchors_email": "bool_",
+    "anchors_phone": "bool_",
+}
+_ORIGIN = "run_id, line, (extract(epoch FROM created_at) * 1000000)::bigint"
+_ORIGIN_FIELDS = {"run_id": "int64", "line": "int64", "created_us": "int64"}
 # The query for each table, and its columns.
 _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
     "contact": (
@@ -119,6 +133,49 @@ _HELD_ROWS: dict[str, tuple[LiteralString, dict[str, str]]] = {
         "SELECT email, phone_number FROM set_aside_contact",
         {"email": "string", "phone_number": "string"},
     ),
+    "policy": (
+        "SELECT email_limit, phone_limit FROM link_policy",
+        {"email_limit": "int64", "phone_limit": "int64"},
+    ),
+    "exempt": ("SELECT value FROM hub_exemption", {"value": "string"}),
+    "hub": ("SELECT value FROM blocked_value WHERE is_hub", {"value": "string"}),
+    "partners": (
+        "SELECT value, partners FROM partner_count",
+        {"value": "string", "partners": "int64"},
+    ),
+    # Whole rows, as those of some identities have to be replaced.
+    "contact_row": (
+        f"SELECT id, {_VALUES}, linked_id, initial_linked_id, {_ORIGIN},"  # noqa: S608 - of this module
+        " (extract(epoch FROM updated_at) * 1000000)::bigint, stored_in"
+        " FROM contact WHERE id > 0",
+        {
+            "id": "int64",
+            **_VALUE_FIELDS,
+            "linked_id": "int64",
+            "initial_linked_id": "int64",
+            **_ORIGIN_FIELDS,
+            "updated_us": "int64",
+            "stored_in": "int64",
+        },
+    ),
+    "evidence_row": (
+        f"SELECT id, value, other_value, primary_id, merged_id, is_held, {_ORIGIN},"  # noqa: S608 - of this module
+        " stored_in FROM link_evidence",
+        {
+            "id": "int64",
+            "value": "string",
+            "other_value": "string",
+            "primary_id": "int64",
+            "merged_id": "int64",
+            "is_held": "bool_",
+            **_ORIGIN_FIELDS,
+            "stored_in": "int64",
+        },
+    ),
+    "aside_row": (
+        f"SELECT id, {_VALUES}, initial_linked_id, {_ORIGIN} FROM set_aside_contact",  # noqa: S608 - the names are of this module
+        {"id": "int64", **_VALUE_FIELDS, "initial_linked_id": "int64", **_ORIGIN_FIELDS},
+    ),
 }
 
 
@@ -144,18 +201,13 @@ def check_target(connection: psycopg.Connection[Any]) -> None:
             f"the {kind} {name}{on} would be bypassed or broken by the load",
             hint=f"{_FIXES[kind].format(name=name, table=table)}; or use identity import",
         )
-    refuse_hub_limits(connection)
 
 
-def refuse_hub_limits(connection: psycopg.Connection[Any]) -> None:
-    """Raise `TargetUnsuitableError` if values stop linking in the middle of a history."""
+def has_limits(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether values stop linking when they occur with too many others."""
     with translated():
         row = connection.execute(_HAS_LIMITS).fetchone()
-    if row != (False,):
-        raise TargetUnsuitableError(
-            "the database has hub limits, which a backfill does not apply",
-            hint="use identity import",
-        )
+    return row == (True,)
 
 
 def has_rules(connection: psycopg.Connection[Any]) -> bool:
@@ -194,6 +246,8 @@ def write_held(
         parts = [part.path for part in work.parts()]
         write_matches(connection, parts, work.held("matched"), switch)
         tables += tuple(name for name in HELD_RULES if name != "matched")
+    if has_limits(connection):
+        tables += tuple(HELD_LIMITS)
     for table in tables:
         _write_rows(connection, table, work.held(table), switch, meter)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from identity_cli.backfill.files import (
     HELD_CONTACTS,
     HELD_EVIDENCE,
+    HELD_LIMITS,
     HELD_RULES,
     counts_path,
     result_path,
@@ -266,7 +267,12 @@ class WorkDirectory:
 
     def forget_held(self) -> None:
         """Remove the rows of an earlier target."""
-        for path in (HELD_CONTACTS, HELD_EVIDENCE, *HELD_RULES.values()):
+        for path in (
+            HELD_CONTACTS,
+            HELD_EVIDENCE,
+            *HELD_RULES.values(),
+            *HELD_LIMITS.values(),
+        ):
             (self.path / path).unlink(missing_ok=True)
 
     def clear(self) -> None:

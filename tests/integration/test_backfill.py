@@ -173,14 +173,6 @@ def test_the_owner_needs_to_be_no_superuser(
     assert stored(database_url) == stored(other_url)
 
 
-def test_hub_limits_are_refused(database_url: str, file: Path) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("UPDATE link_policy SET email_limit = 5")
-    with pytest.raises(errors.TargetUnsuitableError, match="has hub limits") as raised:
-        backfill(database_url, file)
-    assert raised.value.hint == "use identity import"
-
-
 def test_another_region_than_that_of_the_contacts_is_refused(
     database_url: str, file: Path, tmp_path: Path
 ) -> None:

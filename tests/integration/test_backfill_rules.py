@@ -2,225 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import random
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from backfills import stored
-from steering import EMAILS, PHONES, Player, random_script
+from ruled import (
+    Clone,
+    both_ways,
+    compare,
+    take_rejects,
+    target,
+)
+from steering import Player
 
 from identity_cli import errors
-from identity_cli.backfill import load, run
+from identity_cli.backfill import run
 from identity_cli.backfill.assignment import BackfillPlan
 from identity_cli.backfill.door import read_inputs
 from identity_cli.backfill.run import Backfill
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
-from identity_cli.importer.run import Importer
-from identity_cli.postgres.database import Database
-from identity_cli.settings import connection_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from steering import Step
 
     Clone = Callable[[], AbstractContextManager[str]]
 
 SCRIPTS_TOGETHER = 20
-# Values that no rule names, of which some match a pattern of `random_rule`.
-NEW_EMAILS = ("e01@x.org", "e02@x.org", "f1@x.org")
-NEW_PHONES = ("110", "111", "112")
-NEW_PATTERNS = ("e0.*", "f1.*", "11[01]")
-_REFUSED = {"limit", "exempt"}
-
-_PLACEHOLDERS = """
-    SELECT coalesce(email, phone_number), link_precedence::text, anchors_email, anchors_phone
-    FROM contact WHERE id < 0 ORDER BY 1
-"""
-_SET_ASIDE = """
-    SELECT id, email, phone_number, anchors_email, anchors_phone, initial_linked_id, run_id, line,
-           dense_rank() OVER (ORDER BY created_at)
-    FROM set_aside_contact ORDER BY id
-"""
-_BLOCKED = "SELECT value, command_id, pattern_id, is_hub FROM blocked_value ORDER BY value"
-_RESTATED = "SELECT value, other_value, run_id, line FROM restatement ORDER BY 1, 2"
-_HISTORY = """
-    SELECT (SELECT count(*) FROM former_contact), (SELECT count(*) FROM former_evidence),
-           (SELECT count(*) FROM contact_move), (SELECT count(*) FROM steering_command)
-"""
-# A pattern is looked for when such a value is stated first, and its placeholder has gone.
-_UNSTATED_AND_MATCHED = """
-    SELECT count(*) FROM contact AS c
-    WHERE c.id < 0 AND EXISTS (
-        SELECT FROM block_pattern WHERE coalesce(c.email, c.phone_number) ~ whole_value(pattern))
-        AND NOT EXISTS (
-            SELECT FROM blocked_value AS b WHERE b.value IN (c.email, c.phone_number))
-"""
-
-
-def target(url: str) -> Database:
-    return Database(connection_parameters(url), embedded=False)
-
-
-def of_script(argument: Any, script: int) -> Any:
-    """Return an argument of a step with values and patterns that no other script has."""
-    if isinstance(argument, list):
-        return [of_script(value, script) for value in argument]
-    if argument in ("e0.*", "f1.*"):
-        return f"{argument}@s{script}.org"
-    if "@" in argument:
-        return argument.replace("@x.org", f"@s{script}.org")
-    return f"5{script:04}{argument}"
-
-
-def play_before(player: Player, draw: random.Random, script: int, *, requests: bool) -> None:
-    """Play the steps of a script that a backfill can come after."""
-    for name, arguments, named in random_script(draw):
-        if name in _REFUSED or (name in ("request", "undo") and not requests):
-            continue
-        step: Step = (name, tuple(of_script(one, script) for one in arguments), named)
-        getattr(player, step[0])(*step[1], **step[2])
-    values = EMAILS + NEW_EMAILS + PHONES + NEW_PHONES
-    for pattern in draw.sample(NEW_PATTERNS, draw.choice((0, 0, 1, 2))):
-        player.add_pattern(of_script(pattern, script))
-    for _ in range(draw.choice((0, 1, 3))):
-        value, other = (of_script(one, script) for one in draw.sample(values, 2))
-        player.unlink(value, other)
-    for _ in range(draw.choice((0, 0, 1))):
-        player.block([of_script(draw.choice(values), script)])
-    for _ in range(draw.choice((0, 1, 2))):
-        player.forget([of_script(draw.choice(values), script)])
-    player.runs.clear()
-
-
-def some_requests(draw: random.Random, script: int) -> list[dict[str, list[str]]]:
-    """Return requests with the values of a script, and with new ones."""
-    emails = draw.sample(EMAILS + NEW_EMAILS, draw.choice((3, 6, 8)))
-    phones = draw.sample(PHONES + NEW_PHONES, draw.choice((3, 6, 8)))
-    most = draw.choice((1, 2, 3))
-    requests = []
-    for _ in range(draw.randint(1, 25)):
-        chosen = {
-            "email": draw.sample(emails, draw.randint(0, most)),
-            "phone": draw.sample(phones, draw.randint(0, most)),
-        }
-        requests.append(
-            {name: [of_script(value, script) for value in chosen[name]] for name in chosen}
-        )
-    return requests
-
-
-def write_requests(path: Path, draw: random.Random, scripts: list[list[Any]]) -> None:
-    """Write the requests of all scripts, each script in its order."""
-    turns = [index for index, script in enumerate(scripts) for _ in script]
-    draw.shuffle(turns)
-    remaining: list[Iterator[Any]] = [iter(script) for script in scripts]
-    lines = [json.dumps(next(remaining[index])) for index in turns]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def everything(url: str) -> dict[str, list[Any]]:
-    found = stored(url)
-    found["contacts"] = [row for row in found["contacts"] if row[0] > 0]
-    with psycopg.connect(url) as connection:
-        return found | {
-            name: connection.execute(query).fetchall()
-            for name, query in {
-                "placeholders": _PLACEHOLDERS,
-                "set aside": _SET_ASIDE,
-                "blocked": _BLOCKED,
-                "restated": _RESTATED,
-                "history": _HISTORY,
-            }.items()
-        }
-
-
-def take_rejects(folder: Path) -> dict[str, bytes]:
-    """Return the rejects files of a folder, which are removed."""
-    found = {}
-    for path in folder.glob("*.rejects"):
-        found[path.name] = path.read_bytes()
-        path.unlink()
-    return found
-
-
-def backfill(url: str, file: Path, work: Path | None) -> Backfill:
-    """Backfill a file, in two steps if there is a work directory."""
-    plan = BackfillPlan(ImportPlan((str(file),)), None if work is None else str(work), "200MB", 2)
-    if work is None:
-        done = Backfill(plan)
-        done.run(target(url))
-        return done
-    Backfill(plan).compute(target(url))
-    done = Backfill(plan)
-    done.load(target(url))
-    return done
-
-
-def undo_last_run(connection: psycopg.Connection[Any]) -> None:
-    player = Player(connection)
-    player.runs = [row[0] for row in connection.execute("SELECT max(id) FROM import_run")]
-    player.undo()
-
-
-def compare(
-    clone: Clone, tmp_path: Path, seed: int, scripts: int, monkeypatch: pytest.MonkeyPatch
-) -> Counter[str]:
-    """Import and backfill a file into two databases with the same rules; return what happened."""
-    # Whether indexes are kept does not depend on the size of the target.
-    monkeypatch.setattr(load, "_FEW_NEW_ROWS", 1000 * (seed % 2))
-    file = tmp_path / f"{seed}.jsonl"
-    results = []
-    happened: Counter[str] = Counter()
-    for way in ("import", "backfill"):
-        draw = random.Random(seed)
-        with clone() as url:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("INSERT INTO normalization_profile (version) VALUES (2)")
-                connection.execute("SET synchronous_commit = off")
-                player = Player(connection)
-                for script in range(scripts):
-                    play_before(player, draw, script, requests=seed % 4 > 0)
-            write_requests(file, draw, [some_requests(draw, script) for script in range(scripts)])
-            before = everything(url)
-            with psycopg.connect(url) as connection:
-                unstated = connection.execute(_UNSTATED_AND_MATCHED).fetchall()[0][0]
-            happened["unstated and matched"] += unstated
-            if way == "import":
-                Importer(ImportPlan((str(file),), jobs=1)).run(target(url))
-            else:
-                work = tmp_path / f"{seed}.work" if seed % 3 else None
-                report = backfill(url, file, work).report(0)
-                happened.update(report.rows | report.rejected_by_code)
-            after = everything(url)
-            after["rejects"] = [*take_rejects(tmp_path).items()]
-            with psycopg.connect(url, autocommit=True) as connection:
-                assert verify(connection).violations == ()
-                undo_last_run(connection)
-                assert verify(connection).violations == ()
-                hashes = connection.execute("SELECT count(*) FROM forgotten_value").fetchone()
-                assert hashes == (len(player.truth.forgotten),)
-            results.append((after, everything(url)))
-            for name in ("set aside", "blocked"):
-                happened[name] = len(after[name]) - len(before[name])
-            happened["released"] = len(
-                {row[0] for row in before["placeholders"]}
-                - {row[0] for row in after["placeholders"]}
-            )
-            happened["held"] = sum(row[7] for row in after["evidence"]) - sum(
-                row[7] for row in before["evidence"]
-            )
-    for expected, found in zip(*results, strict=True):
-        for name, rows in expected.items():
-            assert found[name] == rows, (seed, name)
-    return happened
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -239,33 +51,6 @@ def test_rules_apply_as_in_an_import_in_many_scripts(
 ) -> None:
     for seed in range(100, 100 + 300 // SCRIPTS_TOGETHER):
         compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch)
-
-
-def both_ways(clone: Clone, file: Path, *steps: tuple[str, str]) -> dict[str, list[Any]]:
-    """Import and backfill a file into databases with nothing but rules; return what they hold.
-
-    The rejects files and the counts are compared, too.
-    """
-    found = []
-    for way in ("import", "backfill"):
-        with clone() as url:
-            with psycopg.connect(url, autocommit=True) as connection:
-                for name, arguments in steps:
-                    player = Player(connection)
-                    call = getattr(player, name)
-                    call([arguments]) if name in ("block", "forget") else call(*arguments.split())
-            if way == "import":
-                done: Importer | Backfill = Importer(ImportPlan((str(file),), jobs=1))
-                done.run(target(url))
-            else:
-                done = backfill(url, file, None)
-            report = done.report(0)
-            found.append(everything(url))
-            found[-1]["rejects"] = [*take_rejects(file.parent).items()]
-            found[-1]["rows"] = [*report.rows.items()]
-            found[-1]["codes"] = [*report.rejected_by_code.items(), *report.first_rejects]
-    assert found[0] == found[1]
-    return found[1]
 
 
 @pytest.mark.parametrize("pattern", [r"info@.*", r"\minfo\M.*|1\d+"])

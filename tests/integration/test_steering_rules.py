@@ -278,3 +278,14 @@ def test_forgotten_value_is_in_no_reason_pattern_or_file_name(connection: Connec
     assert connection.execute("SELECT count(*) FROM block_pattern").fetchone() == (0,)
     stored = connection.execute("SELECT inputs, checkpoint FROM import_run").fetchone()
     assert stored == ([{"path": "forgotten.csv"}], {"rejects": "forgotten.rejects"})
+
+
+def test_two_alike_that_come_in_the_other_order_make_a_hub(connection: Connection) -> None:
+    player = Player(connection)
+    player.limit(1, None)
+    player.exempt("a@x.org", is_exempt=True)
+    player.request(["a@x.org"], [])
+    # The second email occurs with the phone number, and with the first one.
+    player.request(["b@x.org", "a@x.org"], ["100"])
+    player.check()
+    assert player.identities() == {frozenset(("a@x.org", "100"))}

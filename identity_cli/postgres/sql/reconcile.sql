@@ -163,7 +163,10 @@ BEGIN
         END IF;
         IF (two_emails OR two_phones) AND left_value > right_value COLLATE "C" THEN
             -- Evidence has a pair in one order, the smaller of two alike first.
-            SELECT right_value, left_value INTO left_value, right_value;
+            SELECT right_value, right_id, right_root, right_partner, right_at, right_run,
+                   left_value, left_id, left_root, left_partner, left_at, left_run
+            INTO left_value, left_id, left_root, left_partner, left_at, left_run,
+                 right_value, right_id, right_root, right_partner, right_at, right_run;
         END IF;
         IF left_root = right_root AND NOT (left_partner = right_value OR right_partner = left_value) IS TRUE THEN
             -- Both values are known, their combination may be new: evidence, but no contact.

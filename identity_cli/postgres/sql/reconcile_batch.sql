@@ -81,9 +81,10 @@ BEGIN
     -- The look-ups are sub-selects of their own (OFFSET 0): joined, they would be planned by statistics, which are of no
     -- use while the tables grow.
     SELECT array_agg(CASE
-               -- A value that may become a hub within this batch.
+               -- A value that may become a hub within this batch; a request of several values has many partners for it.
                WHEN counts_partners AND need IN (2, 3) AND (
-                   email_root IS NOT NULL
+                   is_one_of_several
+                   OR email_root IS NOT NULL
                    AND coalesce((SELECT partners FROM partner_count WHERE value = email), email_partner::integer)
                        + email_requests > rules / 2
                    AND is_full(email, email_partner, email_requests)
@@ -107,6 +108,8 @@ BEGIN
             SELECT unnest(string_to_array(phone, E'\x1f')) FROM request WHERE strpos(phone, E'\x1f') > 0
         )
         SELECT r.email, r.phone, r.at, email_requests, phone_requests,
+               counts_partners AND (r.email IN (SELECT value FROM one_of_several)
+                                    OR r.phone IN (SELECT value FROM one_of_several)) AS is_one_of_several,
                e.id AS email_id, p.id AS phone_id, e.root AS email_root, p.root AS phone_root,
                greatest(r.at, e.created_at, p.created_at) AS created_at,
                e.phone_number IS NOT NULL AS email_partner, p.email IS NOT NULL AS phone_partner,
