@@ -31,7 +31,7 @@ from identity_cli.backfill.files import (
 )
 from identity_cli.backfill.hubs import LIMITED
 from identity_cli.backfill.replay import replay, settle
-from identity_cli.backfill.splits import split
+from identity_cli.backfill.splits.computation import split
 from identity_cli.meter import SILENT
 
 if TYPE_CHECKING:

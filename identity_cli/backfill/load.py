@@ -19,7 +19,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from identity_cli.backfill.aside import has_rules, hold, release_placeholders, taken_ids
 from identity_cli.backfill.rows import RowCopier, row_count
-from identity_cli.backfill.split_load import has_limits, store_splits
+from identity_cli.backfill.splits.load import has_limits, store_splits
 from identity_cli.backfill.target import TABLES
 from identity_cli.errors import DatabaseError, RetryableError, TargetUnsuitableError
 from identity_cli.graph.profile import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from identity_cli.backfill.split_graph import OWN
+from identity_cli.backfill.splits.graph import OWN
 from identity_cli.postgres.database import translated
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from ruled import Clone, backfill, both_ways, compare, target, undo_last_run
 from steering import Player
 
 from identity_cli import errors
-from identity_cli.backfill import duck, splits
+from identity_cli.backfill import duck
 from identity_cli.backfill.assignment import BackfillPlan, SparkCluster
 from identity_cli.backfill.run import Backfill
+from identity_cli.backfill.splits.computation import split
 from identity_cli.graph.verify import verify
 from identity_cli.importer.plan import ImportPlan
 
@@ -177,7 +178,7 @@ def test_a_computation_that_was_killed_while_it_split_resumes(
         """In place of a kill: nothing that follows it is run."""
 
     def killed(*arguments: Any) -> None:
-        splits.split(*arguments)
+        split(*arguments)
         raise KilledError
 
     file, work = tmp_path / "a.csv", tmp_path / "work"

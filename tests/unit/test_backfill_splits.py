@@ -10,8 +10,8 @@ import pytest
 from steered import Everything, Request, ordered
 from steering import EMAILS, PHONES, VALUES
 
-from identity_cli.backfill.split_graph import Graph
-from identity_cli.backfill.split_replay import Rules, SplitReplay, Statement
+from identity_cli.backfill.splits.graph import Graph
+from identity_cli.backfill.splits.replay import Rules, SplitReplay, Statement
 
 
 def random_model(draw: random.Random) -> Everything:

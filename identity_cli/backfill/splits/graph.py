@@ -1,4 +1,4 @@
-"""Rows of the identities that hubs split, in memory: what `split_replay.py` reconciles into.
+"""Rows of the identities that hubs split, in memory: what `replay.py` reconciles into.
 
 New contacts and new evidence are numbered from `FIRST_NEW` on; they get their ids afterwards, when
 what all others have stored is counted, too. Times are microseconds since 1970 for what the target

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from identity_cli.backfill import split_plan
 from identity_cli.backfill.database import order_preserved
 from identity_cli.backfill.files import replaced, result_path
-from identity_cli.backfill.split_graph import Contact, Evidence, Graph, Origin, SetAside
-from identity_cli.backfill.split_replay import Rules, SplitReplay, Statement
-from identity_cli.backfill.split_rows import (
+from identity_cli.backfill.splits import plan
+from identity_cli.backfill.splits.graph import Contact, Evidence, Graph, Origin, SetAside
+from identity_cli.backfill.splits.replay import Rules, SplitReplay, Statement
+from identity_cli.backfill.splits.rows import (
     EVIDENCE,
     INTEGER,
     SCHEMAS,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from identity_cli.backfill import plan
+    from identity_cli.backfill.plan import Statement as PlannedStatement
     from identity_cli.importer.stop import StopSwitch
 
 _STRENGTHS = {"created": 1, "merged": 2, "linked": 3}
@@ -49,13 +49,13 @@ class _Splits:
 
     def run(self) -> None:
         self._insert("split_root", {"root": INTEGER}, [[root] for root in self._roots()])
-        self._make(split_plan.STATED)
+        self._make(plan.STATED)
         replayed, outcomes = self._replay()
         graph = replayed.graph
         rows = SplitRows(graph, self._held, self._ids(graph))
         self._insert("split_outcome", {"line": INTEGER, "strength": INTEGER}, outcomes)
         self._insert("split_count", {"value": TEXT}, [[value] for value in sorted(graph.counted)])
-        self._make(split_plan.RENUMBERED)
+        self._make(plan.RENUMBERED)
         self._insert("split_evidence", EVIDENCE, rows.new_evidence())
         for name, of_file in rows.files().items():
             self._switch.check()
@@ -82,16 +82,16 @@ class _Splits:
 
     def _replay(self) -> tuple[SplitReplay, list[list[int]]]:
         rules = Rules(
-            dict(self._rows(split_plan.BLOCKED)),
-            frozenset(value for (value,) in self._rows(split_plan.NAMED)),
-            frozenset((value, other) for value, other in self._rows(split_plan.UNLINKED)),
-            dict(self._rows(split_plan.HUBS)),
+            dict(self._rows(plan.BLOCKED)),
+            frozenset(value for (value,) in self._rows(plan.NAMED)),
+            frozenset((value, other) for value, other in self._rows(plan.UNLINKED)),
+            dict(self._rows(plan.HUBS)),
         )
         replayed = SplitReplay(self._held_graph(), rules)
-        beside_blocked = list(self._rows(split_plan.BESIDE_BLOCKED))
+        beside_blocked = list(self._rows(plan.BESIDE_BLOCKED))
         outcomes = []
         with order_preserved(self._writer):
-            for statement in map(Statement._make, self._rows(split_plan.STATEMENTS)):
+            for statement in map(Statement._make, self._rows(plan.STATEMENTS)):
                 while beside_blocked and beside_blocked[-1][0] <= statement.turn:
                     replayed.count(beside_blocked.pop()[1])
                 strength = _STRENGTHS.get(replayed.state(statement))
@@ -103,7 +103,7 @@ class _Splits:
 
     def _held_graph(self) -> Graph:
         graph = Graph()
-        for row in self._held_rows(split_plan.HELD_CONTACTS, contacts="contact_row"):
+        for row in self._held_rows(plan.HELD_CONTACTS, contacts="contact_row"):
             contact = Contact(
                 row["id"],
                 row["email"],
@@ -118,7 +118,7 @@ class _Splits:
             )
             self._held.contacts[contact.id] = contact
             graph.put_contact(contact)
-        for row in self._held_rows(split_plan.HELD_EVIDENCE, evidence="evidence_row"):
+        for row in self._held_rows(plan.HELD_EVIDENCE, evidence="evidence_row"):
             evidence = Evidence(
                 row["id"],
                 row["value"],
@@ -131,7 +131,7 @@ class _Splits:
             )
             self._held.evidence[evidence.id] = evidence
             graph.put_evidence(evidence)
-        for row in self._held_rows(split_plan.HELD_ASIDE, aside="aside_row"):
+        for row in self._held_rows(plan.HELD_ASIDE, aside="aside_row"):
             aside = SetAside(
                 row["id"],
                 row["email"],
@@ -157,7 +157,7 @@ class _Splits:
             asked = {(one.turn, one.marks[kind]) for one in graph.commands}
             rows += [[turn, 2 * mark + 1, 0] for turn, mark in sorted(asked)]
             self._insert(name, {"turn": INTEGER, "part": INTEGER, "weight": INTEGER}, rows)
-        self._make(split_plan.IDS)
+        self._make(plan.IDS)
         contacts, contact_marks = self._taken("contact_id")
         evidence, evidence_marks = self._taken("evidence_id")
         marks = [
@@ -180,7 +180,7 @@ class _Splits:
 
     # DuckDB.
 
-    def _make(self, statements: Iterable[plan.Statement]) -> None:
+    def _make(self, statements: Iterable[PlannedStatement]) -> None:
         for statement in statements:
             self._switch.check()
             self._writer.execute(f"CREATE TABLE {statement.table} AS {statement.query}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from identity_cli.backfill.split_graph import (
+from identity_cli.backfill.splits.graph import (
     OWN,
     THIS_RUN,
     Contact,
@@ -23,7 +23,7 @@ from identity_cli.backfill.split_graph import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from identity_cli.backfill.split_graph import Evidence, Graph
+    from identity_cli.backfill.splits.graph import Evidence, Graph
 
 # The rank of a contact among those that show a value, its time and its id.
 _Carrier = tuple[int, int, int]

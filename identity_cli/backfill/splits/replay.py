@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from identity_cli.backfill.split_graph import (
+from identity_cli.backfill.splits.graph import (
     OWN,
     THIS_RUN,
     Command,
@@ -19,12 +19,12 @@ from identity_cli.backfill.split_graph import (
     Origin,
     SetAside,
 )
-from identity_cli.backfill.split_rework import Rework
+from identity_cli.backfill.splits.rework import Rework
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from identity_cli.backfill.split_graph import Pair
+    from identity_cli.backfill.splits.graph import Pair
 
 
 class Statement(NamedTuple):

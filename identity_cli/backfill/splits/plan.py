@@ -1,6 +1,6 @@
 """The statements that find what hubs split, and that number all others around it.
 
-`splits.py` makes these tables between them:
+`computation.py` makes these tables between them:
 
     split_root (root)                    the primaries of these identities
     split_turn (turn)                    the turns of the pairs that are replayed
@@ -41,66 +41,6 @@ def _ids(taken: str, first: str) -> str:
     """  # noqa: S608 - the names are of this module
 
 
-# What the identities are without their splits, and which of them have to be replayed.
-ROOTS = (
-    Statement(
-        "root_of",
-        """
-        SELECT node, coalesce(link_node, node) AS root FROM placed
-        UNION ALL SELECT h.node, coalesce(g.lead, h.root) FROM held AS h
-            LEFT JOIN gone AS g ON h.root = g.node
-        """,
-    ),
-    Statement(
-        "value_root",
-        """
-        SELECT v.value, r.root
-        FROM (SELECT value, turn FROM first_email UNION ALL SELECT value, turn FROM first_phone)
-                AS v
-            CROSS JOIN target AS t
-            LEFT JOIN placed AS p ON v.turn = p.turn
-            JOIN root_of AS r ON coalesce(p.node, v.turn + t.held) = r.node
-        """,
-        last_use_of=("first_email", "first_phone"),
-    ),
-    # When a pattern blocks a value, the identities of what it is unlinked from are worked out
-    # again. That changes none of their contacts, but gives values rows in partner_count.
-    Statement(
-        "beside_blocked",
-        """
-        SELECT f.turn, u.other_value AS value FROM unlinked AS u
-            JOIN first_blocked AS f ON u.value = f.value
-        WHERE u.value IN (SELECT value FROM matched)
-        UNION ALL
-        SELECT f.turn, u.value FROM unlinked AS u JOIN first_blocked AS f ON u.other_value = f.value
-        WHERE u.other_value IN (SELECT value FROM matched)
-        """,
-    ),
-    # Those that have a hub, or that are worked out again together with one.
-    Statement(
-        "split_seed",
-        """
-        SELECT DISTINCT v.root FROM value_root AS v JOIN (
-            SELECT value FROM hub_at
-            UNION ALL SELECT n.left_value FROM new_pair AS n JOIN hub_at AS h ON n.turn = h.turn
-            UNION ALL SELECT n.right_value FROM new_pair AS n JOIN hub_at AS h ON n.turn = h.turn
-            UNION ALL SELECT u.other_value FROM unlinked AS u JOIN hub_at AS h ON u.value = h.value
-            UNION ALL SELECT u.value FROM unlinked AS u JOIN hub_at AS h ON u.other_value = h.value
-            UNION ALL SELECT value FROM beside_blocked
-        ) AS touched ON v.value = touched.value
-        """,
-    ),
-    # Those whose values are stated together, but do not link.
-    Statement(
-        "split_edge",
-        """
-        SELECT DISTINCT l.root AS left_root, r.root AS right_root
-        FROM parted AS p JOIN value_root AS l ON p.left_value = l.value
-            JOIN value_root AS r ON p.right_value = r.value
-        WHERE is_unlinked AND NOT left_blocked AND NOT right_blocked AND l.root <> r.root
-        """,
-    ),
-)
 # What is replayed: pairs when they are stated first, and values when they are stated alone first.
 STATED = (
     Statement(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from identity_cli.backfill.split_graph import FIRST_NEW, OWN, THIS_RUN
+from identity_cli.backfill.splits.graph import FIRST_NEW, OWN, THIS_RUN
 
 if TYPE_CHECKING:
-    from identity_cli.backfill.split_graph import Contact, Evidence, Graph, Origin, SetAside
+    from identity_cli.backfill.splits.graph import Contact, Evidence, Graph, Origin, SetAside
 
 Rows = list[dict[str, Any]]
 

@@ -1,0 +1,1 @@
+"""The identities that hubs split, replayed pair by pair."""
