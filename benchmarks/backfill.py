@@ -2,29 +2,40 @@
 
 Both are rows a second, from the start of the command to its end, into an empty database. The
 requests are in several files, which a backfill reads side by side; one file with all of them is
-read by one process. What follows has more requests and no import: the memory of all processes of
-the command, and the computation alone against DuckDB reading the same files.
+read by one process. The loaded graph is verified as well. What follows has more requests and no
+import: the memory of all processes of the command, and the computation alone against DuckDB reading
+the same files.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from benchmarks import requests
 from benchmarks.figures import Figure, note, show
-from benchmarks.server import backfill_files, compute_files, fresh_server, import_files, scratch
+from benchmarks.server import (
+    backfill_files,
+    compute_files,
+    fresh_server,
+    import_files,
+    scratch,
+    verify_graph,
+)
 from identity_cli.backfill import duck
 from identity_cli.backfill.work import open_work
 from identity_cli.importer.stop import StopSwitch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from benchmarks.server import Imported, Server
+    from identity_cli.postgres.database import Database
 
 JOBS = (1, 2, 3, 4)
 FILES = 10
@@ -57,29 +68,38 @@ def _end_to_end(server: Server, folder: Path, count: int, rounds: int) -> list[F
     for number, rate in jobs.items():
         note(f"import --jobs {number}: {rate:,.0f} requests/s")
     best = max(jobs, key=jobs.__getitem__)
-    to_import, to_files = [], []
+    to_import, to_files, to_load = [], [], []
     for _ in range(rounds):
-        rates = [count / _backfill(server, files).seconds for files in (paths, [whole])]
+        with _new_database(server) as database:
+            seconds = backfill_files(database, *paths, memory=MEMORY).seconds
+            to_load.append((verify_graph(database).seconds, seconds))
+        rates = [count / seconds, count / _backfill(server, [whole]).seconds]
         note(f"backfill of {FILES} files, of one: {rates[0]:,.0f}, {rates[1]:,.0f} requests/s")
         to_import.append((rates[0], _import(server, paths[0], best)))
         to_files.append((rates[1], rates[0]))
     return [
         Figure(f"backfill to import --jobs {best}", to_import, 4, "requests/s"),
         Figure(f"one file to {FILES} files", to_files, 0.8, "requests/s"),
+        Figure("verify to the backfill", to_load, 0.5, "s", at_most=True),
     ]
 
 
 def _import(server: Server, path: Path, jobs: int) -> float:
-    with server.database() as database:
-        server.settle()
+    with _new_database(server) as database:
         done = import_files(database, path, jobs=jobs)
         return float(done.summary["rows"]["read"]) / done.seconds
 
 
 def _backfill(server: Server, paths: list[Path]) -> Imported:
+    with _new_database(server) as database:
+        return backfill_files(database, *paths, memory=MEMORY)
+
+
+@contextmanager
+def _new_database(server: Server) -> Iterator[Database]:
     with server.database() as database:
         server.settle()
-        return backfill_files(database, *paths, memory=MEMORY)
+        yield database
 
 
 def _computing(folder: Path, paths: list[Path], count: int) -> list[tuple[float, float]]:
@@ -105,10 +125,10 @@ def _computing(folder: Path, paths: list[Path], count: int) -> list[tuple[float,
         computed = count / (time.perf_counter() - start)
         shutil.rmtree(again)
         start = time.perf_counter()
-        duckdb.sql(
+        duckdb.execute(
             "SELECT count(*), max(email), max(phone) FROM read_csv(?, header = true,"
             " all_varchar = true)",
-            params=[[str(path) for path in paths]],
+            [[str(path) for path in paths]],
         ).fetchall()
         pairs.append((computed, count / (time.perf_counter() - start)))
     return pairs

@@ -145,12 +145,19 @@ def compute_files(work: Path, *paths: Path, memory: str) -> Imported:
     return _run("backfill", None, "compute", "--work", work, "--memory", memory, *paths)
 
 
-def _run(name: str, database: Database | None, *arguments: object) -> Imported:
+def verify_graph(database: Database) -> Imported:
+    """`identity verify` set-wise, as after a backfill."""
+    return _run("verify", database, "--engine", "duckdb", "--progress", "none", quiet=())
+
+
+def _run(
+    name: str, database: Database | None, *arguments: object, quiet: tuple[str, ...] = ("-q",)
+) -> Imported:
     command = [sys.executable, "-m", "identity_cli", name]
     start = time.perf_counter()
     with (
         subprocess.Popen(
-            [*command, *map(str, arguments), "--json", "-q"],
+            [*command, *map(str, arguments), "--json", *quiet],
             stdout=subprocess.PIPE,
             env=environment(database),
         ) as process,
