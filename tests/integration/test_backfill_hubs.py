@@ -43,7 +43,7 @@ def test_hubs_stop_linking_as_in_an_import(
 def test_hubs_stop_linking_as_in_an_import_in_many_scripts(
     cloned_database: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(100, 100 + 1000 // SCRIPTS_TOGETHER):
+    for seed in range(100, 100 + 300 // SCRIPTS_TOGETHER):
         draw = random.Random(seed)
         limits = (draw.choice(LIMITS), draw.choice(LIMITS))
         compare(cloned_database, tmp_path, seed, SCRIPTS_TOGETHER, monkeypatch, limits=limits)
