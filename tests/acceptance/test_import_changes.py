@@ -141,9 +141,17 @@ def test_same_input_is_resumed(kind: str, tmp_path: Path, database_url: str) -> 
     assert len(stored(database_url)) == ROWS
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "place", [5, pytest.param(3000, marks=pytest.mark.slow), 6500], ids="row {}".format
+    ("kind", "place"),
+    [
+        ("file", 5),
+        pytest.param("file", 3000, marks=pytest.mark.slow),
+        ("file", 6500),
+        ("pipe", 5),
+        ("pipe", 6500),
+        pytest.param("gzip", 6500, marks=pytest.mark.slow),
+        pytest.param("two files", 6500, marks=pytest.mark.slow),
+    ],
 )
 def test_changed_row_is_found_however_the_input_comes(
     kind: str, place: int, tmp_path: Path, database_url: str
