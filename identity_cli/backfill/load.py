@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # With fewer new rows than this share of those held, the indexes are kept.
 _FEW_NEW_ROWS = 0.2
 # What a load stores and indexes at least, for the estimate of how long others wait.
-_ROWS_PER_SECOND = 50_000
+_ROWS_PER_SECOND = 100_000
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 _LOCK_PAUSE_SECONDS = 1.0
 # A clock that was set back; beyond that, new contacts would have to be dated in the future.
