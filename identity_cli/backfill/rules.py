@@ -40,6 +40,12 @@ def _phone(value: str) -> str:
 
 
 _LISTED, _PAIR, _ALIKE = plan.PAIRS
+# What is stated, in the order of link_evidence: pairs, and values alone with null for the other.
+STATED_IN_ORDER = """
+    SELECT turn, email AS left_value, phone AS right_value, true AS is_mixed FROM stated_pair
+    UNION ALL SELECT turn, least(left_value, right_value), greatest(left_value, right_value), false
+    FROM stated_alike
+"""
 # The pairs that link, and the values of the others, one by one.
 _PAIRS = (
     _LISTED,
@@ -74,19 +80,16 @@ _PAIRS = (
     # The pairs that are kept apart, and blocked values alone: then the other value is null.
     Statement(
         "parted",
-        """
+        f"""
         SELECT s.turn, s.left_value, s.right_value, s.is_mixed,
                l.value IS NOT NULL AS left_blocked, r.value IS NOT NULL AS right_blocked,
                u.value IS NOT NULL AS is_unlinked
-        FROM (SELECT turn, email AS left_value, phone AS right_value, true AS is_mixed
-              FROM stated_pair
-              UNION ALL SELECT turn, least(left_value, right_value),
-                               greatest(left_value, right_value), false FROM stated_alike) AS s
+        FROM ({STATED_IN_ORDER}) AS s
             LEFT JOIN ruled AS l ON s.left_value = l.value
             LEFT JOIN ruled AS r ON s.right_value = r.value
             LEFT JOIN unlinked AS u ON s.left_value = u.value AND s.right_value = u.other_value
         WHERE l.value IS NOT NULL OR r.value IS NOT NULL OR u.value IS NOT NULL
-        """,
+        """,  # noqa: S608 - the query is of this module
         last_use_of=("ruled",),
     ),
     Statement(
