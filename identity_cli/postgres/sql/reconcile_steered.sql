@@ -98,8 +98,8 @@ BEGIN
     RETURN hold_pair(result, left_value, right_value, request_at, request_run, request_line);
 END $$;
 
--- Reconcile a value by itself. anchor_id is the contact that anchored it when the caller looked, null if there was none.
--- What follows from it with certainty is stored as reconcile() would store it.
+-- Reconcile a value by itself. anchor_id is the contact that anchored it when the caller looked: null if there was none, 0 if
+-- the caller does not know. What follows from it with certainty is stored as reconcile() would store it.
 CREATE OR REPLACE FUNCTION reconcile_value(
     of_value text, anchor_id bigint, request_at timestamptz, request_run bigint, request_line bigint
 ) RETURNS reconciliation
