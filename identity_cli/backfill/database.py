@@ -232,6 +232,17 @@ def _provide(
         connection.execute(f"CREATE TEMP VIEW {view} AS {query}")
 
 
+def make_table(statement: Statement, writer: duckdb.DuckDBPyConnection) -> None:
+    """Make the table of a statement, and drop those that nothing needs from then on."""
+    # Compressing texts takes longer than the table is read for; integers are small work.
+    columns = writer.execute(f"DESCRIBE {statement.query}").fetchall()
+    has_texts = any(kind == "VARCHAR" for _, kind, *_ in columns)
+    writer.execute(f"SET force_compression = '{'uncompressed' if has_texts else 'auto'}'")
+    writer.execute(f"CREATE TABLE {statement.table} AS {statement.query}")
+    for table in statement.last_use_of:
+        writer.execute(f"DROP TABLE {table}")
+
+
 @contextmanager
 def _translated(work: Path, memory: str) -> Iterator[None]:
     try:

@@ -19,6 +19,7 @@ from identity_cli.backfill.database import (
     NO_BAR,
     inputs,
     interruptibly,
+    make_table,
     opened,
     order_preserved,
 )
@@ -117,7 +118,7 @@ class _Computation:
     def _make_all(self, statements: Sequence[Statement], meter: Meter) -> None:
         meter.expect(len(statements), "steps")
         for statement in statements:
-            self._step(statement.table, partial(_make, statement))
+            self._step(statement.table, partial(make_table, statement))
             meter.advance(1)
 
     def _step(self, name: str, take: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
@@ -200,16 +201,6 @@ class _Computation:
         row = self._connection.execute(query, parameters).fetchone()
         assert row is not None  # noqa: S101 - each of these queries returns one row
         return row
-
-
-def _make(statement: Statement, writer: duckdb.DuckDBPyConnection) -> None:
-    # Compressing texts takes longer than the table is read for; integers are small work.
-    columns = writer.execute(f"DESCRIBE {statement.query}").fetchall()
-    has_texts = any(kind == "VARCHAR" for _, kind, *_ in columns)
-    writer.execute(f"SET force_compression = '{'uncompressed' if has_texts else 'auto'}'")
-    writer.execute(f"CREATE TABLE {statement.table} AS {statement.query}")
-    for table in statement.last_use_of:
-        writer.execute(f"DROP TABLE {table}")
 
 
 def _append(writer: duckdb.DuckDBPyConnection, table: str, columns: list[pa.Array]) -> None:

@@ -162,7 +162,6 @@ class RowCopier:
 
     def _as_stored(self, name: str, batch: Any) -> list[Any]:
         """Return the columns that the COPY takes."""
-
         columns = []
         for column in _COLUMNS[name]:
             match column:

@@ -171,20 +171,20 @@ def run_killed(work: Path, name: str, count: int) -> bool:
 def steps_taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows with each table that is made."""
     taken: list[str] = []
-    make = duck._make
+    make = duck.make_table
 
     def noting(statement: Any, writer: Any) -> None:
         taken.append(statement.table)
         make(statement, writer)
 
-    monkeypatch.setattr(duck, "_make", noting)
+    monkeypatch.setattr(duck, "make_table", noting)
     return taken
 
 
 @pytest.mark.parametrize(
     ("name", "count", "first"),
     [
-        ("_make", 10, "seen"),  # the table is made, but not committed
+        ("make_table", 10, "seen"),  # the table is made, but not committed
         ("_append", 3, "gone"),  # within the replay
         ("fsync", 2, None),  # a result is written, but not in its place
     ],
@@ -208,7 +208,7 @@ def test_a_killed_computation_resumes_with_the_statement_at_work(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["_make", "_append", "fsync"])
+@pytest.mark.parametrize("name", ["make_table", "_append", "fsync"])
 def test_a_computation_that_is_killed_everywhere_ends_the_same(
     tmp_path: Path, reference: dict[str, bytes], name: str
 ) -> None:
@@ -250,7 +250,7 @@ def test_a_stop_is_obeyed_within_the_replay(
 def test_a_signal_interrupts_a_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     switch = StopSwitch()
     previous = signal.signal(signal.SIGTERM, lambda *_: switch.request())
-    make = duck._make
+    make = duck.make_table
 
     def slowly(statement: Any, writer: Any) -> None:
         if statement.table == "seen":
@@ -263,7 +263,7 @@ def test_a_signal_interrupts_a_statement(tmp_path: Path, monkeypatch: pytest.Mon
             pytest.fail("the statement was not interrupted")
         make(statement, writer)
 
-    monkeypatch.setattr(duck, "_make", slowly)
+    monkeypatch.setattr(duck, "make_table", slowly)
     try:
         with pytest.raises(StopRequestedError):
             run_compute(tmp_path, [write_part(tmp_path, 0, REQUESTS)], switch=switch)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from identity_cli.backfill.database import order_preserved
+from identity_cli.backfill.database import make_table, order_preserved
 from identity_cli.backfill.files import replaced, result_path
 from identity_cli.backfill.splits import plan
 from identity_cli.backfill.splits.graph import Contact, Evidence, Graph, Origin, SetAside
@@ -112,7 +112,7 @@ class _Splits:
                 row["anchors_phone"],
                 row["linked_id"],
                 row["initial_linked_id"],
-                Origin(row["run_id"], row["line"], row["created_us"]),
+                _origin(row),
                 row["updated_us"],
                 row["stored_in"],
             )
@@ -126,7 +126,7 @@ class _Splits:
                 row["primary_id"],
                 row["merged_id"],
                 row["is_held"],
-                Origin(row["run_id"], row["line"], row["created_us"]),
+                _origin(row),
                 row["stored_in"],
             )
             self._held.evidence[evidence.id] = evidence
@@ -139,7 +139,7 @@ class _Splits:
                 row["anchors_email"],
                 row["anchors_phone"],
                 row["initial_linked_id"],
-                Origin(row["run_id"], row["line"], row["created_us"]),
+                _origin(row),
                 is_elsewhere=row["is_shown"] and row["id"] not in self._held.contacts,
             )
             self._held.aside[aside.id] = aside
@@ -183,9 +183,7 @@ class _Splits:
     def _make(self, statements: Iterable[PlannedStatement]) -> None:
         for statement in statements:
             self._switch.check()
-            self._writer.execute(f"CREATE TABLE {statement.table} AS {statement.query}")
-            for table in statement.last_use_of:
-                self._writer.execute(f"DROP TABLE {table}")
+            make_table(statement, self._writer)
 
     def _insert(
         self, name: str, columns: dict[str, pa.DataType], rows: Sequence[Sequence[Any]]
@@ -208,3 +206,7 @@ class _Splits:
         table: pa.Table = self._writer.sql(query.format(**files)).to_arrow_table()
         rows: list[dict[str, Any]] = table.to_pylist()
         return rows
+
+
+def _origin(row: dict[str, Any]) -> Origin:
+    return Origin(row["run_id"], row["line"], row["created_us"])
